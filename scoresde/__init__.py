@@ -1,0 +1,33 @@
+"""scoresde: diffusion models as scores, sampled by any solver.
+
+    import scoresde
+
+    checkpoint = scoresde.models.load("mnist")
+    result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16, 1, 28, 28), seeds=0)
+"""
+
+from __future__ import annotations
+
+from scoresde import exact, models
+from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
+from scoresde.sampling import NonFinite, Result, sample
+from scoresde.score import ScoreModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EDM",
+    "VE",
+    "VP",
+    "Cosine",
+    "Flow",
+    "NonFinite",
+    "Process",
+    "Result",
+    "ScoreModel",
+    "SubVP",
+    "VPDiscrete",
+    "exact",
+    "models",
+    "sample",
+]

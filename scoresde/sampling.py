@@ -1,0 +1,370 @@
+"""From seeds to samples."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+import solvers
+from scoresde.noise import Noise, check_seed
+from scoresde.score import ScoreModel
+from solvers import Plan, PlannedSolver, Solver
+from solvers.grids import Grid
+from solvers.plan import Eval
+from solvers.steps import check_times
+
+Callback = Callable[[Tensor, float], "Tensor | None"]
+GridLike = str | Grid | Sequence[float] | NDArray[np.float64] | Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """What :func:`sample` returns.
+
+    Attributes:
+        samples: the states at ``times[-1]``, decoded if ``decode`` was given; batch first.
+        nfe: model evaluations that each sample took, counted as they happened; for solvers that choose their own steps
+            the largest count of any batch.
+        seeds: the seed of each sample.
+        times: the grid, or the two end times of an adaptive solver.
+        batch_size: the size every batch was padded to; None if the request was run as it was.
+        trajectory: with ``trajectory=True`` the states at ``trajectory_times`` (the initial one first), shape
+            (times, batch, …), on the CPU; otherwise None.
+        trajectory_times: times of the trajectory.
+    """
+
+    samples: Tensor
+    nfe: int
+    seeds: list[int]
+    times: tuple[float, ...]
+    batch_size: int | None
+    trajectory: Tensor | None = None
+    trajectory_times: tuple[float, ...] = ()
+
+
+class NonFinite(FloatingPointError):
+    """A trajectory left the finite numbers; the message names the evaluation and the time."""
+
+
+def sample(
+    model: ScoreModel,
+    solver: str | Solver | Plan = "dpmpp_2m",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    shape: Sequence[int] | None = None,
+    x_init: Tensor | None = None,
+    grid: GridLike | None = None,
+    seeds: int | Sequence[int] | None = None,
+    cond: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    callback: Callback | None = None,
+    trajectory: bool = False,
+    progress: bool = False,
+) -> Result:
+    """Integrate the reverse-time equation of a model from noise to samples.
+
+    Exactly one of ``steps``, ``nfe`` and given times; none of them for an adaptive solver, whose ``grid`` may be its
+    two end times, nor for a Plan, which has its own. Exactly one of ``shape`` and ``x_init``.
+
+    Sample i depends on its seed (and its part of ``cond`` and ``x_init``) alone. The same bits for any request need the
+    same ``batch_size``, because libraries round differently at different batch sizes; solvers that adapt to the whole
+    batch depend on it altogether.
+
+    Args:
+        model: the score model; its network is used where it lies, so move it to ``device`` yourself.
+        solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan.
+        steps: intervals of the grid, the one to zero noise included.
+        nfe: budget of model evaluations; the largest number of steps that fits is taken.
+        shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed.
+        x_init: initial state at grid[0], batch first.
+        grid: a name, a Grid, or decreasing times; None is the solver's recommended grid.
+        seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
+        cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
+        batch_size: run in batches padded to this size; None runs the request as one batch as it is.
+        dtype: of the state, float32 (default) or float64.
+        device: where the state lives; None is the device of ``x_init`` or of the network.
+        decode: applied to the samples of each batch, such as an autoencoder's decoder.
+        callback: called as ``callback(x, t)`` after each step; a tensor that it returns takes the place of the state.
+        trajectory: keep the state at every step.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
+        NonFinite: a sample is not finite; the same seeds were run again to find the evaluation that first went wrong.
+    """
+    if not isinstance(model, ScoreModel):
+        raise TypeError(f"model must be a scoresde.ScoreModel, got {type(model).__name__}")
+    dtype = _state_dtype(dtype, x_init)
+    device = torch.device(device) if device is not None else _device(model, x_init)
+    count, inner = _shape(shape, x_init)
+    chosen = _seeds(seeds, count)
+    _check_cond(cond, count)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    runner, times = _method(model, solver, steps, nfe, grid)
+
+    job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
+    size = count if batch_size is None else batch_size
+    batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+    parts: list[_Part] = []
+    bar = tqdm(total=len(batches) * runner.nfe if runner.nfe else None, unit="NFE", disable=not progress)
+    with bar, torch.no_grad():
+        for batch in batches:
+            # Padding repeats the last sample.
+            index = batch + [batch[-1]] * (size - len(batch)) if batch_size is not None else batch
+            part = job.run(index, chosen, x_init, cond, bar.update)
+            if decode is not None:
+                part.samples = decode(part.samples)
+            parts.append(part.take(len(batch)))
+    states = torch.cat([part.trajectory for part in parts], dim=1) if trajectory else None  # type: ignore[misc]
+    return Result(
+        samples=torch.cat([part.samples for part in parts]),
+        nfe=max(part.nfe for part in parts),
+        seeds=chosen,
+        times=times,
+        batch_size=batch_size,
+        trajectory=states,
+        trajectory_times=tuple(parts[0].times) if trajectory else (),
+    )
+
+
+@dataclass
+class _Part:
+    samples: Tensor
+    nfe: int
+    trajectory: Tensor | None
+    times: list[float] = field(default_factory=list)
+
+    def take(self, count: int) -> _Part:
+        states = None if self.trajectory is None else self.trajectory[:, :count]
+        return _Part(self.samples[:count], self.nfe, states, self.times)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """A plan or a solver that runs by itself; ``nfe`` is None where nobody knows yet."""
+
+    run: Callable[..., Tensor]
+    nfe: int | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that is the same for all batches."""
+
+    model: ScoreModel
+    runner: _Runner
+    times: tuple[float, ...]
+    inner: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    callback: Callback | None
+    keep: bool
+
+    def run(
+        self,
+        index: list[int],
+        seeds: list[int],
+        x_init: Tensor | None,
+        cond: Mapping[str, Any] | None,
+        advance: Callable[[], Any],
+    ) -> _Part:
+        part = self._run(index, seeds, x_init, cond, advance, checked=False)
+        if not bool(torch.isfinite(part.samples).all()):
+            self._run(index, seeds, x_init, cond, lambda: None, checked=True)
+            raise NonFinite("samples are not finite, but were when the same seeds ran again: the network is not repeatable")
+        return part
+
+    def _run(
+        self,
+        index: list[int],
+        seeds: list[int],
+        x_init: Tensor | None,
+        cond: Mapping[str, Any] | None,
+        advance: Callable[[], Any],
+        checked: bool,
+    ) -> _Part:
+        noise = Noise([seeds[i] for i in index], self.inner, self.dtype, self.device)
+        if x_init is None:
+            x = self.model.process.sigma(self.times[0]) * noise()
+        else:
+            x = x_init[index].to(device=self.device, dtype=self.dtype)
+            noise.draw = 1  # draw 0 belongs to the initial state, used or not
+        selected = _select(dict(cond or {}), index, self.device)
+        states, times = [x], [self.times[0]]
+        evaluations = 0
+
+        def predict(state: Tensor, t: float) -> Tensor:
+            nonlocal evaluations
+            evaluations += 1
+            output = self.model.output(state, t, **selected)
+            advance()
+            if checked:
+                for what, tensor in (("the state given to", state), ("the output of", output)):
+                    if not bool(torch.isfinite(tensor).all()):
+                        bad = [seeds[index[i]] for i in _bad(tensor)]
+                        raise NonFinite(f"{what} evaluation {evaluations} at t = {t:g} is not finite for seeds {bad}")
+            return output
+
+        def step(state: Tensor, t: float) -> Tensor | None:
+            edited = None if self.callback is None else self.callback(state, t)
+            if edited is not None and edited.shape != state.shape:
+                raise ValueError(f"the callback returned shape {tuple(edited.shape)} for a state of {tuple(state.shape)}")
+            if self.keep:
+                states.append(state if edited is None else edited)
+                times.append(t)
+            if checked and not bool(torch.isfinite(state if edited is None else edited).all()):
+                raise NonFinite(f"the state after evaluation {evaluations}, at t = {t:g}, is not finite")
+            return edited
+
+        hook = step if self.callback is not None or self.keep or checked else None
+        samples = self.runner.run(predict, x, noise, step=hook)
+        kept = torch.stack([state.cpu() for state in states]) if self.keep else None
+        return _Part(samples, evaluations, kept, times)
+
+
+def _bad(tensor: Tensor) -> list[int]:
+    return (~torch.isfinite(tensor).flatten(1).all(dim=1)).nonzero().flatten().tolist()[:8]
+
+
+def _method(
+    model: ScoreModel,
+    solver: str | Solver | Plan,
+    steps: int | None,
+    nfe: int | None,
+    grid: GridLike | None,
+) -> tuple[_Runner, tuple[float, ...]]:
+    """The thing to run and its times."""
+    process = model.process
+    if isinstance(solver, Plan):
+        if steps is not None or nfe is not None or grid is not None:
+            raise ValueError("a plan has its own grid: give neither steps nor nfe nor grid with it")
+        _check_plan(solver, model)
+        return _Runner(solver.run, solver.nfe), solver.times
+    chosen = solvers.get(solver) if isinstance(solver, str) else solver
+    if not isinstance(chosen, Solver):
+        raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
+    for name, value in (("steps", steps), ("nfe", nfe)):
+        if value is not None and (isinstance(value, bool) or value != int(value) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if chosen.adaptive:
+        if steps is not None or nfe is not None or isinstance(grid, (str, Grid)):
+            raise ValueError(f"{chosen} chooses its own steps: give neither steps nor nfe nor a grid's name")
+        times = check_times(process, (process.t_max, process.t_clean) if grid is None else grid)
+    elif grid is None or isinstance(grid, (str, Grid)):
+        if (steps is None) == (nfe is None):
+            raise ValueError(f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid")
+        rule = grid if isinstance(grid, Grid) else solvers.grids.get(grid or chosen.grid)
+        times = check_times(process, rule(process, steps if steps is not None else _fit(chosen, model, rule, nfe or 0)))
+    else:
+        if steps is not None or nfe is not None:
+            raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
+        times = check_times(process, grid.tolist() if isinstance(grid, Tensor) else grid)
+    if isinstance(chosen, PlannedSolver):
+        plan = chosen.plan(process, times, model.prediction)
+        return _Runner(plan.run, plan.nfe), times
+
+    def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
+        return chosen.run(process, times, predict, x, noise, prediction=model.prediction, step=step)
+
+    return _Runner(run, None), times
+
+
+def _fit(solver: Solver, model: ScoreModel, rule: Grid, nfe: int) -> int:
+    """The largest number of steps that takes at most ``nfe`` evaluations (which grow with the steps, at least by 1)."""
+    low, high = 0, nfe
+    while low < high:
+        middle = (low + high + 1) // 2
+        if solver.nfe(model.process, rule(model.process, middle)) <= nfe:
+            low = middle
+        else:
+            high = middle - 1
+    if low == 0:
+        least = solver.nfe(model.process, rule(model.process, 1))
+        raise ValueError(f"{solver} needs at least {least} evaluations, got nfe = {nfe}")
+    return low
+
+
+def _check_plan(plan: Plan, model: ScoreModel) -> None:
+    if plan.prediction != model.prediction:
+        raise ValueError(f"the plan is for a model that predicts {plan.prediction!r}, this one predicts {model.prediction!r}")
+    for instruction in plan.instructions:
+        if isinstance(instruction, Eval):
+            here = (model.process.alpha(instruction.t), model.process.sigma(instruction.t))
+            if not np.allclose(here, (instruction.alpha, instruction.sigma), rtol=1e-6, atol=1e-12):
+                raise ValueError(
+                    f"the plan is for another process: at t = {instruction.t:g} it has α, σ = {instruction.alpha:g}, "
+                    f"{instruction.sigma:g}, {model.process!r} has {here[0]:g}, {here[1]:g}"
+                )
+
+
+def _state_dtype(dtype: torch.dtype | None, x_init: Tensor | None) -> torch.dtype:
+    if dtype is None:
+        dtype = torch.float64 if x_init is not None and x_init.dtype == torch.float64 else torch.float32
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the state is kept in float32 or float64, got {dtype}; a network may have any dtype of its own")
+    return dtype
+
+
+def _device(model: ScoreModel, x_init: Tensor | None) -> torch.device:
+    if x_init is not None:
+        return x_init.device
+    parameters = model.net.parameters() if isinstance(model.net, torch.nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def _shape(shape: Sequence[int] | None, x_init: Tensor | None) -> tuple[int, tuple[int, ...]]:
+    if (shape is None) == (x_init is None):
+        raise ValueError("give exactly one of shape (start from noise) and x_init (start from a state)")
+    full = tuple(x_init.shape) if x_init is not None else tuple(shape or ())
+    if not full or any(isinstance(size, bool) or size != int(size) or size < 1 for size in full):
+        raise ValueError(f"the shape must be (batch, …) with sizes of at least 1, got {full}")
+    return int(full[0]), tuple(int(size) for size in full[1:])
+
+
+def _seeds(seeds: int | Sequence[int] | None, count: int) -> list[int]:
+    if seeds is None:
+        return [secrets.randbits(63) for _ in range(count)]
+    if isinstance(seeds, (int, np.integer)):
+        first = check_seed(int(seeds))
+        check_seed(first + count - 1)
+        return list(range(first, first + count))
+    values = [check_seed(seed) for seed in seeds]
+    if len(values) != count:
+        raise ValueError(f"seeds must number the batch of {count}, got {len(values)}")
+    return values
+
+
+def _check_cond(cond: Any, count: int, name: str = "cond") -> None:
+    if isinstance(cond, Tensor):
+        if cond.ndim == 0 or len(cond) != count:
+            raise ValueError(f"{name} must have the batch of {count} first, got shape {tuple(cond.shape)}")
+    elif isinstance(cond, Mapping):
+        for key, value in cond.items():
+            _check_cond(value, count, f"{name}[{key!r}]")
+    elif isinstance(cond, (list, tuple)):
+        for position, value in enumerate(cond):
+            _check_cond(value, count, f"{name}[{position}]")
+
+
+def _select(cond: Any, index: list[int], device: torch.device) -> Any:
+    """The part of a condition that belongs to the samples of a batch."""
+    if isinstance(cond, Tensor):
+        return cond[index].to(device)
+    if isinstance(cond, Mapping):
+        return {key: _select(value, index, device) for key, value in cond.items()}
+    if isinstance(cond, (list, tuple)):
+        return type(cond)(_select(value, index, device) for value in cond)
+    return cond

@@ -1,0 +1,135 @@
+"""A network and a process, seen as the score ∇log p_t(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.process import Process
+from solvers import prediction as predictions
+
+TimeMap = Callable[[Tensor], Tensor]
+
+
+class ScoreModel:
+    """Any network that predicts ε, x0, v, the score or the flow velocity, as a model of ∇log p_t(x) = −ε(x, t)/σ(t).
+
+    Args:
+        net: called as ``net(x, t, **cond)``, returns a tensor shaped like x. x has shape (batch, …), t shape (batch,).
+            For an ``nn.Module`` x is cast to the dtype of its first floating-point parameter; times stay in float32 or
+            better whatever that dtype is, and the output is cast back to the dtype of x.
+        process: the forward process whose marginals the network was trained on.
+        prediction: what the network returns: ``epsilon``, ``sample``, ``v_prediction``, ``score`` or ``flow``.
+        time_input: maps process time (batch,), float64, to what the network is fed, such as ``lambda t: 1000 * t``;
+            None feeds process time.
+        input_scale: maps process time (batch,) to a factor for x before the network (EDM's c_in); None feeds x.
+
+    Raises:
+        ValueError: unknown prediction type.
+        TypeError: the net is not callable or the process is not a Process.
+    """
+
+    def __init__(
+        self,
+        net: Callable[..., Tensor],
+        process: Process,
+        prediction: str = "epsilon",
+        *,
+        time_input: TimeMap | None = None,
+        input_scale: TimeMap | None = None,
+    ):
+        if not callable(net):
+            raise TypeError(f"net must be callable as net(x, t, **cond), got {type(net).__name__}")
+        if not isinstance(process, Process):
+            raise TypeError(f"process must be a scoresde.Process, got {process!r}")
+        self.net, self.process, self.prediction = net, process, predictions.check(prediction)
+        self.time_input, self.input_scale = time_input, input_scale
+
+    def output(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """The network's own output at process time t, shape and dtype of x.
+
+        Raises:
+            ValueError: the network returns another shape, or t is neither a number nor of shape (batch,).
+        """
+        times = _times(t, x)
+        dtype, device = self._net_dtype(x), x.device
+        fed = times if self.time_input is None else self.time_input(times)
+        if fed.is_floating_point():
+            fed = fed.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        scaled = x if self.input_scale is None else x * _expand(self.input_scale(times), x)
+        out = self.net(scaled.to(dtype), fed.to(device), **cond)
+        if not isinstance(out, Tensor) or out.shape != x.shape:
+            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {got}")
+        return out.to(x.dtype)
+
+    def epsilon(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """E[ε | x_t = x], shape of x."""
+        return self._view("epsilon", x, t, cond)
+
+    def denoised(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """E[x0 | x_t = x], shape of x (Tweedie: (x + σ² ∇log p_t(x))/α)."""
+        return self._view("sample", x, t, cond)
+
+    def score(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """∇log p_t(x), shape of x."""
+        return self._view("score", x, t, cond)
+
+    def on(self, process: Process) -> ScoreModel:
+        """The same model seen on another process, by evaluating it where the signal-to-noise ratio is equal.
+
+        Two processes with the same λ at a time each differ by a factor of the state only: x/√(α² + σ²) has the same
+        distribution, and ε, x0, v and flow predictions are the same numbers.
+        """
+        if process == self.process:
+            return self
+        prediction = "epsilon" if self.prediction == "score" else self.prediction
+        return ScoreModel(_Reseen(self, process, prediction), process, prediction)
+
+    def _view(self, kind: str, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> Tensor:
+        times = _times(t, x)
+        alpha, sigma = self.process.alpha(times), self.process.sigma(times)
+        a, b = predictions.convert(self.prediction, kind, _expand(alpha, x), _expand(sigma, x))
+        out = self.output(x, times, **cond)
+        return b * out + a * x
+
+    def _net_dtype(self, x: Tensor) -> torch.dtype:
+        if isinstance(self.net, nn.Module):
+            for parameter in self.net.parameters():
+                if parameter.is_floating_point():
+                    return parameter.dtype
+        return x.dtype
+
+
+class _Reseen:
+    """The network of :meth:`ScoreModel.on`."""
+
+    def __init__(self, model: ScoreModel, process: Process, prediction: str):
+        self.model, self.process, self.prediction = model, process, prediction
+
+    def __call__(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        there, here = self.model.process, self.process
+        times = there.time(here.half_log_snr(t.to(torch.float64)))
+        norm = torch.hypot(there.alpha(times), there.sigma(times)) / torch.hypot(here.alpha(t), here.sigma(t))
+        state = x * _expand(norm, x)
+        if self.prediction == self.model.prediction:
+            return self.model.output(state, times, **cond)
+        return self.model.epsilon(state, times, **cond)
+
+
+def _times(t: float | Tensor, x: Tensor) -> Tensor:
+    """t as float64 of shape (batch,) on the device of x."""
+    times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+    if times.ndim == 0:
+        return times.expand(len(x))
+    if times.shape != (len(x),):
+        raise ValueError(f"t must be a number or of shape ({len(x)},), one per state, got {tuple(times.shape)}")
+    return times
+
+
+def _expand(values: Tensor, x: Tensor) -> Tensor:
+    """(batch,) to (batch, 1, …) in the dtype of x."""
+    return values.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))

@@ -1,0 +1,255 @@
+"""Training by denoising: DDPM's Algorithm 1 for any process and prediction type."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.data import Images, to_state
+from scoresde.files import replacing
+from scoresde.process import Process
+from solvers import prediction as predictions
+
+FORMAT = "scoresde-training-1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. Any change makes another run: a checkpoint made with other settings is refused.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: images per step.
+        learning_rate: peak of Adam's rate, after ``warmup`` steps; it falls to zero on a cosine at the end.
+        warmup: steps of linear warm-up.
+        clip: largest norm of the gradient.
+        ema: decay of the averaged weights per step, reached gradually.
+        label_dropout: share of labels replaced by "no label", so that the model can be guided.
+        bf16: run the network under bfloat16 autocast; weights, loss and optimiser stay in float32.
+        seed: of initial weights, order, times, noise and dropout.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    clip: float = 1.0
+    ema: float = 0.999
+    label_dropout: float = 0.1
+    bf16: bool = True
+    seed: int = 0
+
+
+def loss(
+    net: Callable[..., Tensor],
+    process: Process,
+    prediction: str,
+    x0: Tensor,
+    generator: torch.Generator,
+    time_input: Callable[[Tensor], Tensor] | None = None,
+    **cond: Tensor,
+) -> Tensor:
+    """Mean over the batch of ‖net(α x0 + σ ε, t) − target‖²/dim, t uniform on [t_min, t_max], ε standard normal.
+
+    The target is the true value of the prediction type: r x0 + s ε. Times are stratified: one in each of ``len(x0)``
+    equal parts of the interval, in random order, each uniform by itself.
+
+    Source: Ho et al. 2020, Algorithm 1 and eq. 14 (ε); the other types as in Salimans & Ho 2022, app. D.
+    """
+    batch = len(x0)
+    device = x0.device
+    order = torch.randperm(batch, generator=generator, device=device)
+    strata = (order + torch.rand(batch, generator=generator, device=device, dtype=torch.float64)) / batch
+    t = process.t_min + (process.t_max - process.t_min) * strata
+    alpha, sigma = (f(t).to(x0.dtype).view(-1, *[1] * (x0.ndim - 1)) for f in (process.alpha, process.sigma))
+    epsilon = torch.randn(x0.shape, generator=generator, device=device, dtype=x0.dtype)
+    x = alpha * x0 + sigma * epsilon
+    a, b = predictions.convert("epsilon", prediction, alpha, sigma)
+    fed = t if time_input is None else time_input(t)
+    out = net(x, fed.to(torch.float32) if fed.is_floating_point() else fed, **cond)
+    return (out.to(x0.dtype) - (a * x + b * epsilon)).square().mean()
+
+
+class Trainer:
+    """One training run in one folder, which it can leave and take up again at any step, bit for bit.
+
+    Every random number of step k comes from a generator seeded by (seed, k), and the order of epoch e from (seed, e),
+    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else.
+
+    Args:
+        net: module called as ``net(x, t[, label])``.
+        process, prediction, time_input: as in :class:`scoresde.ScoreModel`.
+        data: images; their labels are passed on as ``label`` if there are any.
+        settings: see :class:`Settings`.
+        folder: holds ``checkpoint.pt`` and ``losses.jsonl``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process,
+        prediction: str,
+        data: Images,
+        settings: Settings,
+        folder: str | Path,
+        *,
+        time_input: Callable[[Tensor], Tensor] | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        if settings.batch_size > len(data):
+            raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
+        self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        self.process, self.prediction, self.time_input = process, predictions.check(prediction), time_input
+        self.data, self.settings, self.folder = data, settings, Path(folder)
+        self.device = torch.device(device)
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
+        self.step, self.seconds = 0, 0.0
+        self.per_epoch = len(data) // settings.batch_size
+        self.steps = settings.epochs * self.per_epoch
+        self.losses: list[dict[str, float]] = []
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def run(self, report: Callable[[Trainer], None], every: int) -> None:
+        """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""
+        self.net.train()
+        start, total, counted = time.perf_counter(), torch.zeros((), device=self.device), 0
+        for batch in self._batches():
+            total += self._train_step(batch)
+            counted += 1
+            self.step += 1
+            if self.step % every == 0 or self.step == self.steps:
+                now = time.perf_counter()
+                self.seconds += now - start
+                start = now
+                mean = float(total) / counted
+                if not math.isfinite(mean):
+                    raise FloatingPointError(f"the training loss became {mean} before step {self.step}; lower learning_rate")
+                self.losses.append({"step": self.step, "loss": mean, "seconds": round(self.seconds, 1)})
+                total.zero_()
+                counted = 0
+                self.save()
+                report(self)
+
+    def _batches(self) -> Iterator[Tensor]:
+        size = self.settings.batch_size
+        while self.step < self.steps:
+            epoch, first = divmod(self.step, self.per_epoch)
+            order = torch.randperm(len(self.data), generator=self._generator("epoch", epoch))
+            for index in range(first, self.per_epoch):
+                yield order[index * size : (index + 1) * size]
+
+    def _generator(self, purpose: str, index: int, device: str | torch.device = "cpu") -> torch.Generator:
+        stream = {"epoch": 1, "step": 2}[purpose]
+        return torch.Generator(device).manual_seed((self.settings.seed * 4 + stream) * 2**32 + index)
+
+    def _train_step(self, index: Tensor) -> Tensor:
+        settings = self.settings
+        rate = settings.learning_rate * self._schedule()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        generator = self._generator("step", self.step, self.device)
+        batch = self.data.take(index)
+        cond: dict[str, Tensor] = {}
+        if batch.labels is not None:
+            dropped = torch.rand(len(index), generator=generator, device=self.device) < settings.label_dropout
+            cond["label"] = batch.labels.to(self.device).masked_fill(dropped, self.data.classes)
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext()
+
+        def net(x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
+            with autocast:
+                return self.net(x, t, **kwargs)
+
+        x0 = to_state(batch.pixels.to(self.device))
+        value = loss(net, self.process, self.prediction, x0, generator, self.time_input, **cond)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        decay = min(settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.net.parameters()), 1 - decay)
+        return value.detach()
+
+    def _schedule(self) -> float:
+        if self.step < self.settings.warmup:
+            return (self.step + 1) / self.settings.warmup
+        progress = (self.step - self.settings.warmup) / max(1, self.steps - self.settings.warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _identity(self) -> dict[str, Any]:
+        """What must agree between a checkpoint and the run that takes it up, in JSON's types."""
+        shapes = {name: list(value.shape) for name, value in self.net.state_dict().items()}
+        identity = {
+            "settings": asdict(self.settings),
+            "process": self.process.config(),
+            "prediction": self.prediction,
+            "images": list(self.data.pixels.shape),
+            "network": shapes,
+        }
+        return json.loads(json.dumps(identity))
+
+    def save(self) -> None:
+        with replacing(self.checkpoint) as path:
+            torch.save(
+                {
+                    "format": FORMAT,
+                    "identity": self._identity(),
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "losses": self.losses,
+                    "net": self.net.state_dict(),
+                    "averaged": self.averaged.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                },
+                path,
+            )
+
+    def resume(self) -> bool:
+        """Take up the folder's checkpoint; False if there is none.
+
+        Raises:
+            ValueError: the checkpoint is damaged, not one of ours, or made with other settings (the keys are named).
+        """
+        if not self.checkpoint.exists():
+            return False
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{str(self.checkpoint)!r} is damaged or foreign: {error}") from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(f"{str(self.checkpoint)!r} is not a training checkpoint of the format {FORMAT!r}")
+        differing = [key for key in differences(state["identity"], self._identity())]
+        if differing:
+            raise ValueError(
+                f"{str(self.checkpoint)!r} was made with other values of {', '.join(differing)}; "
+                "use those, or another folder"
+            )
+        self.net.load_state_dict(state["net"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        return True
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ between two nested dictionaries."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            name
+            for key in sorted(old.keys() | new.keys())
+            for name in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [] if old == new else [prefix]

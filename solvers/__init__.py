@@ -1,0 +1,20 @@
+"""How the reverse-time equation is integrated: numbers and tensors only.
+
+``get(name, **options)`` gives a :class:`Solver`, ``names()`` all names, ``grids`` says where the steps are, and
+``solver`` registers a function of your own. Every module in this folder is imported here, so a new solver is a new
+file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from solvers import grids
+from solvers.plan import Plan, PlanError
+from solvers.solver import NotLinear, PlannedSolver, Solver, get, names, solver
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["NotLinear", "Plan", "PlanError", "PlannedSolver", "Solver", "get", "grids", "names", "solver"]

@@ -1,0 +1,150 @@
+"""Methods of ODE libraries on the probability-flow ODE: what cannot be tabulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solvers import frames
+from solvers.errors import nearest
+from solvers.solver import Hook, Noise, Predict, Solver, register, tensor_views
+from solvers.steps import Point, Process, check_times
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # torchdiffeq, on a given grid: order
+ADAPTIVE = {"adaptive_heun": 2, "fehlberg2": 2, "bosh3": 3, "dopri5": 5, "dopri8": 8}  # torchdiffeq
+SCIPY = {"RK23": 3, "RK45": 5, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 12}  # scipy.integrate.solve_ivp
+METHODS = FIXED | ADAPTIVE | SCIPY
+
+
+class PFODE(Solver):
+    """The probability-flow ODE dy/dw = slope(x0, ε) in a frame, handed to torchdiffeq or scipy.
+
+    It is integrated from ``times[0]`` to the last time of non-zero noise, in a frame that is finite at both ends; a
+    grid that ends in ``t_clean`` gets a denoise x = E[x0 | x_t] at t_min, as for every other solver.
+
+    Adaptive methods control the error of the whole batch at once, so their samples depend on the batch. scipy's methods
+    run on the host, in float64.
+
+    Args:
+        method: of torchdiffeq, on the given grid: ``euler``, ``midpoint``, ``heun2``, ``heun3``, ``rk4`` (the 3/8
+            rule); of torchdiffeq, adaptive: ``adaptive_heun``, ``fehlberg2``, ``bosh3``, ``dopri5``, ``dopri8``; of
+            scipy, adaptive: ``RK23``, ``RK45``, ``DOP853``, ``Radau``, ``BDF``, ``LSODA``.
+        rtol, atol: relative and absolute tolerance of adaptive methods, on y.
+        frame: ``flow``, ``vp``, ``edm``; None is ``flow`` on Flow and ``vp`` elsewhere.
+
+    Raises:
+        ValueError: unknown method or frame, or a tolerance that is not positive.
+    """
+
+    name = "pf_ode"
+    reference = "Song et al. 2021, Score-based generative modeling through SDEs, eq. 13; torchdiffeq; scipy"
+    stochastic = False
+    weak_order = None
+    grid = "quadratic"
+
+    def __init__(self, method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, frame: str | None = None):
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r} of pf_ode{nearest(method, METHODS)}")
+        if not (rtol > 0 and atol > 0):
+            raise ValueError(f"pf_ode needs positive tolerances, got rtol = {rtol} and atol = {atol}")
+        if frame is not None and frame not in frames.FRAMES:
+            raise ValueError(f"unknown frame {frame!r}{nearest(frame, frames.FRAMES)}")
+        self.method, self.rtol, self.atol, self.frame = method, float(rtol), float(atol), frame
+        self.options: Mapping[str, Any] = {"method": method, "rtol": rtol, "atol": atol, "frame": frame}
+        self.order: int | None = METHODS[method]
+        self.adaptive = method not in FIXED
+
+    def nfe(self, process: Process, times: Sequence[float]) -> int:
+        if self.adaptive:
+            raise TypeError(f"pf_ode with {self.method!r} chooses its own steps: its NFE is known after the run")
+        import torch
+
+        calls = 0
+
+        def count(x: Tensor, t: float) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return x
+
+        self.run(process, times, count, torch.zeros(1, dtype=torch.float64), prediction="sample")
+        return calls
+
+    def run(
+        self,
+        process: Process,
+        times: Sequence[float],
+        predict: Predict,
+        x: Tensor,
+        noise: Noise | None = None,
+        *,
+        prediction: str = "epsilon",
+        step: Hook | None = None,
+    ) -> Tensor:
+        grid = check_times(process, times)
+        if self.adaptive and len(grid) != 2:
+            raise ValueError(f"pf_ode with {self.method!r} takes two end times, got {len(grid)} times")
+        frame = frames.get(self.frame or ("flow" if process.frame == "flow" else "vp"), process)
+        views = tensor_views(predict, prediction)
+        denoise = process.sigma(grid[-1]) == 0
+        if denoise:
+            grid = (*grid[:-1], process.t_min) if self.adaptive else grid[:-1]
+
+        def slope(w: Any, y: Tensor) -> Tensor:
+            point = Point.at(process, _clip(process.time(frame.half_log_snr(float(w))), grid))
+            return frame.slope(views(y * frame.scale(point), point))
+
+        points = [Point.at(process, t) for t in grid]
+        for t, s in zip(points, points[1:], strict=False):
+            y = self._integrate(slope, x / frame.scale(t), frame.variable(t), frame.variable(s))
+            x = _stepped(y * frame.scale(s), s.t, None if denoise and self.adaptive else step)
+        if denoise:
+            x = _stepped(views(x, points[-1]).x0, process.t_clean, step)
+        return x
+
+    def _integrate(self, slope: Callable[[Any, Tensor], Tensor], y: Tensor, start: float, end: float) -> Tensor:
+        import torch
+
+        if self.method in SCIPY:
+            from scipy.integrate import solve_ivp
+
+            def flat(w: float, values: np.ndarray) -> np.ndarray:
+                state = torch.as_tensor(values, dtype=y.dtype).reshape(y.shape).to(y.device)
+                return slope(w, state).cpu().double().numpy().ravel()
+
+            initial = y.cpu().double().numpy().ravel()
+            found = solve_ivp(flat, (start, end), initial, method=self.method, rtol=self.rtol, atol=self.atol)
+            if not found.success:
+                raise ValueError(f"pf_ode with {self.method!r} failed: {found.message}")
+            return torch.as_tensor(found.y[:, -1], dtype=y.dtype).reshape(y.shape).to(y.device)
+        from torchdiffeq import odeint
+
+        # Time stays in float64 on the host, so that step-size control waits for no device but for the error norm.
+        span = torch.tensor([start, end], dtype=torch.float64)
+        return odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol)[-1]  # type: ignore[index]
+
+
+def _clip(t: float, grid: Sequence[float]) -> float:
+    """t within the ends of the grid, which rounding on the way through the frame may leave."""
+    return min(max(t, grid[-1]), grid[0])
+
+
+def _stepped(x: Tensor, t: float, step: Hook | None) -> Tensor:
+    edited = None if step is None else step(x, t)
+    return x if edited is None else edited
+
+
+def pf_ode(**options: Any) -> PFODE:
+    """Build :class:`PFODE` from options, refusing those it does not have."""
+    from solvers.errors import check_options
+
+    check_options("solver 'pf_ode'", options, PFODE().options)
+    return PFODE(**options)
+
+
+pf_ode.__doc__ = PFODE.__doc__
+register("pf_ode", pf_ode)

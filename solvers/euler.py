@@ -1,0 +1,62 @@
+"""Euler's and Heun's methods in a frame."""
+
+from __future__ import annotations
+
+import math
+
+from solvers import frames
+from solvers.solver import solver
+
+
+@solver("euler", order=1, reference="Karras et al. 2022, EDM, eq. 4 and Algorithm 1 without the correction")
+def euler(steps, x, predict, frame=None):
+    """y_s = y + (w_s − w_t) dy/dw, the explicit Euler step for y = x/scale over w (:mod:`solvers.frames`).
+
+    In the frame ``edm`` this is DDIM.
+
+    Args:
+        frame: ``edm``, ``flow``, ``vp``, or None for the process's own.
+    """
+    chosen = frames.get(frame, steps.process)
+    for t, s in steps:
+        slope = chosen.slope(predict(x, t))
+        x = yield chosen.scale(s) * (x / chosen.scale(t) + (chosen.variable(s) - chosen.variable(t)) * slope)
+
+
+@solver(
+    "heun",
+    order=2,
+    weak_order=2,
+    stochastic="s_churn",
+    reference="Karras et al. 2022, EDM, Algorithms 1 and 2",
+    to_clean=True,
+)
+def heun(steps, x, predict, noise, frame=None, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.0):
+    """Euler step, then the trapezoidal rule with the slope at its end: y_s = y + ½(w_s − w_t)(d_t + d_s).
+
+    The step to zero noise has no correction. With churn, each step first raises the noise level u = σ/α to
+    û = u(1 + γ), γ = min(s_churn/steps, √2 − 1), by adding noise: x̂ = α̂ (x/α + √(û² − u²) s_noise ξ).
+
+    Args:
+        frame: ``edm``, ``flow``, ``vp``, or None for the process's own.
+        s_churn: amount of noise put in, over all steps, at least 0.
+        s_tmin, s_tmax: churn only where σ/α lies between these.
+        s_noise: factor of the noise put in.
+    """
+    if not s_churn >= 0:
+        raise ValueError(f"heun needs s_churn of at least 0, got {s_churn}")
+    chosen = frames.get(frame, steps.process)
+    gamma = min(s_churn / steps.count, math.sqrt(2) - 1)
+    for t, s in steps:
+        level = t.sigma / t.alpha
+        if gamma > 0 and s_tmin <= level <= s_tmax:
+            raised = steps.at(t.lam - math.log1p(gamma))
+            amount = s_noise * level * math.sqrt(gamma * (2 + gamma))
+            x, t = raised.alpha * (x / t.alpha + noise(amount)), raised
+        change = chosen.variable(s) - chosen.variable(t)
+        slope = chosen.slope(predict(x, t))
+        y = x / chosen.scale(t)
+        end = chosen.scale(s) * (y + change * slope)
+        if s.sigma > 0:
+            end = chosen.scale(s) * (y + 0.5 * change * (slope + chosen.slope(predict(end, s))))
+        x = yield end

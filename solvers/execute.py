@@ -1,0 +1,64 @@
+"""A plan on tensors, one operation after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from solvers.plan import Draw, Eval, Lin, Plan, PlanError
+
+
+def execute(
+    plan: Plan,
+    predict: Callable[[Tensor, float], Any],
+    x: Tensor,
+    noise: Callable[[], Tensor] | None,
+    step: Callable[[Tensor, float], Tensor | None] | None,
+) -> Tensor:
+    """Run a plan; see :meth:`solvers.plan.Plan.run`.
+
+    Tensors of others (x, the model's outputs, draws, states that a callback has seen) are never written to: the model
+    may return the tensor it was given, and a callback may keep what it saw.
+    """
+    if plan.draws and noise is None:
+        raise PlanError(f"a plan of {plan.solver!r} draws noise: give noise=")
+    registers: dict[int, Tensor] = {0: x}
+    state = x
+    for instruction, dead in zip(plan.instructions, plan.dead, strict=True):
+        if isinstance(instruction, Lin):
+            registers[instruction.out] = combine(instruction.terms, registers, like=state)
+        elif isinstance(instruction, Eval):
+            result = predict(registers[instruction.x], instruction.t)
+            outputs = result if isinstance(result, Mapping) else {"model": result}
+            for name, register in instruction.outputs.items():
+                if name not in outputs:
+                    raise PlanError(f"{plan.solver!r} needs the model's output {name!r}; it has {sorted(outputs)}")
+                registers[register] = outputs[name]
+        elif isinstance(instruction, Draw):
+            assert noise is not None
+            registers[instruction.out] = noise()
+        else:
+            state = registers[instruction.x]
+            edited = None if step is None else step(state, instruction.t)
+            state = registers[instruction.out] = state if edited is None else edited
+        for register in dead:
+            del registers[register]
+    return state
+
+
+def combine(terms: tuple[tuple[int, float], ...], registers: Mapping[int, Tensor], like: Tensor) -> Tensor:
+    """Σ coefficient · register as a new tensor, one pass over memory per term."""
+    if not terms:
+        return torch.zeros_like(like)
+    (first, factor), *rest = terms
+    if rest and factor == 1.0:
+        (second, alpha), *rest = rest
+        result = torch.add(registers[first], registers[second], alpha=alpha)
+    else:
+        result = registers[first] * factor
+    for register, alpha in rest:
+        result.add_(registers[register], alpha=alpha)
+    return result

@@ -1,0 +1,291 @@
+"""Plans: solvers as small straight-line programs of coefficients.
+
+Four instructions work on registers, each written once; register 0 is the initial state:
+
+    LIN   r = Σ cᵢ rᵢ
+    EVAL  r = predict(x, t), and further named outputs of the same evaluation if the model has them
+    DRAW  r ~ N(0, I)
+    STEP  r = x is the state at the next time of the grid: callbacks see it and may replace it
+
+The last use of a register frees it, so a run holds the state and the history that the method really needs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from solvers import prediction as predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "scoresde-plan"
+VERSION = 1
+
+
+class PlanError(ValueError):
+    """A plan or plan file that is not a valid program."""
+
+
+@dataclass(frozen=True)
+class Lin:
+    """``out`` = Σ coefficient · register."""
+
+    out: int
+    terms: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Eval:
+    """``outputs`` = predict(x, t); "model" is the model's own output. α and σ at t are kept to recognise the process."""
+
+    outputs: Mapping[str, int]
+    x: int
+    t: float
+    alpha: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """``out`` is a fresh standard normal."""
+
+    out: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """``out`` is the state at time t: register ``x``, or what a callback puts in its place."""
+
+    out: int
+    x: int
+    t: float
+
+
+Instruction: TypeAlias = "Lin | Eval | Draw | Step"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A solver on a grid for one process and prediction type.
+
+    Attributes:
+        solver: name of the method.
+        options: its options.
+        prediction: what the model must return.
+        times: the grid, from the noisy end to the clean end.
+        instructions: the program.
+
+    Raises:
+        PlanError: the program reads a register before it is written, writes one twice, holds a coefficient that is not
+            finite, or its steps are not the grid's.
+    """
+
+    solver: str
+    options: Mapping[str, Any]
+    prediction: str
+    times: tuple[float, ...]
+    instructions: tuple[Instruction, ...]
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+    @property
+    def nfe(self) -> int:
+        """Number of model evaluations."""
+        return sum(isinstance(instruction, Eval) for instruction in self.instructions)
+
+    @property
+    def draws(self) -> int:
+        """Number of Gaussian draws, the initial state not included."""
+        return sum(isinstance(instruction, Draw) for instruction in self.instructions)
+
+    @cached_property
+    def dead(self) -> tuple[tuple[int, ...], ...]:
+        """Registers that each instruction is the last to use."""
+        last: dict[int, int] = {0: 0}
+        for index, instruction in enumerate(self.instructions):
+            for register in (*reads(instruction), *writes(instruction)):
+                last[register] = index
+        result: list[list[int]] = [[] for _ in self.instructions]
+        for register, index in last.items():
+            result[index].append(register)
+        return tuple(tuple(registers) for registers in result)
+
+    @property
+    def memory(self) -> int:
+        """Largest number of tensors of the state's size that are alive at once."""
+        alive, most = 1, 1
+        for instruction, dead in zip(self.instructions, self.dead, strict=True):
+            alive += len(writes(instruction))
+            if isinstance(instruction, Step):  # the same tensor under another number
+                alive -= len(dead)
+            most = max(most, alive)
+            if not isinstance(instruction, Step):
+                alive -= len(dead)
+        return most
+
+    def run(
+        self,
+        predict: Callable[[Tensor, float], Any],
+        x: Tensor,
+        noise: Callable[[], Tensor] | None = None,
+        *,
+        step: Callable[[Tensor, float], Tensor | None] | None = None,
+    ) -> Tensor:
+        """Execute the plan.
+
+        Args:
+            predict: called as ``predict(x, t)`` with a float t; returns the output in the plan's prediction type, shaped
+                like x, or a mapping from names to such outputs with the model's own under ``"model"``.
+            x: the state at ``times[0]``, any shape.
+            noise: gives the next standard normal tensor shaped like x at each call; not needed if the plan draws none.
+            step: called after each step as ``step(x, t)``; a tensor that it returns takes the place of the state.
+
+        Returns:
+            The state at ``times[-1]``. ``x`` and the model's outputs are left as they are.
+
+        Raises:
+            PlanError: the plan draws noise and none is given.
+        """
+        from solvers.execute import execute
+
+        return execute(self, predict, x, noise, step)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON; floats are kept exactly."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "solver": self.solver,
+            "options": dict(self.options),
+            "prediction": self.prediction,
+            "times": list(self.times),
+            "instructions": [_encode(instruction) for instruction in self.instructions],
+        }
+        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan that :meth:`save` wrote.
+
+        Raises:
+            PlanError: the file is damaged, of another format or version, or not a valid program.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PlanError(f"{str(path)!r} is not a plan: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise PlanError(f"{str(path)!r} is not a plan: its format is not {FORMAT!r}")
+        if content.get("version") != VERSION:
+            raise PlanError(f"{str(path)!r} is a plan of version {content.get('version')!r}; this is version {VERSION}")
+        try:
+            return cls(
+                solver=str(content["solver"]),
+                options=dict(content["options"]),
+                prediction=content["prediction"],
+                times=tuple(float(t) for t in content["times"]),
+                instructions=tuple(_decode(*instruction) for instruction in content["instructions"]),
+            )
+        except PlanError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(f"{str(path)!r} is not a valid plan: {error!r}") from error
+
+    def __str__(self) -> str:
+        """The plan as a table: one line per instruction, and the registers that it frees."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        lines = [
+            f"{self.solver}({options}) · {self.prediction} · {len(self.times) - 1} steps · {self.nfe} NFE · "
+            f"{self.draws} draws · {self.memory} states in memory"
+        ]
+        for instruction, dead in zip(self.instructions, self.dead, strict=True):
+            frees = f"   frees {' '.join(f'r{register}' for register in dead)}" if dead else ""
+            lines.append(f"{_describe(instruction)}{frees}")
+        return "\n".join(lines)
+
+
+def reads(instruction: Instruction) -> list[int]:
+    """Registers that an instruction reads."""
+    if isinstance(instruction, Lin):
+        return [register for register, _ in instruction.terms]
+    return [] if isinstance(instruction, Draw) else [instruction.x]
+
+
+def writes(instruction: Instruction) -> list[int]:
+    """Registers that an instruction writes."""
+    return list(instruction.outputs.values()) if isinstance(instruction, Eval) else [instruction.out]
+
+
+def _describe(instruction: Instruction) -> str:
+    if isinstance(instruction, Lin):
+        terms = " ".join(f"{coefficient:+.6g} r{register}" for register, coefficient in instruction.terms)
+        return f"LIN   r{instruction.out} = {terms or '0'}"
+    if isinstance(instruction, Eval):
+        outputs = ", ".join(
+            f"r{register}" if name == "model" else f"{name} r{register}"
+            for name, register in instruction.outputs.items()
+        )
+        return f"EVAL  {outputs} = predict(r{instruction.x}, t={instruction.t:.6g})"
+    if isinstance(instruction, Draw):
+        return f"DRAW  r{instruction.out}"
+    return f"STEP  r{instruction.out} = r{instruction.x} at t={instruction.t:.6g}"
+
+
+def _encode(instruction: Instruction) -> list[Any]:
+    if isinstance(instruction, Lin):
+        return ["LIN", instruction.out, [list(term) for term in instruction.terms]]
+    if isinstance(instruction, Eval):
+        return ["EVAL", dict(instruction.outputs), instruction.x, instruction.t, instruction.alpha, instruction.sigma]
+    if isinstance(instruction, Draw):
+        return ["DRAW", instruction.out]
+    return ["STEP", instruction.out, instruction.x, instruction.t]
+
+
+def _decode(kind: str, *fields: Any) -> Instruction:
+    if kind == "LIN":
+        out, terms = fields
+        return Lin(out, tuple((register, float(coefficient)) for register, coefficient in terms))
+    if kind == "EVAL":
+        outputs, x, t, alpha, sigma = fields
+        return Eval(dict(outputs), x, float(t), float(alpha), float(sigma))
+    if kind == "DRAW":
+        return Draw(*fields)
+    if kind == "STEP":
+        out, x, t = fields
+        return Step(out, x, float(t))
+    raise PlanError(f"unknown instruction {kind!r}")
+
+
+def _validate(plan: Plan) -> None:
+    predictions.check(plan.prediction)
+    written = {0}
+    for position, instruction in enumerate(plan.instructions):
+        where = f"instruction {position} ({_describe(instruction)})"
+        for register in reads(instruction):
+            if register not in written:
+                raise PlanError(f"{where} reads register {register!r} before it is written")
+        for register in writes(instruction):
+            if type(register) is not int or register < 0 or register in written:
+                raise PlanError(f"{where} writes register {register!r}, which is not a new number")
+            written.add(register)
+        if isinstance(instruction, Lin):
+            numbers = [coefficient for _, coefficient in instruction.terms]
+        elif isinstance(instruction, Eval):
+            if "model" not in instruction.outputs:
+                raise PlanError(f"{where} has no output 'model'")
+            numbers = [instruction.t, instruction.alpha, instruction.sigma]
+        else:
+            numbers = []
+        if not all(math.isfinite(number) for number in numbers):
+            raise PlanError(f"{where} holds a number that is not finite")
+    reached = tuple(instruction.t for instruction in plan.instructions if isinstance(instruction, Step))
+    if reached != plan.times[1:]:
+        raise PlanError(f"the steps of a plan must end at the grid's times {plan.times[1:]}, not at {reached}")

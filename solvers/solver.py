@@ -1,0 +1,334 @@
+"""What a solver is, and the register of all of them.
+
+A solver function is written as in its paper, as a generator that yields the state at the end of each step:
+
+    @solver("ddim", order=1, reference="…")
+    def ddim(steps, x, predict, noise, eta=0.0):
+        for t, s in steps:
+            p = predict(x, t)
+            x = yield …
+
+``steps`` gives pairs of noise levels with finite λ (:class:`solvers.steps.Point`); ``predict(x, t)`` gives
+:class:`solvers.views.Views` of one model evaluation; ``noise(scale)`` gives scale times a fresh standard normal and,
+for a scale of zero, draws nothing and gives 0; the ``yield`` gives back the state, which a callback may have edited.
+Everything else in the signature is an option of the solver with its default.
+
+Two steps are not the function's business. The step to zero noise is a denoise, x = E[x0 | x_t] (a function that takes
+it itself says ``to_clean=True``). The step from α = 0 is DDIM's, exact there: x = α_s E[x0 | x_t] + σ_s E[ε | x_t].
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from solvers import prediction as predictions
+from solvers.errors import check_options, nearest
+from solvers.plan import Plan
+from solvers.steps import Point, Process, Steps, check_times
+from solvers.trace import NotLinear, Tracer
+from solvers.views import Views
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Predict = Callable[["Tensor", float], Any]
+Noise = Callable[[], "Tensor"]
+Hook = Callable[["Tensor", float], "Tensor | None"]
+Order = int | Callable[..., int]
+
+PROTOCOL = ("steps", "x", "predict", "noise")
+
+
+class Solver(ABC):
+    """A method with its options. Stateless: one object may serve many runs.
+
+    Attributes:
+        name: what people type.
+        reference: the paper and equations it implements.
+        options: every option with its value, defaults included.
+        stochastic: whether it draws noise.
+        order: global order of convergence on the probability-flow ODE; None for stochastic solvers.
+        weak_order: weak order on the reverse SDE; None for deterministic solvers.
+        grid: name of the grid that is used when none is given.
+        adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
+    """
+
+    name: str
+    reference: str
+    options: Mapping[str, Any]
+    stochastic: bool
+    order: int | None
+    weak_order: int | None
+    grid: str
+    adaptive: ClassVar[bool] | bool = False
+
+    @abstractmethod
+    def run(
+        self,
+        process: Process,
+        times: Sequence[float],
+        predict: Predict,
+        x: Tensor,
+        noise: Noise | None = None,
+        *,
+        prediction: str = "epsilon",
+        step: Hook | None = None,
+    ) -> Tensor:
+        """Integrate on tensors, from the state x at ``times[0]`` to the state at ``times[-1]``.
+
+        Args:
+            process: the forward process.
+            times: the grid, or two end times for an adaptive solver.
+            predict: called as ``predict(x, t)`` with a float t, returns the model's output shaped like x.
+            x: initial state.
+            noise: gives the next standard normal at each call.
+            prediction: what ``predict`` returns.
+            step: called as ``step(x, t)`` after each step; a tensor that it returns takes the place of the state.
+
+        Raises:
+            ValueError: illegal times, or a prediction type that is undefined at one of them.
+        """
+
+    @abstractmethod
+    def nfe(self, process: Process, times: Sequence[float]) -> int:
+        """Model evaluations on that grid.
+
+        Raises:
+            TypeError: the solver is adaptive, so nobody knows before the run.
+        """
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+class PlannedSolver(Solver):
+    """A solver function with its options: becomes a plan, or runs on tensors as it stands."""
+
+    def __init__(
+        self,
+        function: Callable[..., Generator[Any, Any, None]],
+        options: Mapping[str, Any],
+        *,
+        name: str,
+        reference: str,
+        order: int | None,
+        weak_order: int | None,
+        grid: str,
+        to_clean: bool,
+    ):
+        self.function, self.options, self.name, self.reference = function, options, name, reference
+        self.order, self.weak_order, self.stochastic = order, weak_order, weak_order is not None
+        self.grid, self._to_clean = grid, to_clean
+
+    def plan(self, process: Process, grid: Sequence[float], prediction: str = "epsilon") -> Plan:
+        """The solver on this grid as a plan for models of this prediction type.
+
+        Args:
+            process: the forward process.
+            grid: times from the noisy end to the clean end; the last may be ``t_clean``.
+            prediction: ``epsilon``, ``sample``, ``v_prediction``, ``score`` or ``flow``.
+
+        Raises:
+            ValueError: illegal times, unknown prediction type, or one that is undefined at one of the times.
+        """
+        times = check_times(process, grid)
+        tracer = Tracer()
+        self._drive(process, times, tracer.predict, tracer.x, tracer.noise, tracer.step)
+        return Plan(self.name, dict(self.options), prediction, times, tuple(tracer.instructions(prediction)))
+
+    def nfe(self, process: Process, times: Sequence[float]) -> int:
+        return self.plan(process, times, "sample").nfe
+
+    def run(
+        self,
+        process: Process,
+        times: Sequence[float],
+        predict: Predict,
+        x: Tensor,
+        noise: Noise | None = None,
+        *,
+        prediction: str = "epsilon",
+        step: Hook | None = None,
+    ) -> Tensor:
+        def draw() -> Tensor:
+            if noise is None:
+                raise ValueError(f"{self.name!r} draws noise: give noise=")
+            return noise()
+
+        def stepped(state: Tensor, t: Point) -> Tensor:
+            edited = None if step is None else step(state, t.t)
+            return state if edited is None else edited
+
+        views = tensor_views(predict, prediction)
+        return self._drive(process, check_times(process, times), views, x, draw, stepped)
+
+    def _drive(
+        self,
+        process: Process,
+        times: tuple[float, ...],
+        predict: Callable[[Any, Point], Views],
+        x: Any,
+        draw: Callable[[], Any],
+        step: Callable[[Any, Point], Any],
+    ) -> Any:
+        """Take every step of the grid, on symbols or on tensors alike."""
+        points = [Point.at(process, t) for t in times]
+        count = len(points) - 1
+        if points[0].alpha == 0:
+            p, s = predict(x, points[0]), points[1]
+            x = step(p.x0 if s.sigma == 0 else s.alpha * p.x0 + s.sigma * p.epsilon, s)
+            points = points[1:]
+        denoise = len(points) > 1 and points[-1].sigma == 0 and not self._to_clean
+        inner = points[:-1] if denoise else points
+        if len(inner) > 1:
+            x = self._generate(Steps(process, inner, count), inner[1:], predict, x, draw, step)
+        if denoise:
+            x = step(predict(x, points[-2]).x0, points[-1])
+        return x
+
+    def _generate(
+        self,
+        steps: Steps,
+        ends: Sequence[Point],
+        predict: Callable[[Any, Point], Views],
+        x: Any,
+        draw: Callable[[], Any],
+        step: Callable[[Any, Point], Any],
+    ) -> Any:
+        def noise(scale: float = 1.0) -> Any:
+            return scale * draw() if scale != 0 else 0.0
+
+        available = dict(zip(PROTOCOL, (steps, x, predict, noise), strict=True))
+        wanted = {key: available[key] for key in inspect.signature(self.function).parameters if key in available}
+        generator = self.function(**wanted, **self.options)
+        reached = 0
+        try:
+            state = next(generator)
+            for reached, end in enumerate(ends, start=1):  # noqa: B007
+                x = step(state, end)
+                state = generator.send(x)
+            reached += 1
+        except StopIteration:
+            pass
+        if reached != len(ends):
+            raise ValueError(f"solver {self.name!r} must yield one state for each of {len(ends)} steps, not {reached}")
+        return x
+
+
+def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point], Views]:
+    """``predict`` on tensors, as solver functions expect it: at a noise level, returning views."""
+    predictions.check(prediction)
+
+    def evaluate(x: Tensor, t: Point) -> Views:
+        if not predictions.defined(prediction, t.alpha, t.sigma):
+            raise ValueError(f"a model that predicts {prediction!r} says nothing about x0 at t = {t.t} (α = {t.alpha:g})")
+        result = predict(x, t.t)
+        outputs = result if isinstance(result, Mapping) else {"model": result}
+
+        def get(output: str, kind: str) -> Tensor:
+            a, b = predictions.convert(prediction, kind, t.alpha, t.sigma)
+            return a * x + b * outputs[output]
+
+        return Views(get)
+
+    return evaluate
+
+
+_REGISTRY: dict[str, Callable[..., Solver]] = {}
+
+
+def register(name: str, make: Callable[..., Solver]) -> None:
+    """Make a solver known by name; ``make(**options)`` builds it and refuses options it does not have.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _REGISTRY:
+        raise ValueError(f"there already is a solver named {name!r}")
+    _REGISTRY[name] = make
+
+
+def solver(
+    name: str,
+    *,
+    reference: str,
+    order: Order,
+    weak_order: Order | None = None,
+    stochastic: bool | str = False,
+    grid: str = "quadratic",
+    to_clean: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., PlannedSolver]]:
+    """Register a solver function under a name; the decorated name builds a :class:`PlannedSolver` from options.
+
+    Args:
+        name: what people type.
+        reference: the paper and equations that it implements.
+        order: global order on the probability-flow ODE, a number or a function of the options.
+        weak_order: the same for its weak order, where it can draw noise.
+        stochastic: True, or the name of the option that makes it so when it is not zero.
+        grid: the grid it is used on when none is given.
+        to_clean: whether the function takes the step to zero noise itself (its last s then has σ = 0 and λ = ∞).
+
+    Raises:
+        TypeError: the function is not a generator, or stochastic without a weak order.
+        ValueError: the name is taken.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., PlannedSolver]:
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(f"solver {name!r} must be a generator: 'x = yield …' at the end of each step")
+        if stochastic and weak_order is None:
+            raise TypeError(f"solver {name!r} is stochastic: declare its weak_order")
+        defaults = {
+            key: parameter.default
+            for key, parameter in inspect.signature(function).parameters.items()
+            if key not in PROTOCOL
+        }
+
+        def make(**options: Any) -> PlannedSolver:
+            check_options(f"solver {name!r}", options, defaults)
+            values = {**defaults, **options}
+            draws = bool(values[stochastic]) if isinstance(stochastic, str) else stochastic
+            return PlannedSolver(
+                function,
+                values,
+                name=name,
+                reference=reference,
+                order=None if draws else _evaluate(order, values),
+                weak_order=_evaluate(weak_order, values) if draws else None,
+                grid=grid,
+                to_clean=to_clean,
+            )
+
+        make.__doc__, make.__name__ = function.__doc__, name
+        register(name, make)
+        return make
+
+    return decorate
+
+
+def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
+    return order(**options) if callable(order) else order
+
+
+def names() -> list[str]:
+    """Names of all solvers."""
+    return sorted(_REGISTRY)
+
+
+def get(name: str, **options: Any) -> Solver:
+    """The solver of that name.
+
+    Raises:
+        ValueError: unknown name (the nearest is given), or an option's value is out of range.
+        TypeError: an option the solver does not have.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(f"unknown solver {name!r}{nearest(name, _REGISTRY)}")
+    return _REGISTRY[name](**options)
+
+
+__all__ = ["NotLinear", "PlannedSolver", "Solver", "get", "names", "register", "solver", "tensor_views"]
