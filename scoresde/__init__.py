@@ -1,16 +1,16 @@
 """scoresde: diffusion models as scores, sampled by any solver.
 
-    import scoresde
+import scoresde
 
-    checkpoint = scoresde.models.load("mnist")
-    result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16, 1, 28, 28), seeds=0)
+checkpoint = scoresde.models.load("mnist")
+result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16, 1, 28, 28), seeds=0)
 """
 
 from __future__ import annotations
 
 from scoresde import exact, models
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
-from scoresde.sampling import NonFinite, Result, sample
+from scoresde.sampling import NonFiniteError, Result, sample
 from scoresde.score import ScoreModel
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ __all__ = [
     "VP",
     "Cosine",
     "Flow",
-    "NonFinite",
+    "NonFiniteError",
     "Process",
     "Result",
     "ScoreModel",

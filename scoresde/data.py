@@ -10,16 +10,19 @@ import io
 import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+# What the readers of archives raise on damaged, encrypted or unsupported ones.
+DAMAGE = (OSError, EOFError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
 class DataError(ValueError):
@@ -60,11 +63,12 @@ def load(source: str | Path, split: str = "train") -> Images:
 
     Args:
         source: ``"digits"`` (scikit-learn's 8×8 digits), a folder, a ``.zip``, a tar (compressed or not), or an
-            ``.npz``/``.npz.xz`` with ``{split}_images`` and optionally ``{split}_labels``, or ``images`` and ``labels``.
+            ``.npz``/``.npz.xz`` with ``{split}_images`` (and ``{split}_labels``) or ``images`` (and ``labels``).
         split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test".
 
     Raises:
-        DataError: nothing there, no images in it, images of several sizes, or a damaged file.
+        DataError: nothing there, no images in it, images of several sizes or of more than 8 bits, labels that are not
+            one integer ≥ 0 per image, an unknown split, or a damaged file.
     """
     if str(source) == "digits":
         return _digits(split)
@@ -80,17 +84,21 @@ def load(source: str | Path, split: str = "train") -> Images:
             return _decode(_from_zip(path), path)
         if tarfile.is_tarfile(path):
             return _decode(_from_tar(path), path)
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except DAMAGE as error:
         raise DataError(f"{str(path)!r} is damaged: {error}") from error
     raise DataError(f"{str(path)!r} is neither a folder, a zip, a tar nor an npz")
 
 
 def _digits(split: str) -> Images:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = torch.as_tensor(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.as_tensor(bunch.target, dtype=torch.long)
+    if split not in ("train", "test"):
+        raise DataError(f"digits have the splits 'train' and 'test', not {split!r}")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError("digits come with scikit-learn: install scoresde[data]") from error
+    values, targets = load_digits(return_X_y=True)
+    pixels = torch.as_tensor(np.round(np.asarray(values) * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+    labels = torch.as_tensor(np.asarray(targets), dtype=torch.long)
     cut = len(pixels) * 4 // 5
     part = slice(cut, None) if split == "test" else slice(cut)
     return Images(pixels[part], labels[part])
@@ -116,6 +124,14 @@ def _from_tar(path: Path) -> Iterator[tuple[str, bytes]]:
             file = archive.extractfile(member) if PurePosixPath(member.name).suffix.lower() in SUFFIXES else None
             if file is not None:
                 yield member.name, file.read()
+        # A damaged header looks like the end of the archive to tarfile, and checksums are only seen at the very end.
+        stream = archive.fileobj
+        assert stream is not None
+        stream.seek(archive.offset)
+        if stream.read(512) != bytes(512):
+            raise tarfile.ReadError(f"it breaks off at byte {archive.offset} of the unpacked archive")
+        while stream.read(2**20):
+            pass
 
 
 def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
@@ -124,9 +140,11 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
     for name, content in files:
         try:
             image = Image.open(io.BytesIO(content))
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB"))
-        except (UnidentifiedImageError, OSError) as error:
+            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+        except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
             raise DataError(f"{name!r} in {str(path)!r} is not a readable image: {error}") from error
+        if image.mode[0] in "IF":
+            raise DataError(f"{name!r} in {str(path)!r} has more than 8 bits a channel (mode {image.mode}): convert it")
         if arrays and array.shape != arrays[0].shape:
             raise DataError(
                 f"{name!r} in {str(path)!r} has shape {array.shape}, the images before it {arrays[0].shape}: "
@@ -142,22 +160,29 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
 
 
 def _from_npz(path: Path, split: str) -> Images:
-    content = lzma.open(path).read() if path.suffix == ".xz" else path.read_bytes()
+    content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise DataError(f"{str(path)!r} is not a whole npz")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
             if prefix is None:
                 raise DataError(f"{str(path)!r} holds {arrays.files}, but neither '{split}_images' nor 'images'")
             pixels = arrays[f"{prefix}images"]
-            labels = arrays[f"{prefix}labels"] if f"{prefix}labels" in arrays else None
+            labels = arrays.get(f"{prefix}labels")
     except (ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{str(path)!r} is not a readable npz: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
-        raise DataError(f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}")
-    if labels is not None and labels.shape != (len(pixels),):
-        raise DataError(f"{str(path)!r} has {len(pixels)} images but labels of shape {labels.shape}")
+        raise DataError(
+            f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}"
+        )
+    if labels is not None and (labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or labels.min() < 0):
+        raise DataError(
+            f"labels in {str(path)!r} must be {len(pixels)} integers ≥ 0, one per image, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
     return Images(_channels_first(pixels), None if labels is None else torch.as_tensor(labels.astype(np.int64)))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,12 +86,16 @@ class Noise:
         return values.to(self._dtype).view(-1, *self._shape)
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: Any) -> int:
     """The seed as an int.
 
     Raises:
         ValueError: not a whole number from 0 to 2⁶³ − 1.
     """
-    if isinstance(seed, bool) or int(seed) != seed or not 0 <= int(seed) < SEED_LIMIT:
+    try:
+        number = int(seed)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if isinstance(seed, bool) or number != seed or not 0 <= number < SEED_LIMIT:
         raise ValueError(f"a seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
-    return int(seed)
+    return number

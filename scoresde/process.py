@@ -44,7 +44,7 @@ class Process(ABC):
     """
 
     name: ClassVar[str]
-    frame: ClassVar[str] = "edm"  # the variable that Runge–Kutta-like solvers integrate in (solvers.frames)
+    frame: str = "edm"  # the variable that Runge–Kutta-like solvers integrate in (solvers.frames)
     t_min: float
     t_max: float
     t_clean: float = 0.0
@@ -186,7 +186,7 @@ class SubVP(_LinearBeta):
 
 
 class VPDiscrete(Process):
-    """The discrete chain of DDPM as a continuous process: time is the index, λ is interpolated linearly between indices.
+    """The discrete chain of DDPM as a continuous process: time is the index, λ is linear between indices.
 
     ᾱ_n = Π_{i ≤ n} (1 − β_i), α = √ᾱ, σ = √(1 − ᾱ) at t = n = 0 … len(betas) − 1. Zero noise has no index; by
     convention it is t = −1, the step before the first. λ continues linearly past the last index.
@@ -420,9 +420,7 @@ def _check_sigmas(name: str, sigma_min: float, sigma_max: float) -> None:
         raise ValueError(f"{name} needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
 
 
-PROCESSES: dict[str, type[Process]] = {
-    kind.name: kind for kind in (VP, VPDiscrete, Cosine, SubVP, VE, EDM, Flow)
-}
+PROCESSES: dict[str, type[Process]] = {kind.name: kind for kind in (VP, VPDiscrete, Cosine, SubVP, VE, EDM, Flow)}
 
 
 def get(name: str, **options: Any) -> Process:

@@ -50,7 +50,7 @@ class Result:
     trajectory_times: tuple[float, ...] = ()
 
 
-class NonFinite(FloatingPointError):
+class NonFiniteError(FloatingPointError):
     """A trajectory left the finite numbers; the message names the evaluation and the time."""
 
 
@@ -102,17 +102,19 @@ def sample(
 
     Raises:
         ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
-        NonFinite: a sample is not finite; the same seeds were run again to find the evaluation that first went wrong.
+        NonFiniteError: a sample is not finite; the message names the evaluation, time and seeds that went wrong first.
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(f"model must be a scoresde.ScoreModel, got {type(model).__name__}")
     dtype = _state_dtype(dtype, x_init)
-    device = torch.device(device) if device is not None else _device(model, x_init)
+    device = _device(device, model, x_init)
     count, inner = _shape(shape, x_init)
     chosen = _seeds(seeds, count)
+    if cond is not None and not isinstance(cond, Mapping):
+        raise TypeError(f"cond must be a mapping from the network's arguments to values, got {type(cond).__name__}")
     _check_cond(cond, count)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        _whole("batch_size", batch_size)
     runner, times = _method(model, solver, steps, nfe, grid)
 
     job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
@@ -158,6 +160,7 @@ class _Runner:
 
     run: Callable[..., Tensor]
     nfe: int | None
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,10 +184,13 @@ class _Job:
         cond: Mapping[str, Any] | None,
         advance: Callable[[], Any],
     ) -> _Part:
-        part = self._run(index, seeds, x_init, cond, advance, checked=False)
+        # Adaptive methods wait for the device at each step anyway, and would shrink their steps at a NaN for long.
+        part = self._run(index, seeds, x_init, cond, advance, checked=self.runner.adaptive)
         if not bool(torch.isfinite(part.samples).all()):
             self._run(index, seeds, x_init, cond, lambda: None, checked=True)
-            raise NonFinite("samples are not finite, but were when the same seeds ran again: the network is not repeatable")
+            raise NonFiniteError(
+                "samples are not finite, but were when the same seeds ran again: the network is not repeatable"
+            )
         return part
 
     def _run(
@@ -214,19 +220,23 @@ class _Job:
             if checked:
                 for what, tensor in (("the state given to", state), ("the output of", output)):
                     if not bool(torch.isfinite(tensor).all()):
-                        bad = [seeds[index[i]] for i in _bad(tensor)]
-                        raise NonFinite(f"{what} evaluation {evaluations} at t = {t:g} is not finite for seeds {bad}")
+                        bad = list(dict.fromkeys(seeds[index[i]] for i in _bad(tensor)))[:8]
+                        raise NonFiniteError(
+                            f"{what} evaluation {evaluations} at t = {t:g} is not finite for seeds {bad}"
+                        )
             return output
 
         def step(state: Tensor, t: float) -> Tensor | None:
             edited = None if self.callback is None else self.callback(state, t)
             if edited is not None and edited.shape != state.shape:
-                raise ValueError(f"the callback returned shape {tuple(edited.shape)} for a state of {tuple(state.shape)}")
+                raise ValueError(
+                    f"the callback returned shape {tuple(edited.shape)} for a state of {tuple(state.shape)}"
+                )
             if self.keep:
                 states.append(state if edited is None else edited)
                 times.append(t)
             if checked and not bool(torch.isfinite(state if edited is None else edited).all()):
-                raise NonFinite(f"the state after evaluation {evaluations}, at t = {t:g}, is not finite")
+                raise NonFiniteError(f"the state after evaluation {evaluations}, at t = {t:g}, is not finite")
             return edited
 
         hook = step if self.callback is not None or self.keep or checked else None
@@ -236,7 +246,7 @@ class _Job:
 
 
 def _bad(tensor: Tensor) -> list[int]:
-    return (~torch.isfinite(tensor).flatten(1).all(dim=1)).nonzero().flatten().tolist()[:8]
+    return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
 
 
 def _method(
@@ -257,15 +267,17 @@ def _method(
     if not isinstance(chosen, Solver):
         raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
     for name, value in (("steps", steps), ("nfe", nfe)):
-        if value is not None and (isinstance(value, bool) or value != int(value) or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if value is not None:
+            _whole(name, value)
     if chosen.adaptive:
         if steps is not None or nfe is not None or isinstance(grid, (str, Grid)):
             raise ValueError(f"{chosen} chooses its own steps: give neither steps nor nfe nor a grid's name")
         times = check_times(process, (process.t_max, process.t_clean) if grid is None else grid)
     elif grid is None or isinstance(grid, (str, Grid)):
         if (steps is None) == (nfe is None):
-            raise ValueError(f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid")
+            raise ValueError(
+                f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid"
+            )
         rule = grid if isinstance(grid, Grid) else solvers.grids.get(grid or chosen.grid)
         times = check_times(process, rule(process, steps if steps is not None else _fit(chosen, model, rule, nfe or 0)))
     else:
@@ -279,7 +291,7 @@ def _method(
     def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
         return chosen.run(process, times, predict, x, noise, prediction=model.prediction, step=step)
 
-    return _Runner(run, None), times
+    return _Runner(run, None, bool(chosen.adaptive)), times
 
 
 def _fit(solver: Solver, model: ScoreModel, rule: Grid, nfe: int) -> int:
@@ -299,7 +311,9 @@ def _fit(solver: Solver, model: ScoreModel, rule: Grid, nfe: int) -> int:
 
 def _check_plan(plan: Plan, model: ScoreModel) -> None:
     if plan.prediction != model.prediction:
-        raise ValueError(f"the plan is for a model that predicts {plan.prediction!r}, this one predicts {model.prediction!r}")
+        raise ValueError(
+            f"the plan is for a model that predicts {plan.prediction!r}, this one predicts {model.prediction!r}"
+        )
     for instruction in plan.instructions:
         if isinstance(instruction, Eval):
             here = (model.process.alpha(instruction.t), model.process.sigma(instruction.t))
@@ -311,34 +325,53 @@ def _check_plan(plan: Plan, model: ScoreModel) -> None:
 
 
 def _state_dtype(dtype: torch.dtype | None, x_init: Tensor | None) -> torch.dtype:
+    if x_init is not None and not (isinstance(x_init, Tensor) and x_init.is_floating_point()):
+        got = x_init.dtype if isinstance(x_init, Tensor) else type(x_init).__name__
+        raise TypeError(f"x_init must be a floating-point tensor, got {got}")
     if dtype is None:
         dtype = torch.float64 if x_init is not None and x_init.dtype == torch.float64 else torch.float32
     if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the state is kept in float32 or float64, got {dtype}; a network may have any dtype of its own")
+        raise ValueError(
+            f"the state is kept in float32 or float64, got {dtype}; a network may have any dtype of its own"
+        )
     return dtype
 
 
-def _device(model: ScoreModel, x_init: Tensor | None) -> torch.device:
-    if x_init is not None:
-        return x_init.device
+def _device(device: str | torch.device | None, model: ScoreModel, x_init: Tensor | None) -> torch.device:
     parameters = model.net.parameters() if isinstance(model.net, torch.nn.Module) else iter(())
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+    there = next((parameter.device for parameter in parameters), None)
+    if device is not None:
+        chosen = torch.device(device)
+    else:
+        chosen = x_init.device if x_init is not None else there or torch.device("cpu")
+    if there is not None and there.type != chosen.type:
+        raise ValueError(
+            f"the state would be on device {chosen}, but the network is on {there}: move it, or give device="
+        )
+    return chosen
 
 
 def _shape(shape: Sequence[int] | None, x_init: Tensor | None) -> tuple[int, tuple[int, ...]]:
     if (shape is None) == (x_init is None):
         raise ValueError("give exactly one of shape (start from noise) and x_init (start from a state)")
-    full = tuple(x_init.shape) if x_init is not None else tuple(shape or ())
-    if not full or any(isinstance(size, bool) or size != int(size) or size < 1 for size in full):
-        raise ValueError(f"the shape must be (batch, …) with sizes of at least 1, got {full}")
+    full = tuple(x_init.shape) if x_init is not None else shape
+    if not isinstance(full, Sequence) or len(full) == 0:
+        raise ValueError(f"the shape must be (batch, …), got {full!r}")
+    for size in full:
+        _whole(f"each size in the shape {full}", size)
     return int(full[0]), tuple(int(size) for size in full[1:])
+
+
+def _whole(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float, np.integer)) or isinstance(value, bool) or value % 1 != 0 or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def _seeds(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     if seeds is None:
         return [secrets.randbits(63) for _ in range(count)]
-    if isinstance(seeds, (int, np.integer)):
-        first = check_seed(int(seeds))
+    if isinstance(seeds, (int, float, np.number)):
+        first = check_seed(seeds)
         check_seed(first + count - 1)
         return list(range(first, first + count))
     values = [check_seed(seed) for seed in seeds]
@@ -351,6 +384,8 @@ def _check_cond(cond: Any, count: int, name: str = "cond") -> None:
     if isinstance(cond, Tensor):
         if cond.ndim == 0 or len(cond) != count:
             raise ValueError(f"{name} must have the batch of {count} first, got shape {tuple(cond.shape)}")
+    elif isinstance(cond, np.ndarray):
+        raise TypeError(f"{name} is a numpy array; only tensors are split into batches: give torch.as_tensor of it")
     elif isinstance(cond, Mapping):
         for key, value in cond.items():
             _check_cond(value, count, f"{name}[{key!r}]")

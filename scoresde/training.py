@@ -37,6 +37,9 @@ class Settings:
         label_dropout: share of labels replaced by "no label", so that the model can be guided.
         bf16: run the network under bfloat16 autocast; weights, loss and optimiser stay in float32.
         seed: of initial weights, order, times, noise and dropout.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     epochs: int
@@ -48,6 +51,16 @@ class Settings:
     label_dropout: float = 0.1
     bf16: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("label_dropout", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
 
 def loss(
@@ -71,13 +84,15 @@ def loss(
     order = torch.randperm(batch, generator=generator, device=device)
     strata = (order + torch.rand(batch, generator=generator, device=device, dtype=torch.float64)) / batch
     t = process.t_min + (process.t_max - process.t_min) * strata
-    alpha, sigma = (f(t).to(x0.dtype).view(-1, *[1] * (x0.ndim - 1)) for f in (process.alpha, process.sigma))
+    alpha, sigma = (f(t).view(-1, *[1] * (x0.ndim - 1)) for f in (process.alpha, process.sigma))
     epsilon = torch.randn(x0.shape, generator=generator, device=device, dtype=x0.dtype)
-    x = alpha * x0 + sigma * epsilon
+    x = alpha.to(x0.dtype) * x0 + sigma.to(x0.dtype) * epsilon
+    # a x + b ε as a combination of x0 and ε, in which nothing cancels when α is small.
     a, b = predictions.convert("epsilon", prediction, alpha, sigma)
+    target = (a * alpha).to(x0.dtype) * x0 + (a * sigma + b).to(x0.dtype) * epsilon
     fed = t if time_input is None else time_input(t)
     out = net(x, fed.to(torch.float32) if fed.is_floating_point() else fed, **cond)
-    return (out.to(x0.dtype) - (a * x + b * epsilon)).square().mean()
+    return (out.to(x0.dtype) - target).square().mean()
 
 
 class Trainer:
@@ -137,7 +152,9 @@ class Trainer:
                 start = now
                 mean = float(total) / counted
                 if not math.isfinite(mean):
-                    raise FloatingPointError(f"the training loss became {mean} before step {self.step}; lower learning_rate")
+                    raise FloatingPointError(
+                        f"the training loss became {mean} before step {self.step}; lower learning_rate"
+                    )
                 self.losses.append({"step": self.step, "loss": mean, "seconds": round(self.seconds, 1)})
                 total.zero_()
                 counted = 0
@@ -180,7 +197,8 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         decay = min(settings.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.net.parameters()), 1 - decay)
+        for average, parameter in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
+            average.lerp_(parameter, 1 - decay)
         return value.detach()
 
     def _schedule(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from solvers import frames
 from solvers.errors import nearest
 from solvers.solver import Hook, Noise, Predict, Solver, register, tensor_views
-from solvers.steps import Point, Process, check_times
+from solvers.steps import Point, Process, Times, check_times
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class PFODE(Solver):
         self.order: int | None = METHODS[method]
         self.adaptive = method not in FIXED
 
-    def nfe(self, process: Process, times: Sequence[float]) -> int:
+    def nfe(self, process: Process, times: Times) -> int:
         if self.adaptive:
             raise TypeError(f"pf_ode with {self.method!r} chooses its own steps: its NFE is known after the run")
         import torch
@@ -77,7 +77,7 @@ class PFODE(Solver):
     def run(
         self,
         process: Process,
-        times: Sequence[float],
+        times: Times,
         predict: Predict,
         x: Tensor,
         noise: Noise | None = None,

@@ -94,21 +94,22 @@ def uniform(process: Process, steps: int) -> Array:
 @_grid
 def quadratic(process: Process, steps: int) -> Array:
     """Evenly in √τ, τ the time at which the linear-β VP process (0.1, 20) has the same signal-to-noise ratio."""
-    ends = [vp_time(value) ** 0.5 for value in _ends(process)]
-    return _times(process, vp_half_log_snr(np.linspace(*ends, steps) ** 2))
+    first, last = (vp_time(value) ** 0.5 for value in _ends(process))
+    return _times(process, vp_half_log_snr(np.linspace(first, last, steps) ** 2))
 
 
 @_grid
 def log_snr(process: Process, steps: int) -> Array:
     """Evenly in λ (Lu et al. 2022, DPM-Solver, sec. 3.4)."""
-    return _times(process, np.linspace(*_ends(process), steps))
+    first, last = _ends(process)
+    return _times(process, np.linspace(first, last, steps))
 
 
 @_grid
 def karras(process: Process, steps: int, rho: float = 7.0) -> Array:
     """Evenly in (σ/α)^(1/ρ) (Karras et al. 2022, eq. 5)."""
-    ends = [np.exp(-value / rho) for value in _ends(process)]
-    return _times(process, -rho * np.log(np.linspace(*ends, steps)))
+    first, last = (np.exp(-value / rho) for value in _ends(process))
+    return _times(process, -rho * np.log(np.linspace(first, last, steps)))
 
 
 def vp_time(half_log_snr: float) -> float:

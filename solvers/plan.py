@@ -25,6 +25,9 @@ from solvers import prediction as predictions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from solvers.moments import Moments
+    from solvers.steps import Process
+
 FORMAT = "scoresde-plan"
 VERSION = 1
 
@@ -43,7 +46,7 @@ class Lin:
 
 @dataclass(frozen=True)
 class Eval:
-    """``outputs`` = predict(x, t); "model" is the model's own output. α and σ at t are kept to recognise the process."""
+    """``outputs`` = predict(x, t), the model's own under "model"; α and σ at t are kept to recognise the process."""
 
     outputs: Mapping[str, int]
     x: int
@@ -142,8 +145,8 @@ class Plan:
         """Execute the plan.
 
         Args:
-            predict: called as ``predict(x, t)`` with a float t; returns the output in the plan's prediction type, shaped
-                like x, or a mapping from names to such outputs with the model's own under ``"model"``.
+            predict: called as ``predict(x, t)`` with a float t; returns the output in the plan's prediction type,
+                shaped like x, or a mapping from names to such outputs with the model's own under ``"model"``.
             x: the state at ``times[0]``, any shape.
             noise: gives the next standard normal tensor shaped like x at each call; not needed if the plan draws none.
             step: called after each step as ``step(x, t)``; a tensor that it returns takes the place of the state.
@@ -157,6 +160,12 @@ class Plan:
         from solvers.execute import execute
 
         return execute(self, predict, x, noise, step)
+
+    def moments(self, process: Process, mean: Any = 0.0, variance: Any = 1.0) -> Moments:
+        """Exact mean and variance of the samples on Gaussian data; see :func:`solvers.moments.moments`."""
+        from solvers.moments import moments
+
+        return moments(self, process, mean, variance)
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON; floats are kept exactly."""

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from solvers import prediction as predictions
 from solvers.errors import check_options, nearest
 from solvers.plan import Plan
-from solvers.steps import Point, Process, Steps, check_times
-from solvers.trace import NotLinear, Tracer
+from solvers.steps import Point, Process, Steps, Times, check_times
+from solvers.trace import NotLinearError, Tracer
 from solvers.views import Views
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Solver(ABC):
     def run(
         self,
         process: Process,
-        times: Sequence[float],
+        times: Times,
         predict: Predict,
         x: Tensor,
         noise: Noise | None = None,
@@ -93,7 +93,7 @@ class Solver(ABC):
         """
 
     @abstractmethod
-    def nfe(self, process: Process, times: Sequence[float]) -> int:
+    def nfe(self, process: Process, times: Times) -> int:
         """Model evaluations on that grid.
 
         Raises:
@@ -123,7 +123,7 @@ class PlannedSolver(Solver):
         self.order, self.weak_order, self.stochastic = order, weak_order, weak_order is not None
         self.grid, self._to_clean = grid, to_clean
 
-    def plan(self, process: Process, grid: Sequence[float], prediction: str = "epsilon") -> Plan:
+    def plan(self, process: Process, grid: Times, prediction: str = "epsilon") -> Plan:
         """The solver on this grid as a plan for models of this prediction type.
 
         Args:
@@ -139,13 +139,13 @@ class PlannedSolver(Solver):
         self._drive(process, times, tracer.predict, tracer.x, tracer.noise, tracer.step)
         return Plan(self.name, dict(self.options), prediction, times, tuple(tracer.instructions(prediction)))
 
-    def nfe(self, process: Process, times: Sequence[float]) -> int:
+    def nfe(self, process: Process, times: Times) -> int:
         return self.plan(process, times, "sample").nfe
 
     def run(
         self,
         process: Process,
-        times: Sequence[float],
+        times: Times,
         predict: Predict,
         x: Tensor,
         noise: Noise | None = None,
@@ -224,7 +224,9 @@ def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point],
 
     def evaluate(x: Tensor, t: Point) -> Views:
         if not predictions.defined(prediction, t.alpha, t.sigma):
-            raise ValueError(f"a model that predicts {prediction!r} says nothing about x0 at t = {t.t} (α = {t.alpha:g})")
+            raise ValueError(
+                f"a model that predicts {prediction!r} says nothing about x0 at t = {t.t} (α = {t.alpha:g})"
+            )
         result = predict(x, t.t)
         outputs = result if isinstance(result, Mapping) else {"model": result}
 
@@ -331,4 +333,4 @@ def get(name: str, **options: Any) -> Solver:
     return _REGISTRY[name](**options)
 
 
-__all__ = ["NotLinear", "PlannedSolver", "Solver", "get", "names", "register", "solver", "tensor_views"]
+__all__ = ["NotLinearError", "PlannedSolver", "Solver", "get", "names", "register", "solver", "tensor_views"]

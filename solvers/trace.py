@@ -17,7 +17,7 @@ from solvers.steps import Point
 from solvers.views import Views
 
 
-class NotLinear(TypeError):
+class NotLinearError(TypeError):
     """A solver did something with the state that a plan cannot hold."""
 
 
@@ -68,14 +68,16 @@ class Symbol:
     __bool__ = __float__
 
     def __getattr__(self, name: str) -> NoReturn:
-        # AttributeError for the protocols that Python probes by itself, NotLinear for what a solver asks for.
+        # AttributeError for the protocols that Python probes by itself, NotLinearError for what a solver asks for.
         if name.startswith("__"):
             raise AttributeError(name)
         _refuse(f"the state's {name!r}")
 
 
 def _refuse(what: str) -> NoReturn:
-    raise NotLinear(f"{what} is not a linear combination of states, model outputs and noise, so it cannot be tabulated")
+    raise NotLinearError(
+        f"{what} is not a linear combination of states, model outputs and noise, so it cannot be tabulated"
+    )
 
 
 @dataclass
@@ -222,7 +224,9 @@ def _renumber(program: list[Instruction]) -> list[Instruction]:
 
     def renamed(instruction: Instruction) -> Instruction:
         if isinstance(instruction, Lin):
-            return Lin(number[instruction.out], tuple((number[register], value) for register, value in instruction.terms))
+            return Lin(
+                number[instruction.out], tuple((number[register], value) for register, value in instruction.terms)
+            )
         if isinstance(instruction, Eval):
             outputs = {name: number[register] for name, register in instruction.outputs.items()}
             return replace(instruction, outputs=outputs, x=number[instruction.x])

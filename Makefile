@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test slow lint format wheel-test clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## create .venv and install the project with its development tools
+
+# torch comes first and alone, so that a failed download is seen at once and is not repeated with the rest.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots and image grids in outputs/bench
+	$(BIN)/scoresde bench
+
+lint: $(STAMP) ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint ## lint, types and the fast tests
+	$(BIN)/python -m pytest -n 2
+
+slow: $(STAMP) ## the tests that take minutes, the installed wheel among them
+	$(BIN)/python -m pytest -m slow
+
+wheel-test: $(STAMP) ## build a wheel, install it into an empty environment and run the commands from another folder
+	$(BIN)/python -m pytest -m slow tests/test_house.py
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and built files; .venv and outputs stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,196 @@
+"""What the commands share: Hydra composes their configuration; people read their help and their errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from solvers.errors import nearest
+
+Task = Callable[[DictConfig, Path], None]
+TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
+
+
+class UsageError(Exception):
+    """A command line that makes no sense."""
+
+
+def config_folder() -> Path:
+    """The folder of configurations: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "sample.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no configurations in {str(package / 'conf')!r}: scoresde is not installed whole")
+
+
+def guarded(action: Callable[[], None]) -> int:
+    """Run an action and give the program's exit status; what went wrong is one line on stderr, not a traceback.
+
+    A traceback is for those who set SCORESDE_TRACEBACK=1.
+    """
+    try:
+        action()
+    except KeyboardInterrupt as interrupt:
+        return _complain(str(interrupt) or "interrupted", 130)
+    except MissingMandatoryValue as error:
+        key = str(error.full_key)
+        return _complain(f"error: {key} must be given: {key}=…", 2)
+    except (UsageError, HydraException, OmegaConfBaseException) as error:
+        return _complain(f"error: {error}", 2)
+    except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _complain(f"error: {error}", 1)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
+    """Compose the configuration of a command from what the user typed, and run it: once, or for each job of ``-m``.
+
+    Raises:
+        UsageError: the configuration cannot be composed; names what is wrong and what is nearest to it.
+        SystemExit: the task failed, and its error has been printed; or a help text has.
+    """
+    folder = config_folder()
+    _check_dashes(command, arguments)
+
+    def job(config: DictConfig) -> None:
+        # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
+        status = guarded(lambda: _start(task, config, arguments))
+        if status:
+            raise SystemExit(status)
+
+    for name, resolver in (("choices", _choices), ("options", _options)):
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+    with _typed(command, arguments):
+        try:
+            hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(job)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(_explain(error, command, arguments)) from error
+
+
+def _check_dashes(command: str, arguments: Sequence[str]) -> None:
+    dashed = [item[2:].partition("=")[0].replace("-", "_") for item in arguments if item.startswith("--")]
+    for name in dashed:
+        if name != "help" and name in _composed(command, ()):
+            raise UsageError(f"settings are written without dashes: {name}=…")
+
+
+@contextmanager
+def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
+    """What Hydra takes from its surroundings: the command line, and whether to raise errors or to print them."""
+    argv, raises = sys.argv, os.environ.get(HYDRA_RAISES)
+    sys.argv, os.environ[HYDRA_RAISES] = [f"scoresde {command}", *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if raises is None:
+            del os.environ[HYDRA_RAISES]
+        else:
+            os.environ[HYDRA_RAISES] = raises
+
+
+def _start(task: Task, config: DictConfig, arguments: Sequence[str]) -> None:
+    _check_numbers(config)
+    task(config, _destination(config, arguments))
+
+
+def _check_numbers(config: DictConfig) -> None:
+    """Refuse words where a choice's own file has a number."""
+    for group, choice in HydraConfig.get().runtime.choices.items():
+        path = config_folder() / str(group) / f"{choice}.yaml"
+        if group not in config or not path.is_file():
+            continue
+        for key, default in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            if _is_number(default) and not _is_number(config[group][key]):
+                raise UsageError(f"{group}.{key} must be a number, got {config[group][key]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _destination(config: DictConfig, arguments: Sequence[str]) -> Path:
+    """``out``, and in it a folder named after what is particular to this job of ``-m``."""
+    out = Path(str(config.out)).expanduser()
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return out
+    varied = [item for item in hydra_config.overrides.task if item not in arguments]
+    return out / ",".join(varied).replace(os.sep, "_")
+
+
+def _choices(group: str) -> str:
+    """Names in a config group, wrapped to stand in the second column of a help text."""
+    names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    return textwrap.fill(", ".join(names), 100, subsequent_indent=" " * 12, break_on_hyphens=False)
+
+
+def _options(group: str, *, _root_: DictConfig) -> str:
+    """The settings of what is chosen from a group, with the comments beside them."""
+    choice = _root_.hydra.runtime.choices[group]
+    text = (config_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    settings = re.findall(r"^(?!name:)(\w+): ([^#\n]*?) *(?:# *(.*))?$", text, re.MULTILINE)
+    width = max((len(f"{group}.{key}={value}") for key, value, _ in settings), default=0)
+    lines = [f"{f'{group}.{key}={value}':<{width}}  {comment}".rstrip() for key, value, comment in settings]
+    return "\n  ".join(lines) or f"{choice} has no settings"
+
+
+def _explain(error: Exception, command: str, arguments: Sequence[str]) -> str:
+    message = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"unknown {group} {choice!r}{nearest(choice, error.options)}"
+    if found := re.search(r"Could not override '([^']+)'", message):
+        return _explain_key(found[1], command, arguments)
+    if found := re.search(r"Ambiguous value for argument '(.*)'", message):
+        return f"several values in {found[1]!r}: add -m to run each, or write key=[…] for a list"
+    if found := re.search(r"Error parsing override '(.*)'", message):
+        return f"cannot read {found[1]!r}: settings are written key=value"
+    return message
+
+
+def _explain_key(key: str, command: str, arguments: Sequence[str]) -> str:
+    parent, _, last = key.rpartition(".")
+    config = _composed(command, [item for item in arguments if not item.startswith((key, "-"))])
+    siblings = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(siblings, DictConfig):
+        return f"{command} has no setting {key!r}{nearest(parent, _keys(config))}"
+    known = _keys(siblings)
+    return f"{command} has no setting {key!r}{nearest(last, known) if known else f'; the chosen {parent} has none'}"
+
+
+def _keys(config: DictConfig) -> list[str]:
+    return [str(key) for key in config if key != "name"]
+
+
+def _composed(command: str, arguments: Sequence[str]) -> Any:
+    """The configuration without what could not be understood, to look for what was meant."""
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            return hydra.compose(command, list(arguments))
+        except (HydraException, OmegaConfBaseException):
+            return hydra.compose(command)

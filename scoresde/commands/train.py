@@ -1,0 +1,172 @@
+"""``scoresde train``: a model folder from images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+import scoresde
+from scoresde import models
+from scoresde import process as processes
+from scoresde.commands import outputs, values
+from scoresde.data import load, to_pixels
+from scoresde.files import replacing
+from scoresde.images import save_grid
+from scoresde.process import Process
+from scoresde.score import ScoreModel
+from scoresde.training import Settings, Trainer
+
+MODEL = "model"
+RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
+PASSING = ("out", "device", "threads", "every")  # what may differ when a run is taken up again
+ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Train as ``conf/train.yaml`` says, in the folder ``out``; take up what was interrupted there.
+
+    Raises:
+        ValueError: a setting out of range, data that cannot be read, or a folder with another run.
+        KeyboardInterrupt: with the step from which the same command goes on.
+    """
+    settings = outputs.resolved(config, without=PASSING)
+    if outputs.complete(out, settings, RESULTS):
+        print(f"the model of this configuration is already in {out / MODEL}")
+        return
+    every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
+    if config.threads is not None:
+        torch.set_num_threads(values.whole(config, "threads"))
+    trainer = _trainer(config, settings, out)
+    device = trainer.device
+    _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
+    print(
+        f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
+        f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {outputs.device_name(device)}"
+    )
+    if trainer.resume():
+        print(f"going on from step {trainer.step} of {trainer.steps}")
+    outputs.record(out, settings, device)
+    try:
+        trainer.run(_report, every)
+    except KeyboardInterrupt as interrupt:
+        step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
+        raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
+    _draw(trainer)
+    models.save(
+        out / MODEL,
+        trainer.averaged,
+        network=settings["network"]["name"],
+        process=trainer.process,
+        prediction=trainer.prediction,
+        shape=tuple(trainer.data.pixels.shape[1:]),
+        classes=trainer.data.classes,
+        time_scale=_time_scale(trainer.process),
+        training=_card(trainer, settings),
+        dtype=weights,
+    )
+    print(f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}")
+
+
+def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:
+    chosen = Settings(**{field.name: _setting(config, field.name, str(field.type)) for field in fields(Settings)})
+    name, options = values.named(settings["process"])
+    if name is None:
+        raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
+    process = processes.get(name, **options)
+    data = load(settings["data"]["path"], settings["data"].get("split", "train"))
+    shape = tuple(data.pixels.shape[1:])
+    torch.manual_seed(chosen.seed)
+    net = models.build({**settings["network"], "in_channels": shape[0], "num_classes": data.classes}, shape)
+    scale = _time_scale(process)
+    trainer = Trainer(
+        net,
+        process,
+        config.prediction,
+        data,
+        chosen,
+        out,
+        time_input=lambda t: scale * t,
+        device=values.device(config),
+    )
+    trainer.averaged.eval()
+    return trainer
+
+
+def _setting(config: DictConfig, name: str, kind: str) -> Any:
+    if kind == "int":
+        return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
+    return values.number(config, name) if kind == "float" else values.flag(config, name)
+
+
+def _time_scale(process: Process) -> float:
+    """Networks know times from 0 to 1000 by their sinusoids; processes on [0, 1] are stretched to that."""
+    return 1000.0 if process.t_max <= 1 else 1.0
+
+
+def _report(trainer: Trainer) -> None:
+    recent = [{"step": 0, "seconds": 0.0}, *trainer.losses][-8:]
+    rate = (recent[-1]["step"] - recent[0]["step"]) / max(recent[-1]["seconds"] - recent[0]["seconds"], 1e-9)
+    left = round((trainer.steps - trainer.step) / rate / 60)
+    print(
+        f"step {trainer.step}/{trainer.steps}  epoch {trainer.step / trainer.per_epoch:.1f}  "
+        f"loss {trainer.losses[-1]['loss']:.5f}  {rate * trainer.settings.batch_size:.0f} images/s  "
+        f"{left // 60} h {left % 60:02d} min left",
+        flush=True,
+    )
+    _draw(trainer)
+
+
+def _draw(trainer: Trainer) -> None:
+    pixels = to_pixels(_picture(trainer, ROWS, STEPS))
+    classes = trainer.data.classes
+    names = [str(label) for label in range(classes)] if classes else None
+    save_grid(trainer.folder / "samples.png", pixels, classes or UNLABELLED_COLUMNS, column_labels=names)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([entry["step"] for entry in trainer.losses], [entry["loss"] for entry in trainer.losses])
+    axes.set(xlabel="step", ylabel=f"mean squared error of {trainer.prediction}", yscale="log")
+    axes.grid(alpha=0.3)
+    with replacing(trainer.folder / "loss.png") as path:
+        figure.savefig(path, dpi=120)
+
+
+def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
+    """Samples of the averaged weights, a class in each column and the same noise along each row."""
+    model = ScoreModel(trainer.averaged, trainer.process, trainer.prediction, time_input=trainer.time_input)
+    classes, shape = trainer.data.classes, trainer.data.pixels.shape[1:]
+    count = rows * (classes or UNLABELLED_COLUMNS)
+    index = torch.arange(count)
+    return scoresde.sample(
+        model,
+        "dpmpp_2m",
+        steps=steps,
+        shape=(count, *shape),
+        seeds=(index // classes).tolist() if classes else 0,
+        cond={"label": index % classes} if classes else {},
+        device=trainer.device,
+    ).samples
+
+
+def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:
+    """How the model was made; files by their names, since folders say nothing to others."""
+    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
+    source = str(settings["data"]["path"])
+    name = PurePath(source).name
+    return {
+        "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
+        "data": {**settings["data"], "path": name, "images": len(trainer.data)},
+        "class_counts": [] if trainer.data.labels is None else trainer.data.labels.bincount().tolist(),
+        "settings": asdict(trainer.settings),
+        "weights": "exponential moving average",
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "hardware": outputs.device_name(trainer.device),
+        "torch": torch.__version__,
+        "loss": [[entry["step"], round(entry["loss"], 6)] for entry in trainer.losses],
+    }

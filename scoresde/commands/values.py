@@ -1,0 +1,78 @@
+"""Values from a configuration, checked where the library would not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from solvers.errors import nearest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def whole(config: DictConfig, key: str, least: int = 1) -> int:
+    """A whole number of at least ``least``.
+
+    Raises:
+        ValueError: names the key and its value.
+    """
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{key} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def number(config: DictConfig, key: str) -> float:
+    """A finite number, zero or more.
+
+    Raises:
+        ValueError: names the key and its value.
+    """
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{key} must be a number of at least 0, got {value!r}")
+    return float(value)
+
+
+def flag(config: DictConfig, key: str) -> bool:
+    """True or false.
+
+    Raises:
+        ValueError: names the key and its value.
+    """
+    if not isinstance(config[key], bool):
+        raise ValueError(f"{key} must be true or false, got {config[key]!r}")
+    return config[key]
+
+
+def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(DTYPES)) -> torch.dtype:
+    """One of the named precisions."""
+    if config[key] not in names:
+        raise ValueError(f"unknown {key} {config[key]!r}{nearest(str(config[key]), names)}")
+    return DTYPES[config[key]]
+
+
+def device(config: DictConfig) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU if there is one.
+
+    Raises:
+        ValueError: unknown device, or one this machine does not have.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(config.device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {config.device!r}; known: auto, cpu, cuda, cuda:<number>") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {config.device!r} is not there: torch sees {torch.cuda.device_count()} GPUs")
+    return chosen
+
+
+def named(group: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """A group's choice as its name in our registries and its options."""
+    return group["name"], {key: value for key, value in group.items() if key != "name"}

@@ -1,0 +1,39 @@
+"""npz files that carry a format key and are checked when read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoresde.files import replacing
+
+
+def write(path: str | Path, form: str, arrays: dict[str, Any]) -> None:
+    """Write ``arrays`` and the format's name, compressed; equal arrays give equal bytes."""
+    # Through an open file: given a name, numpy would append ".npz" to any other suffix.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, format=np.array(form), **arrays)
+
+
+def read(path: str | Path, form: str, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of ``keys`` from a file of :func:`write`.
+
+    Raises:
+        ValueError: the file is missing, damaged, of another format, or lacks a key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no file at {str(path)!r}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = str(arrays["format"]) if "format" in arrays else "an unnamed one"
+            if found != form:
+                raise ValueError(f"its format is {found}, not {form}")
+            return {key: arrays[key] for key in keys}
+    except (ValueError, KeyError, AttributeError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error

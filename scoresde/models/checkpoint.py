@@ -1,0 +1,207 @@
+"""Model folders: ``config.json`` says what the network is, ``model.safetensors`` holds its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scoresde import process as processes
+from scoresde.files import replacing
+from scoresde.models.diffusers_unet import DiffusersUNet
+from scoresde.models.unet import UNet
+from scoresde.process import Process
+from scoresde.score import ScoreModel
+from solvers.errors import nearest
+
+FORMAT = "scoresde-model-1"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+# Each is built from in_channels, num_classes, channels, fold and its own options, and keeps them as ``config``.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "diffusers_unet": DiffusersUNet}
+
+
+class CheckpointError(ValueError):
+    """A model folder that cannot be used, with its path and the reason."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, ready to sample from.
+
+    Attributes:
+        model: the network on its process, called with ``label`` of shape (batch,) if there are classes.
+        shape: shape (channels, height, width) of one image.
+        classes: number of classes; 0 for an unconditional model. The label ``classes`` means "no label".
+        card: the folder's whole ``config.json``; ``card["training"]`` tells how the model was made.
+    """
+
+    model: ScoreModel
+    shape: tuple[int, int, int]
+    classes: int
+    card: dict[str, Any]
+
+
+def bundled() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(Path(__file__).parent.glob(f"*/{CONFIG}"))}
+
+
+def build(network: Mapping[str, Any], shape: tuple[int, ...]) -> nn.Module:
+    """The network described by ``{"name": …, **constructor arguments}``, checked against the shape of its images.
+
+    Raises:
+        ValueError: unknown network (the nearest name is given), or images it cannot halve as often as it must.
+        TypeError: an argument the network does not have.
+    """
+    options = dict(network)
+    name = options.pop("name", None)
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}{nearest(str(name), NETWORKS)}")
+    net = NETWORKS[name](**options)
+    multiple = options.get("fold", 2) * 2 ** (len(options.get("channels", (0, 0))) - 1)
+    if any(size % multiple for size in shape[1:]):
+        raise ValueError(f"network {name!r} needs images whose sides are multiples of {multiple}, got {tuple(shape)}")
+    return net
+
+
+def save(
+    folder: str | Path,
+    net: nn.Module,
+    *,
+    network: str,
+    process: Process,
+    prediction: str,
+    shape: tuple[int, ...],
+    classes: int = 0,
+    time_scale: float = 1.0,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model folder that :func:`load` reads.
+
+    Args:
+        folder: made if missing; an earlier model in it is replaced.
+        net: the network, with its constructor arguments as ``net.config``.
+        network: its name in ``NETWORKS``.
+        process, prediction: as in :class:`scoresde.ScoreModel`.
+        shape: shape (channels, height, width) of one image.
+        classes: number of classes, 0 for none.
+        time_scale: the network is fed ``time_scale`` times process time.
+        training: how the model was made; kept as it is.
+        dtype: what floating-point weights are stored in: float32, or bfloat16 for half the size.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"unknown network {network!r}{nearest(network, NETWORKS)}")
+    weights = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in net.state_dict().items()
+    }
+    config = {
+        "format": FORMAT,
+        "network": {"name": network, **net.config},  # type: ignore[dict-item]
+        "process": process.config(),
+        "prediction": prediction,
+        "time_scale": float(time_scale),
+        "shape": list(shape),
+        "classes": classes,
+        "training": dict(training or {}),
+    }
+    folder = Path(folder)
+    with replacing(folder / WEIGHTS) as path:
+        save_file(weights, path, metadata={"format": FORMAT})
+    with replacing(folder / CONFIG) as path:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load(
+    name_or_folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Checkpoint:
+    """Read a bundled model by its name, or a model folder.
+
+    Args:
+        name_or_folder: a name such as ``"mnist"``, or a folder with ``config.json`` and ``model.safetensors``.
+        device: where the network goes.
+        dtype: precision of the network; weights stored in bfloat16 are converted.
+
+    Raises:
+        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
+    """
+    folder = find(name_or_folder)
+    config = _read_config(folder / CONFIG)
+    try:
+        shape = (int(config["shape"][0]), int(config["shape"][1]), int(config["shape"][2]))
+        process = processes.get(**config["process"])
+        net = build(config["network"], shape)
+        scale, classes = float(config["time_scale"]), int(config["classes"])
+        time_input = None if scale == 1 else lambda t: scale * t
+        model = ScoreModel(net, process, config["prediction"], time_input=time_input)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{str(folder / CONFIG)!r} does not describe a model: {reason}") from error
+    _fill(net, folder / WEIGHTS)
+    net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval().requires_grad_(False)
+    return Checkpoint(model, shape, classes, config)
+
+
+def fingerprint(name_or_folder: str | Path) -> str:
+    """SHA-256 over both files of a model, which tells a retrained model from the one that was there before."""
+    folder = find(name_or_folder)
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (CONFIG, WEIGHTS))).hexdigest()
+
+
+def find(name_or_folder: str | Path) -> Path:
+    """The folder of a bundled model's name, or the given folder.
+
+    Raises:
+        CheckpointError: it is neither (the nearest name is given).
+    """
+    known, name = bundled(), str(name_or_folder)
+    folder = known.get(name) or Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        hint = nearest(name, known) if known else ""
+        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled model{hint}")
+    return folder
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(path.parent)!r} is not a model folder: it holds no {CONFIG}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: {error}") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{str(path)!r} has the format {found!r}; this version reads {FORMAT!r}")
+    return config
+
+
+def _fill(net: nn.Module, path: Path) -> None:
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(path.parent)!r} holds no {WEIGHTS}") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} is damaged or not a safetensors file: {error}") from error
+    expected = net.state_dict()
+    lacking, foreign = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if lacking or foreign:
+        found = [f"it {verb} {names[0]!r}" for verb, names in (("lacks", lacking), ("has", foreign)) if names]
+        raise CheckpointError(f"{str(path)!r} holds the weights of another network: {' and '.join(found)}")
+    for name, value in expected.items():
+        found, needed = tuple(weights[name].shape), tuple(value.shape)
+        if found != needed:
+            raise CheckpointError(f"{str(path)!r}: {name!r} has shape {found}, the network needs {needed}")
+        if not weights[name].isfinite().all():
+            raise CheckpointError(f"{str(path)!r}: {name!r} holds values that are not finite")
+    net.load_state_dict(weights)

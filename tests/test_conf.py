@@ -1,0 +1,102 @@
+"""The configurations say what the registries say."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import solvers
+from scoresde import process as processes
+from scoresde.commands.app import config_folder
+from scoresde.models import NETWORKS, bundled
+from scoresde.training import Settings
+
+CONF = config_folder()
+FILES = sorted(CONF.rglob("*.yaml"))
+
+
+def group(name: str) -> dict[str, dict[str, Any]]:
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (CONF / name).glob("*.yaml")}
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    values = inspect.signature(function).parameters.values()
+    return {value.name: value.default for value in values if value.name != "self"}
+
+
+def test_every_solver_has_its_file_and_every_file_its_solver() -> None:
+    assert sorted(group("solver")) == solvers.names()
+
+
+@pytest.mark.parametrize("name", solvers.names())
+def test_a_solver_file_gives_every_option_with_its_default(name: str) -> None:
+    options = group("solver")[name]
+    assert options.pop("name") == name
+    assert options == dict(solvers.get(name).options)
+
+
+def test_every_grid_has_its_file_and_the_recommended_one_names_none() -> None:
+    grids = group("grid")
+    assert grids.pop("recommended") == {"name": None}
+    assert sorted(grids) == solvers.grids.names()
+
+
+@pytest.mark.parametrize("name", solvers.grids.names())
+def test_a_grid_file_gives_the_defaults(name: str) -> None:
+    options = group("grid")[name]
+    assert options.pop("name") == name
+    vp = processes.VP()
+    assert (solvers.grids.get(name, **options)(vp, 9) == solvers.grids.get(name)(vp, 9)).all()
+
+
+def test_every_process_has_its_file_and_the_native_one_names_none() -> None:
+    files = group("process")
+    assert files.pop("native") == {"name": None}
+    assert files.keys() == processes.PROCESSES.keys()
+    for name, options in files.items():
+        assert options.pop("name") == name
+        assert options == parameters(processes.PROCESSES[name])
+
+
+def test_every_network_has_its_file_with_all_that_the_data_do_not_decide() -> None:
+    files = group("network")
+    assert files.keys() == NETWORKS.keys()
+    for name, options in files.items():
+        assert options.pop("name") == name
+        known = {key: list(v) if isinstance(v, tuple) else v for key, v in parameters(NETWORKS[name]).items()}
+        assert {**options, "in_channels": 1, "num_classes": 0} == known
+
+
+def test_every_bundled_model_has_its_file() -> None:
+    files = group("model")
+    assert files.pop("folder") == {"path": "???"}
+    assert all(options == {"path": name} for name, options in files.items())
+    assert bundled().keys() <= files.keys()
+
+
+def test_training_settings_are_those_of_the_library() -> None:
+    config = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
+    for field in fields(Settings):
+        assert field.name in config
+        assert field.default in (MISSING, config[field.name])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_no_configuration_names_a_python_target(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "_target_" not in text
+    assert "!!python" not in text
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "solver").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_option_of_a_solver_is_explained_beside_it(path: Path) -> None:
+    first, name, *options = path.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# ")
+    assert name == f"name: {path.stem}"
+    assert all("  # " in line for line in options)

@@ -1,0 +1,105 @@
+"""The house keeps its walls: imports run one way, tests run, and the wheel stands alone."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EVADING = {"skip", "skipif", "xfail", "importorskip"}
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("solvers", {"scoresde", "benchmarks", "tests", "hydra", "omegaconf", "diffusers"}),
+        ("scoresde", {"benchmarks", "tests"}),
+    ],
+)
+def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
+    files = sources(folder)
+    assert files
+    for path in files:
+        found = {name.partition(".")[0] for name in imports(path)} & forbidden
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+def test_only_the_commands_know_hydra() -> None:
+    for path in sources("scoresde"):
+        if "commands" not in path.parts:
+            assert not {name.partition(".")[0] for name in imports(path)} & {"hydra", "omegaconf"}, path
+
+
+def test_no_test_is_skipped() -> None:
+    for path in sources("tests"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Attribute) and node.attr in EVADING), f"{path.name}:{node.lineno}"
+
+
+def test_every_test_file_collects_by_its_name() -> None:
+    for path in sources("tests"):
+        assert path.name == "conftest.py" or path.name.startswith("test_"), path
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_level(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"scoresde", "solvers"}
+
+    # An environment of its own for the wheel; its dependencies are borrowed through a path file, which reads no path
+    # files in turn, so that the checkout's editable install stays out of sight.
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    before = {path.name for path in site.iterdir()}
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True, text=True)
+    added = {path.name for path in site.iterdir()} - before
+    assert {name for name in added if not name.endswith(".dist-info")} == {"scoresde", "solvers"}
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def scoresde(*arguments: str) -> str:
+        command = [str(home / "bin" / "scoresde"), *arguments]
+        run = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    origin = "import scoresde, solvers; print(scoresde.__file__, solvers.__file__)"
+    where = subprocess.run(
+        [str(home / "bin" / "python"), "-c", origin], cwd=elsewhere, env=environment, capture_output=True, text=True
+    ).stdout.split()
+    assert all(Path(file).is_relative_to(home) for file in where)
+    assert "scoresde sample" in scoresde("--help")
+    assert "dpmpp_2m" in scoresde("sample", "--help")
+    scoresde("sample", "n=2", "nfe=3", "batch_size=2", "out=images")
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["images"]
+    assert (elsewhere / "images" / "samples.npz").is_file()
