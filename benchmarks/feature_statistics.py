@@ -2,8 +2,8 @@
 
     python benchmarks/feature_statistics.py --data <npz.xz> --out <folder>
 
-The folder holds ``features/`` (see benchmarks/features.py). It gets ``reference.npz`` and ``test_features.npz`` from the
-data, and with ``--converged`` ``converged_features.npz`` from the model in it.
+The folder holds ``features/`` (see benchmarks/features.py). It gets ``reference.npz`` and ``test_features.npz`` from
+the data, and with ``--converged`` ``converged_features.npz`` from the model in it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -71,10 +69,10 @@ def from_data(source: str, space: FeatureSpace, out: Path) -> None:
     reference.update(space.features(train.pixels))
     reference.save(out / "reference.npz")
 
-    counts = torch.bincount(train.labels).tolist()
-    test = test.take(fair_order(test.labels, counts))
+    test = test.take(fair_order(test.labels))
     assert test.labels is not None
-    about = {"images": f"the {len(test)} test images", "shuffle_seed": SHUFFLE, "class_counts": counts}
+    counts = torch.bincount(train.labels).tolist()
+    about = {"images": f"the {len(test)} test images", "shuffle_seed": SHUFFLE, "training_class_counts": counts}
     features = space.features(test.pixels).numpy()
     SampleFeatures(space.name, features, test.labels.numpy(), about).save(out / "test_features.npz")
 
@@ -86,21 +84,19 @@ def labelled(source: str, split: str) -> Images:
     return data
 
 
-def fair_order(labels: Tensor, counts: Sequence[int]) -> Tensor:
-    """A permutation of images whose every prefix has the class shares of ``counts``, random within each class.
+def fair_order(labels: Tensor) -> Tensor:
+    """A permutation of images of which every stretch has the class shares of the whole, random within each class.
 
-    It follows :func:`class_labels`, as generated samples do. Real images drawn without regard to class would differ
-    from those by the chance of their class counts. A class that runs out before the others is missing from there on
-    (of MNIST's test images, in the last 3 %).
+    Its labels are :func:`class_labels` of the images' own counts. Real images drawn without regard to class would
+    differ from generated samples by the chance of their class counts. The training set's shares would run out: MNIST's
+    test split has 3 % fewer sixes, and its last 300 images would be of the other classes.
     """
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SHUFFLE)).numpy()
-    classes = labels.numpy()[shuffled]
-    position = np.empty(len(labels))
-    with np.errstate(divide="ignore"):
-        for label, share in enumerate(np.asarray(counts, dtype=np.float64) / sum(counts)):
-            members = classes == label
-            position[members] = (np.arange(members.sum()) + 0.5) / share
-    return torch.from_numpy(shuffled[np.lexsort((classes, position))])
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SHUFFLE))
+    members = shuffled[labels[shuffled].argsort(stable=True)]
+    slots = class_labels(len(labels), torch.bincount(labels).tolist()).argsort(stable=True)
+    order = torch.empty_like(members)
+    order[slots] = members
+    return order
 
 
 def from_model(
@@ -119,7 +115,7 @@ def from_model(
     Their classes are in the proportions of the training images, as recorded with the features of the test images.
     """
     checkpoint = scoresde.models.load(out, dtype=dtype)
-    labels = class_labels(samples, SampleFeatures.load(out / "test_features.npz").about["class_counts"])
+    labels = class_labels(samples, SampleFeatures.load(out / "test_features.npz").about["training_class_counts"])
     features: list[Tensor] = []
     right, nfe = 0, 0
     start = time.perf_counter()

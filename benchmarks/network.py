@@ -104,9 +104,8 @@ def main() -> None:
         with torch.no_grad():
             test = statistics.mean(float(value(averaged, held_out, generator, 500)) for _ in range(10))
         count = sum(parameter.numel() for parameter in net.parameters())
-        lines.append(
-            f"| {label} | {count:,} | {BATCH / statistics.median(times):.0f} | {forward_rate(net, shape):.0f} | {test:.5f} |"
-        )
+        rates = f"{BATCH / statistics.median(times):.0f} | {forward_rate(net, shape):.0f}"
+        lines.append(f"| {label} | {count:,} | {rates} | {test:.5f} |")
         print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
     print(text)

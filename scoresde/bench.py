@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -251,9 +250,10 @@ def _rms(samples: Tensor, reference: Tensor) -> float:
 def table(outcome: Outcome) -> str:
     """The rows as a Markdown table, floors and sample count above it."""
     space, count = outcome.converged.feature_space, outcome.converged.samples
+    spread = "" if outcome.floors.spread is None else f" ± {outcome.floors.spread:.2f} from one set to another"
     lines = [
-        f"FID in {space}, {count:,} samples each; smaller is better. At the same count: real test images "
-        f"{outcome.floors.real.value:.2f}, the model's converged solution {outcome.floors.converged.value:.2f} "
+        f"FID in {space}, {count:,} samples each; smaller is better. Floors at the same count: real test images "
+        f"{outcome.floors.real.value:.2f}{spread}, the model's converged solution {outcome.floors.converged.value:.2f} "
         f"(these seeds: {outcome.converged.fid:.2f}, {outcome.converged.own_class:.1%} of their class).",
         "",
         "Error: root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds "

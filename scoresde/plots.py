@@ -42,6 +42,9 @@ def steps_vs_fid(outcome: Outcome, path: str | Path) -> None:
             right.plot(*zip(*errors, strict=True), label=name, **style)
     left.axhline(outcome.floors.converged.value, color="0.35", linestyle="--", linewidth=1, label="converged solution")
     left.axhline(outcome.floors.real.value, color="0.35", linestyle=":", linewidth=1.2, label="real test images")
+    if outcome.floors.spread is not None:
+        low, high = (outcome.floors.real.value + sign * outcome.floors.spread for sign in (-1, 1))
+        left.axhspan(low, high, color="0.35", alpha=0.12, linewidth=0)
     right.axhline(
         outcome.reference_error, color="0.35", linestyle="--", linewidth=1, label="reference against half its NFE"
     )

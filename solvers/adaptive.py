@@ -125,7 +125,10 @@ class PFODE(Solver):
 
         # Time stays in float64 on the host, so that step-size control waits for no device but for the error norm.
         span = torch.tensor([start, end], dtype=torch.float64)
-        return odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol)[-1]  # type: ignore[index]
+        # Left alone, adaptive methods step beyond the end, where there is no process, and interpolate back.
+        options = {"step_t": span[1:]} if self.adaptive else None
+        found = odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
+        return found[-1]  # type: ignore[index]
 
 
 def _clip(t: float, grid: Sequence[float]) -> float:

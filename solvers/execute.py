@@ -31,12 +31,7 @@ def execute(
         if isinstance(instruction, Lin):
             registers[instruction.out] = combine(instruction.terms, registers, like=state)
         elif isinstance(instruction, Eval):
-            result = predict(registers[instruction.x], instruction.t)
-            outputs = result if isinstance(result, Mapping) else {"model": result}
-            for name, register in instruction.outputs.items():
-                if name not in outputs:
-                    raise PlanError(f"{plan.solver!r} needs the model's output {name!r}; it has {sorted(outputs)}")
-                registers[register] = outputs[name]
+            registers.update(_evaluate(plan, instruction, predict, registers[instruction.x]))
         elif isinstance(instruction, Draw):
             assert noise is not None
             registers[instruction.out] = noise()
@@ -47,6 +42,16 @@ def execute(
         for register in dead:
             del registers[register]
     return state
+
+
+def _evaluate(plan: Plan, evaluation: Eval, predict: Callable[[Tensor, float], Any], x: Tensor) -> dict[int, Tensor]:
+    """The outputs that the plan asks for, by register; nothing else of the model's result is kept alive."""
+    result = predict(x, evaluation.t)
+    outputs = result if isinstance(result, Mapping) else {"model": result}
+    for name in evaluation.outputs:
+        if name not in outputs:
+            raise PlanError(f"{plan.solver!r} needs the model's output {name!r}; it has {sorted(outputs)}")
+    return {register: outputs[name] for name, register in evaluation.outputs.items()}
 
 
 def combine(terms: tuple[tuple[int, float], ...], registers: Mapping[int, Tensor], like: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def moments(plan: Plan, process: Process, mean: Any = 0.0, variance: Any = 1.0) 
         alpha, sigma = process.alpha(t), process.sigma(t)
         x0 = m * one + alpha * v / (alpha**2 * v + sigma**2) * (x - alpha * m * one)
         a, b = predictions.convert("sample", plan.prediction, alpha, sigma)
-        return dict.fromkeys(outputs, a * x + b * x0)
+        return {name: a * x + b * x0 for name in outputs}
 
     def marginal(t: float) -> tuple[Tensor, Tensor]:
         alpha, sigma = process.alpha(t), process.sigma(t)

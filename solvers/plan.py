@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,7 +88,7 @@ class Plan:
 
     Raises:
         PlanError: the program reads a register before it is written, writes one twice, holds a coefficient that is not
-            finite, or its steps are not the grid's.
+            finite, its grid does not decrease, or its steps are not the grid's.
     """
 
     solver: str
@@ -178,7 +179,13 @@ class Plan:
             "times": list(self.times),
             "instructions": [_encode(instruction) for instruction in self.instructions],
         }
-        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+        path, text = Path(path), json.dumps(content, indent=1) + "\n"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -188,7 +195,7 @@ class Plan:
             PlanError: the file is damaged, of another format or version, or not a valid program.
         """
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PlanError(f"{str(path)!r} is not a plan: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -275,6 +282,8 @@ def _decode(kind: str, *fields: Any) -> Instruction:
 
 def _validate(plan: Plan) -> None:
     predictions.check(plan.prediction)
+    if len(plan.times) < 2 or not all(s < t for t, s in zip(plan.times, plan.times[1:], strict=False)):
+        raise PlanError(f"the grid of a plan needs at least two times that decrease strictly, got {plan.times}")
     written = {0}
     for position, instruction in enumerate(plan.instructions):
         where = f"instruction {position} ({_describe(instruction)})"

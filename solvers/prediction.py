@@ -13,7 +13,7 @@ With x = α x0 + σ ε, each type is a combination r x0 + s ε:
     ============== =============== ==========================================
 
 so that any type follows linearly from x and any other: see :func:`convert`. v is normalised by n so that on every
-process it is the slope of x/n over atan2(σ, α), and on EDM's process EDM's preconditioned output.
+process it is the slope of x/n over atan2(σ, α), and on EDM's process minus EDM's preconditioned output (σ_data = 1).
 
 Sources: Ho et al. 2020 (ε); Salimans & Ho 2022, Progressive distillation, app. D (v); Song et al. 2021 (score);
 Lipman et al. 2023 (flow).

@@ -103,7 +103,11 @@ def check_times(process: Process, times: Any) -> tuple[float, ...]:
         raise ValueError(f"a grid must start at or below t_max = {process.t_max} of {process!r}, got {grid[0]}")
     for index, t in enumerate(grid):
         lam = process.half_log_snr(t)
-        if math.isnan(lam) or (lam == math.inf and (index < len(grid) - 1 or t != process.t_clean)):
+        if (
+            t < process.t_clean
+            or math.isnan(lam)
+            or (lam == math.inf and (index < len(grid) - 1 or t != process.t_clean))
+        ):
             raise ValueError(
                 f"time {t} is outside {process!r}: legal are times from above t_clean = {process.t_clean} to t_max = "
                 f"{process.t_max}, and t_clean itself at the end"

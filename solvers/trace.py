@@ -62,6 +62,24 @@ class Symbol:
     def __rsub__(self, other: Any) -> Symbol:
         return -self + other
 
+    def __rtruediv__(self, other: Any) -> NoReturn:
+        _refuse("dividing by the state")
+
+    def __pow__(self, power: Any) -> NoReturn:
+        _refuse(f"the power {power!r} of the state")
+
+    def __abs__(self) -> NoReturn:
+        _refuse("the absolute value of the state")
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        _refuse("indexing the state")
+
+    def __lt__(self, other: Any) -> NoReturn:
+        _refuse("comparing the state")
+
+    __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __lt__
+    __hash__ = object.__hash__
+
     def __float__(self) -> NoReturn:
         _refuse("using the state as a number")
 

@@ -39,10 +39,9 @@ def run(config: DictConfig, out: Path) -> None:
     solver = solvers.get(str(name), **options)
     grid_name, options = values.named(settings["grid"])
     grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
-    budget = {key: values.whole(config, key) for key in ("steps", "nfe") if config[key] is not None}
-    if not budget and not solver.adaptive:
-        budget = {"nfe": NFE}
-    settings.update(budget)
+    steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
+    if steps is None and nfe is None and not solver.adaptive:
+        settings["nfe"] = nfe = NFE
 
     checkpoint = models.load(config.model.path, device=device, dtype=dtype)
     process_name, options = values.named(settings["process"])
@@ -59,6 +58,8 @@ def run(config: DictConfig, out: Path) -> None:
     result = scoresde.sample(
         model,
         solver,
+        steps=steps,
+        nfe=nfe,
         shape=(n, *checkpoint.shape),
         grid=grid,
         seeds=seed,
@@ -67,7 +68,6 @@ def run(config: DictConfig, out: Path) -> None:
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
         device=device,
         progress=sys.stderr.isatty(),
-        **budget,
     )
     seconds = time.perf_counter() - start
     samples = result.samples.to("cpu", torch.float32)

@@ -158,10 +158,11 @@ def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:
     typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
     source = str(settings["data"]["path"])
     name = PurePath(source).name
+    labels = trainer.data.labels
     return {
         "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
         "data": {**settings["data"], "path": name, "images": len(trainer.data)},
-        "class_counts": [] if trainer.data.labels is None else trainer.data.labels.bincount().tolist(),
+        "class_counts": [] if labels is None else torch.bincount(labels).tolist(),
         "settings": asdict(trainer.settings),
         "weights": "exponential moving average",
         "steps": trainer.step,

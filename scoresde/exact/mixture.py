@@ -64,6 +64,7 @@ class GaussianMixture(Labelled):
             raise ValueError(f"factors must have shape ({count}, {dim}, rank), got {tuple(lifts.shape)}")
         self._axes, spreads, _ = torch.linalg.svd(lifts, full_matrices=False)  # (K, dim, r), (K, r)
         self._spreads = spreads**2
+        self._width = max(self.means.numel(), self._axes.numel())  # of the largest intermediate, for each state
 
     def log_prob(self, x: Tensor, t: float | Tensor, label: int | Tensor | None = None) -> Tensor:
         """log p_t(x), of shape (batch,); with ``label``, log p_t(x | label)."""
@@ -74,7 +75,7 @@ class GaussianMixture(Labelled):
         def log_density(x: Tensor, alpha: Tensor, sigma: Tensor, asked: Tensor) -> Tensor:
             return self._components(x, alpha, sigma, asked)[0].logsumexp(1)
 
-        return chunked(log_density, self.means.numel(), flat, alpha, sigma, asked) - prior
+        return chunked(log_density, self._width, flat, alpha, sigma, asked) - prior
 
     def sample(self, n: int, generator: torch.Generator, t: float | None = None) -> Tensor:
         """n exact draws from p_t, of the data if t is None: float64 (n, *state) on the generator's device."""
@@ -94,7 +95,7 @@ class GaussianMixture(Labelled):
         return x.reshape(n, *self.shape)
 
     def _mean(self, x: Tensor, alpha: Tensor, sigma: Tensor, label: int | Tensor | None = None) -> Tensor:
-        return chunked(self._mix, self.means.numel(), x, alpha, sigma, self._asked(label, x))
+        return chunked(self._mix, self._width, x, alpha, sigma, self._asked(label, x))
 
     def _mix(self, x: Tensor, alpha: Tensor, sigma: Tensor, asked: Tensor) -> Tensor:
         logits, outside, inside, across, along = self._components(x, alpha, sigma, asked)
@@ -117,7 +118,8 @@ class GaussianMixture(Labelled):
         across = (alpha**2 * self.variances.to(x.device) + sigma**2).clamp(min=TINY)
         along = across[..., None] + alpha[..., None] ** 2 * self._spreads.to(x.device)
         outside = x[:, None] - alpha[..., None].to(x.dtype) * self.means.flatten(1).to(x)
-        inside = torch.einsum("bkd,kdr->bkr", outside, axes)
+        # Not a matrix product: into r ≪ dim columns those round a row by its place in the batch.
+        inside = (outside[:, :, None] * axes.mT).sum(3)
         outside = outside - torch.einsum("bkr,kdr->bkd", inside, axes)
         distance = outside.square().sum(2) / across.to(x.dtype) + (inside**2 / along.to(x.dtype)).sum(2)
         log_det = (dim - axes.shape[2]) * across.log() + along.log().sum(2) + dim * math.log(2 * math.pi)

@@ -99,8 +99,8 @@ def floors(n: int, folder: str | Path = BUNDLED) -> Floors:
     """Both floors at n samples, from the statistics in a model folder; needs no data.
 
     A solver is not expected below ``converged``, which has the model's own error, nor a model below ``real``, by more
-    than ``spread``. Classes are in the proportions of :func:`scoresde.metrics.class_labels`, as those of the samples
-    to be compared with them should be.
+    than ``spread``. Every set has its classes in proportion, as the samples compared with it should: see
+    :func:`scoresde.metrics.class_labels`.
 
     Args:
         n: number of samples, 2 to 10,000 for the bundled model.

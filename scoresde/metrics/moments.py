@@ -123,8 +123,8 @@ class Moments:
         )
         if not possible:
             raise ValueError(
-                f"{str(path)!r} is damaged: its mean of shape {mean.shape} and scatter of shape {scatter.shape} are not "
-                "a count and finite float64 moments with a positive semi-definite covariance"
+                f"{str(path)!r} is damaged: its mean of shape {mean.shape} and scatter of shape {scatter.shape} are "
+                "not a count and finite float64 moments with a positive semi-definite covariance"
             )
         moments = cls(len(mean), str(arrays["space"]))
         moments.count, moments.mean, moments._scatter = int(count), mean, scatter

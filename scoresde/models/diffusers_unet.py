@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Of normalisation. A group of one channel would take out what the embedding of time and label adds to that channel.
+GROUPS = 8
+
 
 class DiffusersUNet(nn.Module):
     """``diffusers.UNet2DModel`` after folding space into channels, called as ``net(x, t, label=None)``.
@@ -18,7 +21,7 @@ class DiffusersUNet(nn.Module):
 
     Raises:
         ImportError: diffusers is not installed.
-        ValueError: a single level, or channels that do not divide into 32 groups of normalisation.
+        ValueError: a single level, or channels that are not multiples of 16.
     """
 
     def __init__(
@@ -34,8 +37,8 @@ class DiffusersUNet(nn.Module):
             from diffusers.models.unets.unet_2d import UNet2DModel
         except ImportError as error:
             raise ImportError("the network 'diffusers_unet' needs diffusers: pip install diffusers") from error
-        if len(channels) < 2 or any(width < 32 or width % 32 for width in channels):
-            raise ValueError(f"diffusers_unet needs two or more channels, multiples of 32, got {tuple(channels)}")
+        if len(channels) < 2 or any(width < 1 or width % (2 * GROUPS) for width in channels):
+            raise ValueError(f"diffusers_unet needs two or more channels, multiples of 16, got {tuple(channels)}")
         self.config = {
             "in_channels": in_channels,
             "channels": list(channels),
@@ -52,6 +55,7 @@ class DiffusersUNet(nn.Module):
             down_block_types=("DownBlock2D",) * len(channels),
             up_block_types=("UpBlock2D",) * len(channels),
             attention_head_dim=32,  # the default of 8 is several times slower on CPUs
+            norm_num_groups=GROUPS,
             num_class_embeds=num_classes + 1,
         )
 

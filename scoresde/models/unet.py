@@ -17,8 +17,8 @@ class UNet(nn.Module):
     Normalisation is over the channels of each position (LayerNorm on the channels-last layout), which on a CPU costs
     much less than the GroupNorm of diffusers' ``UNet2DModel``.
 
-    Called as ``net(x, t, label=None)`` with x of shape (batch, in_channels, H, W), H and W divisible by ``2·fold``, t of
-    shape (batch,) in the units of ``time_scale`` (sinusoidal features of t), label of shape (batch,) with
+    Called as ``net(x, t, label=None)``: x of shape (batch, in_channels, H, W), H and W divisible by ``2·fold``; t of
+    shape (batch,), about 0 to 1000, which is the range of its sinusoidal features; label of shape (batch,), with
     ``num_classes`` standing for "no label", which is also what None means. Returns the shape of x.
     """
 

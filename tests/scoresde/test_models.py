@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from scoresde.models import checkpoint as module
 SHAPE = (1, 8, 8)
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"channels": [16, 32], "depth": 1},
-    "diffusers_unet": {"channels": [32, 32], "depth": 1},
+    "diffusers_unet": {"channels": [16, 32], "depth": 1},
 }
 
 
 def network(name: str = "unet", classes: int = 3) -> nn.Module:
     torch.manual_seed(5)
     net = models.build({"name": name, **SMALL[name], "in_channels": 1, "num_classes": classes}, SHAPE)
-    for parameter in net.parameters():  # the output layer starts at zero, where any network equals any other
-        nn.init.normal_(parameter, std=0.05)
+    with torch.no_grad():  # the output layer starts at zero, where any network equals any other
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return net.eval()
 
 
@@ -187,6 +189,12 @@ def test_an_unknown_network_is_refused_before_anything_is_written(tmp_path: Path
 
 
 def test_diffusers_missing_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "diffusers.models.unets.unet_2d", None)
+    monkeypatch.setitem(sys.modules, "diffusers.models.unets.unet_2d", None)
     with pytest.raises(ImportError, match="needs diffusers: pip install diffusers"):
         network("diffusers_unet")
+
+
+@pytest.mark.parametrize("channels", [[64], [24, 64], [0, 16]])
+def test_channels_that_diffusers_cannot_normalise_are_refused(channels: list[int]) -> None:
+    with pytest.raises(ValueError, match="two or more channels, multiples of 16"):
+        models.build({"name": "diffusers_unet", "channels": channels}, SHAPE)

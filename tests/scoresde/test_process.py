@@ -98,11 +98,13 @@ def test_half_log_snr_falls_strictly(process: Process) -> None:
 @everywhere
 def test_the_clean_time_has_no_noise(process: Process) -> None:
     clean = process.t_clean
-    for t in (clean, np.array([clean]), torch.tensor([clean], dtype=torch.float64)):
+    kinds: list[Any] = [clean, np.array([clean]), torch.tensor([clean], dtype=torch.float64)]
+    for t in kinds:
         assert process.sigma(t) == 0
         assert process.alpha(t) == pytest.approx(1, abs=1e-15)
         assert process.half_log_snr(t) == math.inf
-    for infinity in (math.inf, np.array([math.inf]), torch.tensor([math.inf])):
+    infinities: list[Any] = [math.inf, np.array([math.inf]), torch.tensor([math.inf])]
+    for infinity in infinities:
         assert process.time(infinity) == clean
 
 
@@ -131,7 +133,8 @@ def test_integer_times_are_times_like_any_other(process: Process) -> None:
 
 @pytest.mark.parametrize("process", [VP(), VPDiscrete(), SubVP(), Flow()], ids=repr)
 def test_no_signal_at_all_is_a_time_where_alpha_vanishes(process: Process) -> None:
-    for infinity in (-math.inf, torch.tensor(-math.inf, dtype=torch.float64)):
+    infinities: list[Any] = [-math.inf, torch.tensor(-math.inf, dtype=torch.float64)]
+    for infinity in infinities:
         t = process.time(infinity)
         assert (process.alpha(t), process.sigma(t)) == (0.0, 1.0)
 
@@ -179,7 +182,7 @@ def test_flow_is_a_straight_line_and_ends_without_signal() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
-def test_vp_discrete_is_ddpm_at_the_indices(schedule: str) -> None:
+def test_vp_discrete_is_ddpm_at_the_indices(schedule: Any) -> None:
     scheduler: Any = DDPMScheduler(beta_schedule=schedule)
     process = VPDiscrete() if schedule == "linear" else VPDiscrete(scheduler.betas)
     n = np.arange(1000.0)

@@ -52,7 +52,9 @@ def test_every_prediction_type_gives_the_score_epsilon_and_x0_of_a_gaussian(proc
             assert error < 1e-12 * max(odds, 1 / odds), (name, t)
 
 
-@pytest.mark.parametrize(("here", "there"), itertools.permutations(PROCESSES, 2), ids=lambda process: process.name)
+@pytest.mark.parametrize(
+    ("here", "there"), list(itertools.permutations(PROCESSES, 2)), ids=lambda process: process.name
+)
 def test_a_model_seen_on_another_process_is_the_model_of_that_process(here: Process, there: Process) -> None:
     seen, exact = Gaussian(here, MEAN, COVARIANCE).on(there), Gaussian(there, MEAN, COVARIANCE)
     assert seen.process == there

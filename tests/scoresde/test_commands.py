@@ -1,0 +1,440 @@
+"""The commands as people type them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+import scoresde
+import solvers
+from scoresde import models
+from scoresde.commands import train
+from scoresde.commands.app import config_folder
+from scoresde.commands.main import COMMANDS, main
+
+TINY = ("network.channels=[16,32]", "network.depth=1", "warmup=2", "every=6")
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        status = main(arguments)
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a small network that says something different for each class."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    network = {"name": "unet", "channels": [16, 32], "depth": 1, "in_channels": 1, "num_classes": 10}
+    net = models.build(network, (1, 8, 8))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    models.save(
+        folder,
+        net,
+        network="unet",
+        process=scoresde.VP(),
+        prediction="epsilon",
+        shape=(1, 8, 8),
+        classes=10,
+        time_scale=1000.0,
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def sample(run: Run, model: str) -> Run:
+    """``scoresde sample`` from that model, a few images in few steps."""
+
+    def call(*arguments: str) -> Outcome:
+        return run("sample", "model=folder", f"model.path={model}", "nfe=4", "n=12", "batch_size=8", *arguments)
+
+    return call
+
+
+def results(folder: str | Path) -> dict[str, np.ndarray]:
+    with np.load(Path(folder) / "samples.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+# Help
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_help_lists_every_command_with_an_example(run: Run, arguments: tuple[str, ...]) -> None:
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    for name, (what, example) in COMMANDS.items():
+        assert what in out
+        assert example.startswith(f"scoresde {name}")
+        assert example in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_names_every_setting_and_choice(run: Run, command: str) -> None:
+    status, out, _ = run(command, "--help")
+    assert status == 0
+    config = yaml.safe_load((config_folder() / f"{command}.yaml").read_text(encoding="utf-8"))
+    groups = [next(iter(entry)) for entry in config["defaults"] if isinstance(entry, dict)]
+    for name in (*groups, *(config.keys() - {"defaults", "hydra"})):
+        assert re.search(rf"^ +{name} ", out, re.MULTILINE), name
+    for path in (path for group in groups for path in (config_folder() / group).glob("*.yaml")):
+        assert re.search(rf"\b{path.stem}\b", out), path.stem
+    assert f"\n  scoresde {command} " in out
+    assert "${" not in out
+    assert "== " not in out
+
+
+def test_the_help_tells_the_settings_of_another_choice(run: Run) -> None:
+    out = run("sample", "solver=heun", "--help").out
+    for option in solvers.get("heun").options:
+        assert re.search(rf"solver\.{option}=\S+ +\w+", out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_in_a_help_text_is_understood(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr(f"scoresde.commands.{command}.run", lambda config, out: started.append(out))
+    examples = re.findall(rf"^  (scoresde {command} (?!\[).*?)(?:   .*)?$", run(command, "--help").out, re.MULTILINE)
+    assert len(examples) >= 2
+    for example in (*examples, COMMANDS[command][1]):
+        if not example.endswith("--help"):
+            started.clear()
+            assert run(*shlex.split(example)[1:]).status == 0, example
+            assert started, example
+
+
+def test_the_version_is_the_library_s(run: Run) -> None:
+    assert run("--version").out == f"scoresde {scoresde.__version__}\n"
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("samlpe", "unknown command 'samlpe'; did you mean 'sample'?"),
+        ("sample solver=huen", "unknown solver 'huen'; did you mean 'heun'?"),
+        ("sample solver=huen,ddim -m", "unknown solver 'huen'; did you mean 'heun'?"),
+        ("sample grid=karas", "unknown grid 'karas'; did you mean 'karras'?"),
+        ("train network=unett", "unknown network 'unett'; did you mean 'unet'?"),
+        ("sample slover=heun", "sample has no setting 'slover'; did you mean 'solver'?"),
+        ("sample nfee=20", "sample has no setting 'nfee'; did you mean 'nfe'?"),
+        ("sample data=digits", "sample has no setting 'data'; known: batch_size"),
+        ("sample solver=heun solver.s_chrun=1", "no setting 'solver.s_chrun'; did you mean 's_churn'?"),
+        ("sample solver=heun solver.eta=1", "no setting 'solver.eta'; known: frame, s_churn"),
+        ("sample solvr.eta=1", "no setting 'solvr.eta'; did you mean 'solver'?"),
+        ("sample grid.rho=5", "no setting 'grid.rho'; the chosen grid has none"),
+        ("train network.dept=3", "no setting 'network.dept'; did you mean 'depth'?"),
+        ("sample solver=heun,ddim", "several values in 'solver=heun,ddim': add -m"),
+        ("sample heun", "cannot read 'heun': settings are written key=value"),
+        ("sample --nfe=20", "settings are written without dashes: nfe=…"),
+        ("sample model=folder", "model.path must be given: model.path=…"),
+        ("train data=npz", "data.path must be given"),
+        ("sample solver=ddim solver.eta=high", "solver.eta must be a number, got 'high'"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_what_was_meant(run: Run, typed: str, message: str, tmp_path: Path) -> None:
+    status, _, err = run(*typed.split())
+    assert status == 2
+    assert message in err
+    assert err.startswith("scoresde: error: ")
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("nfe=0", "nfe must be a whole number of at least 1, got 0"),
+        ("nfe=many", "nfe must be a whole number of at least 1, got 'many'"),
+        ("nfe=2 steps=2", "exactly one of steps and nfe"),
+        ("n=0", "n must be a whole number of at least 1, got 0"),
+        ("seed=-1", "seed must be a whole number of at least 0, got -1"),
+        ("label=10", "label must be 0 to 9, cycle or null, got 10"),
+        ("dtype=bfloat17", "unknown dtype 'bfloat17'; did you mean 'bfloat16'?"),
+        ("device=tpu", "unknown device 'tpu'; known: auto"),
+        ("device=cuda:99", "device 'cuda:99' is not there"),
+        ("solver=ddim solver.eta=2", "ddim needs eta between 0 and 1, got 2"),
+        ("solver=pf_ode", "chooses its own steps"),
+        ("process=vp process.beta_min=30", "0 < beta_min < beta_max"),
+        ("model.path=nowhere", "no model 'nowhere'"),
+    ],
+)
+def test_a_bad_value_is_one_line_and_leaves_nothing(sample: Run, typed: str, message: str, tmp_path: Path) -> None:
+    status, _, err = sample(*typed.split(), "out=here")
+    assert status == 1
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_traceback_is_there_for_those_who_ask(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORESDE_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="nfe must be"):
+        sample("nfe=0")
+
+
+# Sampling
+
+
+def test_sampling_leaves_samples_with_seeds_labels_nfe_and_what_made_them(sample: Run, model: str) -> None:
+    status, out, _ = sample("solver=heun", "seed=5", "out=here")
+    assert status == 0
+    assert "heun on the" in out
+    assert "3 NFE" in out  # Heun takes 2 NFE a step and 1 in the last, so that 4 hold two steps
+    arrays = results("here")
+    assert arrays["seeds"].tolist() == list(range(5, 17))
+    assert arrays["labels"].tolist() == [*range(10), 0, 1]
+    assert arrays["nfe"] == 3
+    expected = scoresde.sample(
+        models.load(model).model,
+        "heun",
+        nfe=4,
+        shape=(12, 1, 8, 8),
+        seeds=5,
+        cond={"label": torch.arange(12) % 10},
+        batch_size=8,
+    )
+    assert (arrays["samples"] == expected.samples.numpy()).all()
+    recorded = yaml.safe_load(Path("here/config.yaml").read_text(encoding="utf-8"))
+    assert recorded["solver"]["name"] == "heun"
+    assert recorded["nfe"] == 4
+    assert torch.__version__ in Path("here/versions.json").read_text(encoding="utf-8")
+    assert {path.name for path in Path("here").iterdir()} == {"samples.npz", "grid.png", "config.yaml", "versions.json"}
+
+
+def test_the_picture_has_a_column_for_each_class(sample: Run) -> None:
+    sample("out=here")
+    with Image.open("here/grid.png") as picture:
+        width, height = picture.size
+    assert 10 * 56 < width < 11 * 56
+    assert 2 * 56 < height < 3 * 56
+
+
+def test_an_image_depends_on_its_own_seed_and_label_only(sample: Run) -> None:
+    sample("out=all")
+    sample("label=3", "seed=3", "n=1", "out=one")
+    assert (results("one")["samples"][0] == results("all")["samples"][3]).all()
+
+
+def test_no_label_is_recorded_as_such_and_gives_other_images(sample: Run) -> None:
+    sample("out=labelled")
+    sample("label=null", "out=free")
+    assert (results("free")["labels"] == -1).all()
+    assert np.abs(results("free")["samples"] - results("labelled")["samples"]).max() > 1e-3
+
+
+def test_the_same_configuration_twice_computes_once(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample("out=here")
+    monkeypatch.setattr(scoresde, "sample", None)
+    status, out, _ = sample("out=here")
+    assert status == 0
+    assert "already in here" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "key"), [("nfe=5", "nfe"), ("solver=ddim", "solver"), ("seed=1", "seed"), ("process=edm", "process")]
+)
+def test_a_folder_with_other_results_is_refused_by_the_keys_that_differ(sample: Run, change: str, key: str) -> None:
+    sample("out=here")
+    before = Path("here/samples.npz").read_bytes()
+    status, _, err = sample(change, "out=here")
+    assert status == 1
+    assert f"made with other values of {key}" in err
+    assert Path("here/samples.npz").read_bytes() == before
+
+
+def test_a_retrained_model_is_not_taken_for_the_old_one(sample: Run, model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    loaded = models.load(model)
+    net = loaded.model.net
+    assert isinstance(net, nn.Module)
+    options: dict[str, Any] = {"network": "unet", "process": scoresde.VP(), "prediction": "epsilon", "shape": (1, 8, 8)}
+    models.save(folder, net, **options, classes=10)
+    assert sample(f"model.path={folder}", "out=here").status == 0
+    with torch.no_grad():
+        next(net.parameters()).add_(1)
+    models.save(folder, net, **options, classes=10)
+    assert "other values of model.sha256" in sample(f"model.path={folder}", "out=here").err
+
+
+def test_a_folder_with_results_of_unknown_origin_is_refused(sample: Run) -> None:
+    Path("here").mkdir()
+    Path("here/samples.npz").write_bytes(b"precious")
+    assert "holds samples.npz but no config.yaml" in sample("out=here").err
+    assert Path("here/samples.npz").read_bytes() == b"precious"
+
+
+def test_multirun_gives_each_combination_its_folder_and_the_same_images(sample: Run) -> None:
+    status, _, _ = sample("solver=heun,ddim", "grid=karras", "out=sweep", "-m")
+    assert status == 0
+    assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["solver=ddim", "solver=heun"]
+    sample("solver=ddim", "grid=karras", "out=single")
+    assert (results("sweep/solver=ddim")["samples"] == results("single")["samples"]).all()
+
+
+def test_ddim_gives_the_same_images_on_another_process_of_the_same_ends(sample: Run) -> None:
+    """DDIM is the same map on any two processes, and σ(t_max) z is the same state where σ_max is VP's σ/α."""
+    ends = ["solver=ddim", "grid=log_snr", "steps=4", "nfe=null"]
+    low, high = (float(np.exp(-scoresde.VP().half_log_snr(t))) for t in (scoresde.VP.t_min, scoresde.VP.t_max))
+    sample(*ends, "out=native")
+    sample(*ends, "process=edm", f"process.sigma_min={low!r}", f"process.sigma_max={high!r}", "out=edm")
+    np.testing.assert_allclose(results("edm")["samples"], results("native")["samples"], rtol=1e-3, atol=1e-3)
+
+
+def test_dtype_is_the_precision_of_the_network(sample: Run) -> None:
+    for dtype in ("float32", "bfloat16", "float64"):
+        assert sample(f"dtype={dtype}", f"out={dtype}").status == 0
+    reference = results("float64")["samples"]
+    errors = [np.abs(results(dtype)["samples"] - reference).max() for dtype in ("float32", "bfloat16")]
+    assert errors[0] < 1e-3 * max(1, np.abs(reference).max()) < 1e3 * errors[1]
+    assert errors[0] < errors[1] / 10
+
+
+def test_an_adaptive_solver_needs_no_budget(run: Run, model: str) -> None:
+    status, out, _ = run(
+        "sample", "model=folder", f"model.path={model}", "solver=pf_ode", "n=2", "batch_size=2", "out=a"
+    )
+    assert status == 0
+    assert "steps of its own" in out
+    assert results("a")["nfe"] > 6
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(sample: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoresde, "sample", interrupted)
+    assert sample("out=here") == (130, "", "scoresde: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Training
+
+
+def weights(folder: str) -> bytes:
+    return (Path(folder) / "model" / models.WEIGHTS).read_bytes()
+
+
+def test_a_model_trained_on_digits_is_sampled_from_its_folder(run: Run) -> None:
+    status, out, err = run("train", "epochs=3", *TINY, "out=digits")
+    assert status == 0, err
+    assert "1437 images of (1, 8, 8), 10 classes" in out
+    assert re.search(r"step 6/33  epoch 0.5  loss \d\.\d+  \d+ images/s  0 h \d\d min left", out)
+    checkpoint = models.load("digits/model")
+    training = checkpoint.card["training"]
+    assert training["loss"][-1][1] < 0.97 * training["loss"][0][1]
+    assert sum(training["class_counts"]) == 1437
+    assert training["command"].startswith("scoresde train epochs=3 network.channels=[16,32]")
+    assert (checkpoint.shape, checkpoint.classes, checkpoint.card["time_scale"]) == ((1, 8, 8), 10, 1000.0)
+    for name in ("loss.png", "samples.png"):
+        with Image.open(Path("digits") / name) as picture:
+            picture.verify()
+    assert run("sample", "model=folder", "model.path=digits/model", "n=4", "nfe=3", "out=images").status == 0
+    assert "already in digits" in run("train", "epochs=3", *TINY, "out=digits").out
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = train._report
+
+    def interrupted(trainer: Any) -> None:
+        if trainer.step == 6:
+            raise KeyboardInterrupt
+        report(trainer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_report", interrupted)
+        status, _, err = run("train", "epochs=1", *TINY, "out=broken")
+    assert (status, err) == (130, "scoresde: interrupted; the same command with out=broken goes on from step 6\n")
+    assert "other values of learning_rate" in run("train", "epochs=1", *TINY, "learning_rate=0.1", "out=broken").err
+    assert "going on from step 6 of 11" in run("train", "epochs=1", *TINY, "out=broken").out
+    run("train", "epochs=1", *TINY, "out=whole")
+    assert weights("broken") == weights("whole")
+
+
+def test_weights_in_bfloat16_halve_the_file(run: Run) -> None:
+    run("train", "epochs=1", *TINY, "out=full")
+    run("train", "epochs=1", *TINY, "weights=bfloat16", "out=half")
+    assert len(weights("half")) < 0.55 * len(weights("full"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("data=npz data.path=nowhere.npz", "no data at 'nowhere.npz'"),
+        ("process=native", "training needs a process of its own"),
+        ("process=flow", "predicts 'epsilon' says nothing about x0 at t = 1.0"),
+        ("prediction=epsilom", "did you mean 'epsilon'?"),
+        ("network.fold=3", "multiples of 6, got (1, 8, 8)"),
+        ("batch_size=2000", "batch_size 2000 is larger than the data set of 1437 images"),
+        ("learning_rate=fast", "learning_rate must be a number of at least 0, got 'fast'"),
+        ("bf16=maybe", "bf16 must be true or false, got 'maybe'"),
+        ("epochs=1.5", "epochs must be a whole number of at least 1, got 1.5"),
+        ("weights=float16", "unknown weights 'float16'"),
+    ],
+)
+def test_bad_training_settings_are_refused_before_anything_is_written(
+    run: Run, typed: str, message: str, tmp_path: Path
+) -> None:
+    status, _, err = run("train", *TINY, *typed.split(), "out=here")
+    assert status == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# As processes of their own
+
+
+def test_a_typo_in_the_shell_shows_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scoresde", "sample", "solver=dpmp_2m"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == "scoresde: error: unknown solver 'dpmp_2m'; did you mean 'dpmpp_2m'?\n"
+
+
+def test_ctrl_c_in_the_shell_stops_training_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "scoresde", "train", "epochs=1000", *TINY, "out=run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if line.startswith("step 12/"):
+                break
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+    assert process.returncode == 130
+    assert re.fullmatch(r"scoresde: interrupted; the same command with out=run goes on from step \d+\n", err)
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()

@@ -1,0 +1,264 @@
+"""Reading images: four kinds of source give the same images, and what cannot be read whole is refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import random
+import shutil
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from scoresde.data import DataError, load, to_pixels, to_state
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
+CLASSES = ["cat", "ape", "cat", "bee", "ape", "cat"]
+NAMES = [f"{name}/{number}.png" for number, name in enumerate(CLASSES)]
+ORDER = [1, 4, 3, 0, 2, 5]  # of the sorted names
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six PNG files in three class folders, and a file that is no image."""
+    for name, pixels in zip(NAMES, PIXELS, strict=True):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    return tmp_path / "images"
+
+
+def pack_zip(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in [*reversed(NAMES), "notes.txt"]:
+            archive.write(folder / name, name)
+
+
+def pack_tar(folder: Path, path: Path) -> None:
+    mode: Any = f"w:{path.suffix[1:].replace('tar', '')}"
+    with tarfile.open(path, mode, format=tarfile.GNU_FORMAT) as archive:
+        archive.add(folder, ".")
+
+
+def expected(order: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.tensor([["ape", "bee", "cat"].index(CLASSES[i]) for i in order])
+    return torch.from_numpy(PIXELS[order]).permute(0, 3, 1, 2), labels
+
+
+def test_a_folder_gives_its_images_in_order_and_its_subfolders_as_classes(folder: Path) -> None:
+    images, (pixels, labels) = load(folder), expected(ORDER)
+    assert images.labels is not None and len(images) == 6 and images.classes == 3
+    assert torch.equal(images.pixels, pixels) and torch.equal(images.labels, labels)
+    part = images.take(torch.tensor([5, 0]))
+    assert part.labels is not None
+    assert torch.equal(part.pixels, pixels[[5, 0]]) and part.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2"])
+def test_an_archive_gives_what_the_folder_gives(folder: Path, name: str) -> None:
+    path = folder.parent / name
+    (pack_zip if name.endswith(".zip") else pack_tar)(folder, path)
+    images, reference = load(path), load(folder)
+    assert images.labels is not None and reference.labels is not None
+    # A tar is read in its own order; sorting by content makes the two comparable.
+    key = [pixels.numpy().tobytes() for pixels in images.pixels]
+    order = sorted(range(6), key=key.__getitem__)
+    wanted = sorted(range(6), key=[pixels.numpy().tobytes() for pixels in reference.pixels].__getitem__)
+    assert torch.equal(images.pixels[order], reference.pixels[wanted])
+    assert torch.equal(images.labels[order], reference.labels[wanted])
+
+
+@pytest.mark.parametrize("prefix", ["train_", "test_", ""])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_npz_gives_its_arrays(tmp_path: Path, prefix: str, compressed: bool) -> None:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"{prefix}images": PIXELS, f"{prefix}labels": np.arange(6, dtype=np.uint8)}
+    np.savez(buffer, **arrays)
+    path = tmp_path / ("data.npz.xz" if compressed else "data.npz")
+    path.write_bytes(lzma.compress(buffer.getvalue()) if compressed else buffer.getvalue())
+    images = load(path, split=prefix.rstrip("_") or "train")
+    assert torch.equal(images.pixels, torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert images.labels is not None and images.labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_grey_images_have_one_channel_and_no_labels_without_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "grey.npz", images=PIXELS[..., 0])
+    grey = load(tmp_path / "grey.npz")
+    assert torch.equal(grey.pixels[:, 0], torch.from_numpy(PIXELS[..., 0])) and grey.labels is None
+    (tmp_path / "flat").mkdir()
+    Image.fromarray(PIXELS[0, ..., 0]).save(tmp_path / "flat" / "a.PNG")
+    Image.fromarray(PIXELS[1, ..., 0]).convert("LA").save(tmp_path / "flat" / "b.png")
+    flat = load(tmp_path / "flat")
+    assert torch.equal(flat.pixels[:, 0], torch.from_numpy(PIXELS[:2, ..., 0]))
+    assert flat.labels is None and flat.classes == 0
+
+
+def test_digits_are_split_in_two_without_overlap_and_span_the_range_of_pixels() -> None:
+    train, test = load("digits"), load("digits", split="test")
+    assert (len(train), len(test), train.classes) == (1437, 360, 10)
+    assert train.pixels.shape[1:] == (1, 8, 8) and (train.pixels.min(), train.pixels.max()) == (0, 255)
+
+
+def test_every_pixel_value_survives_the_way_to_a_state_and_back() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    state = to_state(pixels)
+    assert (float(state[0]), float(state[255])) == (-1, 1) and torch.equal(to_pixels(state), pixels)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=9))
+def test_states_round_to_the_nearest_pixel_and_clip(values: list[float]) -> None:
+    state = torch.tensor(values)
+    pixels = to_pixels(state).to(torch.float32)
+    assert ((pixels / 127.5 - 1 - state.clamp(-1, 1)).abs() <= 0.5 / 127.5 + 1e-6).all()
+
+
+def save_npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def save_image(path: Path, image: Image.Image) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    image.save(path)
+    return path.parent
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def sizes(root: Path) -> Path:
+    save_image(root / "mixed" / "a.png", Image.new("RGB", (4, 4)))
+    return save_image(root / "mixed" / "b.png", Image.new("RGB", (4, 5)))
+
+
+def encrypted(root: Path) -> Path:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.png", b"content")
+    content = bytearray(buffer.getvalue())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1  # the flag that says "encrypted"
+    return write(root / "locked.zip", bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: root / "nowhere", "no data at .*nowhere': give a folder, zip, tar or npz of images, or 'digits'"),
+        (lambda root: root, r"no images in .*looked for \.bmp"),
+        (lambda root: write(root / "a.txt", b"words"), "neither a folder, a zip, a tar nor an npz"),
+        (lambda root: write(root / "d" / "a.png", b"words").parent, "'a.png' in .* is not a readable image"),
+        (
+            sizes,
+            r"'b.png' in .* has shape \(5, 4, 3\), the images before it \(4, 4, 3\): all images must have one size",
+        ),
+        (
+            lambda root: save_image(root / "d" / "a.png", Image.fromarray(np.full((4, 4), 1000, np.uint16))),
+            "'a.png' in .* has more than 8 bits a channel",
+        ),
+        (encrypted, "locked.zip' is damaged: .*encrypted"),
+        (lambda root: write(root / "a.npz", b"words"), "a.npz' is not a whole npz"),
+        (lambda root: write(root / "a.npz.xz", b"words"), "a.npz.xz' is damaged"),
+        (lambda root: write(root / "a.npz.xz", lzma.compress(b"words")), "a.npz.xz' is not a whole npz"),
+        (
+            lambda root: save_npz(root / "a.npz", pictures=PIXELS),
+            "holds .*pictures.* neither 'train_images' nor 'images'",
+        ),
+        (lambda root: save_npz(root / "a.npz", images=PIXELS / 255.0), r"must be uint8 of shape .* got float64 \(6, 5"),
+        (lambda root: save_npz(root / "a.npz", images=PIXELS[:0]), r"must be uint8 of shape .* got uint8 \(0, 5"),
+        (lambda root: save_npz(root / "a.npz", images=PIXELS[0, 0]), r"must be uint8 of shape .* got uint8 \(4, 3\)"),
+        (
+            lambda root: save_npz(root / "a.npz", images=PIXELS, labels=np.arange(5)),
+            r"labels in .* must be 6 integers ≥ 0, one per image, got int64 of shape \(5,\)",
+        ),
+        (lambda root: save_npz(root / "a.npz", images=PIXELS, labels=np.ones(6)), "must be 6 integers .* got float64"),
+        (lambda root: save_npz(root / "a.npz", images=PIXELS, labels=np.full(6, -1)), "must be 6 integers ≥ 0"),
+        (
+            lambda root: save_npz(root / "a.npz", images=np.array([{"code": 1}], dtype=object)),
+            "not a readable npz: .*allow_pickle=False",
+        ),
+    ],
+)
+def test_what_is_no_data_set_is_refused(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(make(tmp_path))
+
+
+def test_an_unknown_split_of_digits_is_refused() -> None:
+    with pytest.raises(DataError, match="splits 'train' and 'test', not 'tets'"):
+        load("digits", split="tets")
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DataError, match=r"install scoresde\[data\]"):
+        load("digits")
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar", "data.tar.gz", "data.tar.xz", "data.npz", "data.npz.xz"])
+def test_a_truncated_archive_is_refused_wherever_it_breaks_off(folder: Path, name: str) -> None:
+    path = folder.parent / name
+    if ".npz" in name:
+        np.savez(folder.parent / "data.npz", images=PIXELS)
+        if name.endswith(".xz"):
+            path.write_bytes(lzma.compress((folder.parent / "data.npz").read_bytes()))
+    else:
+        (pack_zip if name.endswith(".zip") else pack_tar)(folder, path)
+    whole = path.read_bytes()
+    # A tar ends in padding whose loss is none.
+    end = len(whole.rstrip(b"\0")) if name.endswith(".tar") else len(whole)
+    for cut in [*random.Random(0).sample(range(end), 40), end - 1]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            load(path)
+
+
+def test_damage_inside_an_archive_never_loses_images_silently(folder: Path) -> None:
+    pack_tar(folder, folder.parent / "data.tar")
+    whole = (folder.parent / "data.tar").read_bytes()
+    path = folder.parent / "damaged.tar.gz"
+    third = whole.index(b"./bee/3.png")
+    for damaged in (whole[:third] + b"x" + whole[third + 1 :], whole[: third - third % 512]):
+        path.write_bytes(gzip.compress(damaged))
+        with pytest.raises(DataError, match=r"breaks off at byte \d+"):
+            load(path)
+    content = bytearray(gzip.compress(whole))
+    content[-6] ^= 1  # the checksum
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="CRC"):
+        load(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
+def test_a_damaged_image_is_refused_or_still_an_image_but_never_another_error(tmp_path: Path, kind: str) -> None:
+    buffer, dice = io.BytesIO(), random.Random(0)
+    Image.fromarray(PIXELS[0]).save(buffer, kind)
+    folder, refused = tmp_path / "images", 0
+    for _ in range(60):
+        content = bytearray(buffer.getvalue())
+        for _ in range(3):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        shutil.rmtree(folder, ignore_errors=True)
+        write(folder / f"a.{kind}", bytes(content))
+        try:
+            load(folder)
+        except DataError:
+            refused += 1
+    assert refused > 0

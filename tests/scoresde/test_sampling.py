@@ -1,0 +1,397 @@
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import scoresde
+import solvers
+from scoresde.exact import Gaussian
+from scoresde.noise import Noise, normal
+
+PROCESSES = {"vp": scoresde.VP(), "edm": scoresde.EDM(), "flow": scoresde.Flow()}
+PLANNED = [name for name in solvers.names() if name != "pf_ode"]
+CHURN, RK4 = solvers.get("heun", s_churn=8.0), solvers.get("pf_ode", method="rk4")
+
+
+def gaussian(process: scoresde.Process, prediction: str = "sample") -> Gaussian:
+    factor = torch.tensor([[0.9, 0.0, 0.0], [0.3, 0.5, 0.0], [-0.2, 0.1, 0.3]], dtype=torch.float64)
+    return Gaussian(process, [0.5, -1.0, 0.2], factor @ factor.T, prediction=prediction)
+
+
+class Watched:
+    """A model around another one that keeps the times it was called at and the batches it was given."""
+
+    def __init__(self, model: scoresde.ScoreModel):
+        self.calls: list[tuple[float, int]] = []
+        self.model = scoresde.ScoreModel(self, model.process, model.prediction)
+        self.inner = model.net
+
+    def __call__(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        self.calls.append((float(t[0]), len(x)))
+        return self.inner(x, t, **cond)
+
+
+VP = gaussian(PROCESSES["vp"])
+
+
+# evaluations and steps
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("solver", [*PLANNED, CHURN, RK4, "pf_ode"], ids=str)
+def test_nfe_is_the_number_of_calls_that_the_network_saw(solver: Any, process: str) -> None:
+    watched = Watched(gaussian(PROCESSES[process]))
+    steps = None if solver == "pf_ode" else 6
+    result = scoresde.sample(watched.model, solver, steps=steps, shape=(2, 3), seeds=0)
+    assert result.nfe == len(watched.calls) >= 6
+
+
+def test_nfe_counts_what_each_sample_took_and_not_the_batches() -> None:
+    watched = Watched(VP)
+    result = scoresde.sample(watched.model, "heun", steps=4, shape=(5, 3), seeds=0, batch_size=2)
+    assert result.nfe == 7
+    assert [size for _, size in watched.calls] == [2] * 3 * 7
+    assert result.batch_size == 2 and result.samples.shape == (5, 3)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("solver", [*PLANNED, CHURN, RK4], ids=str)
+def test_a_budget_of_evaluations_buys_the_largest_number_of_steps_that_fits(solver: Any, process: str) -> None:
+    model = gaussian(PROCESSES[process])
+    for budget in (5, 10, 12):
+        result = scoresde.sample(model, solver, nfe=budget, shape=(1, 3), seeds=0)
+        steps = len(result.times) - 1
+        assert result.nfe <= budget
+        assert scoresde.sample(model, solver, steps=steps, shape=(1, 3), seeds=0).times == result.times
+        assert scoresde.sample(model, solver, steps=steps + 1, shape=(1, 3), seeds=0).nfe > budget
+
+
+def test_one_step_is_one_denoise() -> None:
+    result = scoresde.sample(VP, "ddim", nfe=1, shape=(4, 3), seeds=3, dtype=torch.float64)
+    start = VP.process.sigma(1.0) * normal(torch.arange(3, 7), 0, 3)
+    assert result.times == (1.0, 0.0)
+    torch.testing.assert_close(result.samples, VP.denoised(start, 1.0), rtol=0, atol=1e-14)
+
+
+# seeds
+
+
+def test_a_first_seed_stands_for_consecutive_seeds() -> None:
+    first = scoresde.sample(VP, "ddpm", steps=4, shape=(3, 3), seeds=5)
+    listed = scoresde.sample(VP, "ddpm", steps=4, shape=(3, 3), seeds=[5, 6, 7])
+    assert first.seeds == listed.seeds == [5, 6, 7]
+    assert torch.equal(first.samples, listed.samples)
+
+
+def test_a_repeated_seed_is_the_same_noise_under_ten_labels() -> None:
+    means = torch.eye(10, 4) * 3
+    mixture = scoresde.exact.GaussianMixture(
+        scoresde.VP(), torch.ones(10), means, torch.full((10,), 0.1), labels=range(10)
+    )
+    keep: dict[str, Any] = {"solver": "ddpm", "steps": 8, "shape": (10, 4), "trajectory": True}
+    labels = scoresde.sample(mixture, seeds=[42] * 10, cond={"label": torch.arange(10)}, **keep)
+    assert labels.trajectory is not None
+    assert torch.equal(labels.trajectory[0], labels.trajectory[0, :1].expand(10, 4))
+    assert labels.samples[:, :4].argmax(1)[:4].tolist() == [0, 1, 2, 3]
+    # Every later draw is shared too: one label under one seed gives one sample.
+    equal = scoresde.sample(mixture, seeds=[42] * 10, cond={"label": torch.full((10,), 3)}, **keep)
+    assert torch.equal(equal.samples, equal.samples[:1].expand(10, 4))
+    torch.testing.assert_close(equal.samples[0], labels.samples[3], rtol=0, atol=1e-5)
+
+
+def test_seeds_of_none_are_fresh_and_their_record_repeats_the_run() -> None:
+    fresh = scoresde.sample(VP, "ddpm", steps=4, shape=(3, 3))
+    other = scoresde.sample(VP, "ddpm", steps=4, shape=(3, 3))
+    again = scoresde.sample(VP, "ddpm", steps=4, shape=(3, 3), seeds=fresh.seeds)
+    assert len(set(fresh.seeds + other.seeds)) == 6
+    assert torch.equal(again.samples, fresh.samples)
+
+
+def test_draw_0_is_the_initial_state_and_reserved_for_it() -> None:
+    """The same state, given or drawn, meets the same noise afterwards."""
+    drawn = scoresde.sample(VP, "ddpm", steps=5, shape=(4, 3), seeds=9, dtype=torch.float64)
+    start = VP.process.sigma(drawn.times[0]) * Noise(range(9, 13), (3,), torch.float64)()
+    given = scoresde.sample(VP, "ddpm", steps=5, x_init=start, seeds=9)
+    assert torch.equal(given.samples, drawn.samples)
+
+
+def test_the_initial_state_is_left_as_it_was() -> None:
+    start = torch.ones(2, 3)
+    scoresde.sample(VP, "heun", steps=3, x_init=start, seeds=0)
+    assert torch.equal(start, torch.ones(2, 3))
+
+
+# grids, plans and own solvers
+
+
+def test_a_grid_is_a_name_a_grid_or_times_of_any_kind() -> None:
+    def run(grid: Any, steps: int | None = None) -> Tensor:
+        result = scoresde.sample(VP, "dpmpp_2m", steps=steps, grid=grid, shape=(3, 3), seeds=0)
+        assert result.times == tuple(times)
+        return result.samples
+
+    rule = solvers.grids.get("karras")
+    times = rule(VP.process, 6)
+    named = run("karras", 6)
+    for grid, steps in ((rule, 6), (times, None), (times.tolist(), None), (torch.tensor(times), None)):
+        assert torch.equal(run(grid, steps), named)
+
+
+def test_no_grid_is_the_recommended_one() -> None:
+    for name in PLANNED:
+        solver = solvers.get(name)
+        result = scoresde.sample(VP, solver, steps=4, shape=(1, 3), seeds=0)
+        assert result.times == tuple(solvers.grids.get(solver.grid)(VP.process, 4))
+
+
+def test_a_grid_may_end_before_zero_noise() -> None:
+    """Without the last denoise, DDIM on many steps follows the exact solution down to the last time."""
+    times = solvers.grids.get("log_snr")(VP.process, 2001)[:-1]
+    result = scoresde.sample(VP, "ddim", grid=times, shape=(4, 3), seeds=0, dtype=torch.float64)
+    start = VP.process.sigma(times[0]) * normal(torch.arange(4), 0, 3)
+    assert (result.samples - VP.solution(start, times[0], times[-1])).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2m", "ddpm"])
+def test_a_plan_runs_like_its_solver_also_from_a_file(name: str, tmp_path: Path) -> None:
+    expected = scoresde.sample(VP, name, steps=5, shape=(3, 3), seeds=0)
+    solver = solvers.get(name)
+    assert isinstance(solver, solvers.PlannedSolver)
+    plan = solver.plan(VP.process, expected.times, VP.prediction)
+    plan.save(tmp_path / "plan.json")
+    for each in (plan, solvers.Plan.load(tmp_path / "plan.json")):
+        result = scoresde.sample(VP, each, shape=(3, 3), seeds=0)
+        assert torch.equal(result.samples, expected.samples)
+        assert (result.nfe, result.times) == (expected.nfe, expected.times)
+
+
+def test_a_solver_of_ones_own_is_used_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = sys.modules["solvers.solver"]
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @solvers.solver("midpoint_in_lambda", order=2, reference="this test", grid="log_snr")
+    def midpoint(steps, x, predict, at=0.5):  # type: ignore[no-untyped-def]
+        for t, s in steps:
+            m = steps.at(t.lam + at * (s.lam - t.lam))
+            start = predict(x, t)
+            middle = predict(m.alpha * start.x0 + m.sigma * start.epsilon, m)
+            x = yield (s.alpha / t.alpha) * x - s.sigma * np.expm1(s.lam - t.lam) * middle.epsilon
+
+    def error(steps: int) -> float:
+        times = solvers.grids.get("log_snr")(VP.process, steps)[:-1]
+        result = scoresde.sample(VP, "midpoint_in_lambda", grid=times, shape=(8, 3), seeds=0, dtype=torch.float64)
+        assert result.nfe == 2 * (steps - 1)
+        start = VP.process.sigma(times[0]) * normal(torch.arange(8), 0, 3)
+        return float((result.samples - VP.solution(start, times[0], times[-1])).abs().max())
+
+    assert "midpoint_in_lambda" in solvers.names()
+    assert error(41) / error(81) == pytest.approx(4, rel=0.3)
+    custom = scoresde.sample(VP, solvers.get("midpoint_in_lambda", at=0.4), nfe=10, shape=(1, 3), seeds=0)
+    assert custom.times == tuple(solvers.grids.get("log_snr")(VP.process, 5))
+
+
+# the probability-flow ODE
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("method", ["dopri5", "bosh3", "RK45", "DOP853", "LSODA"])
+def test_adaptive_methods_agree_with_the_exact_solution(method: str, process: str) -> None:
+    model = gaussian(PROCESSES[process])
+    ends = model.process.t_max, model.process.t_min
+    start = model.process.sigma(ends[0]) * normal(torch.arange(3), 0, 3)
+    exact = model.solution(start, *ends)
+    solver = solvers.get("pf_ode", method=method, rtol=1e-6, atol=1e-6)
+    between = scoresde.sample(model, solver, grid=ends, x_init=start, seeds=0)
+    torch.testing.assert_close(between.samples, exact, rtol=0, atol=1e-4)
+    clean = scoresde.sample(model, solver, shape=(3, 3), seeds=0, dtype=torch.float64)
+    torch.testing.assert_close(clean.samples, model.denoised(exact, ends[1]), rtol=0, atol=1e-4)
+    assert clean.nfe == between.nfe + 1
+    assert clean.times == (ends[0], model.process.t_clean)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_rk4_on_a_grid_converges_to_the_exact_solution(process: str) -> None:
+    model = gaussian(PROCESSES[process])
+
+    def error(steps: int) -> float:
+        times = solvers.grids.get("quadratic")(model.process, steps)
+        result = scoresde.sample(model, RK4, steps=steps, grid="quadratic", shape=(8, 3), seeds=0, dtype=torch.float64)
+        assert result.nfe == 4 * (steps - 1) + 1
+        start = model.process.sigma(times[0]) * normal(torch.arange(8), 0, 3)
+        exact = model.denoised(model.solution(start, times[0], times[-2]), times[-2])
+        return float((result.samples - exact).abs().max())
+
+    assert error(12) < 0.05
+    assert error(48) < 1e-4
+
+
+# what a caller sees on the way
+
+
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "ddpm", "dpm_solver_3", RK4], ids=str)
+def test_the_trajectory_holds_the_state_at_every_time(solver: Any) -> None:
+    ask: dict[str, Any] = {"shape": (5, 3), "seeds": 0, "trajectory": True}
+    whole = scoresde.sample(VP, solver, steps=6, batch_size=2, **ask)
+    states = whole.trajectory
+    assert states is not None and states.shape == (7, 5, 3)
+    assert whole.trajectory_times == whole.times
+    assert torch.equal(states[0], VP.process.sigma(1.0) * Noise(range(5), (3,), torch.float32)())
+    assert torch.equal(states[-1], whole.samples)
+    for count in (1, 3):
+        part = scoresde.sample(VP, solver, grid=whole.times[: count + 1], batch_size=2, **ask)
+        assert part.trajectory is not None
+        torch.testing.assert_close(part.trajectory, states[: count + 1], rtol=0, atol=1e-6)
+
+
+def test_an_adaptive_trajectory_has_its_two_ends() -> None:
+    result = scoresde.sample(VP, "pf_ode", shape=(2, 3), seeds=0, trajectory=True)
+    assert result.trajectory_times == (1.0, 0.0)
+    assert result.trajectory is not None
+    assert torch.equal(result.trajectory[1], result.samples)
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_callback_sees_each_state_which_is_never_written_to_again(name: str) -> None:
+    seen: list[tuple[Tensor, Tensor, float]] = []
+
+    def look(x: Tensor, t: float) -> None:
+        seen.append((x, x.clone(), t))
+
+    result = scoresde.sample(VP, name, steps=5, shape=(2, 3), seeds=0, callback=look, trajectory=True)
+    assert tuple(t for _, _, t in seen) == result.times[1:]
+    assert result.trajectory is not None
+    for (kept, copied, _), state in zip(seen, result.trajectory[1:], strict=True):
+        assert torch.equal(kept, copied)
+        assert torch.equal(kept, state)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "heun", "dpm_solver_2", RK4], ids=str)
+def test_the_run_goes_on_from_the_state_that_a_callback_returns(solver: Any) -> None:
+    times = tuple(solvers.grids.get("quadratic")(VP.process, 6))
+    put = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 0.5]])
+    edited = scoresde.sample(
+        VP, solver, grid=times, shape=(2, 3), seeds=0, callback=lambda x, t: put if t == times[3] else None
+    )
+    direct = scoresde.sample(VP, solver, grid=times[3:], x_init=put, seeds=0)
+    torch.testing.assert_close(edited.samples, direct.samples, rtol=0, atol=1e-6)
+
+
+def test_a_callback_has_the_last_word() -> None:
+    result = scoresde.sample(
+        VP, "dpmpp_2m", steps=4, shape=(2, 3), seeds=0, callback=lambda x, t: x.clamp(-0.125, 0.125)
+    )
+    assert float(result.samples.abs().max()) <= 0.125
+
+
+def test_samples_are_decoded_batch_by_batch() -> None:
+    sizes = []
+
+    def decode(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return torch.cat([x, -x], dim=1)
+
+    plain = scoresde.sample(VP, "ddim", steps=4, shape=(5, 3), seeds=0, batch_size=2)
+    decoded = scoresde.sample(VP, "ddim", steps=4, shape=(5, 3), seeds=0, batch_size=2, decode=decode)
+    assert torch.equal(decoded.samples, torch.cat([plain.samples, -plain.samples], dim=1))
+    assert sizes == [2, 2, 2]
+
+
+def test_progress_is_silent_unless_asked_for_and_never_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    ask: dict[str, Any] = {"solver": "heun", "steps": 4, "shape": (3, 3), "seeds": 0, "batch_size": 2}
+    scoresde.sample(VP, **ask)
+    assert capfd.readouterr() == ("", "")
+    scoresde.sample(VP, progress=True, **ask)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "14/14" in err  # two batches of 7 evaluations
+
+
+# conditions, dtypes
+
+
+@pytest.mark.parametrize("batch_size", [None, 2, 4, 8])
+def test_each_sample_gets_its_own_part_of_nested_conditions(batch_size: int | None) -> None:
+    """The model knows x0 from its conditions, so DDIM's last denoise must return them."""
+
+    def net(x: Tensor, t: Tensor, a: Tensor, more: dict[str, Any], scale: float) -> Tensor:
+        assert len(x) == len(a) == len(more["b"][0]) == (batch_size or 5)
+        return scale * (a + more["b"][0] * more["c"][1])
+
+    a, b, c = torch.arange(5.0)[:, None].expand(5, 3), torch.arange(5.0)[:, None] * 10, torch.rand(5, 1)
+    result = scoresde.sample(
+        scoresde.ScoreModel(net, scoresde.VP(), "sample"),
+        "ddim",
+        steps=3,
+        shape=(5, 3),
+        seeds=0,
+        batch_size=batch_size,
+        cond={"a": a, "more": {"b": [b], "c": ("text", c)}, "scale": 2.0},
+    )
+    torch.testing.assert_close(result.samples, 2 * (a + b * c))
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "expected"),
+    [
+        (None, None, torch.float32),
+        (torch.float64, None, torch.float64),
+        (None, torch.float64, torch.float64),
+        (None, torch.bfloat16, torch.float32),
+        (torch.float32, torch.float64, torch.float32),
+    ],
+)
+def test_the_state_is_kept_in_the_dtype_asked_for(
+    asked: torch.dtype | None, start: torch.dtype | None, expected: torch.dtype
+) -> None:
+    origin: dict[str, Any] = {"shape": (2, 3)} if start is None else {"x_init": torch.ones(2, 3, dtype=start)}
+    seen = []
+    result = scoresde.sample(
+        VP, "heun", steps=3, seeds=0, dtype=asked, callback=lambda x, t: seen.append(x.dtype), **origin
+    )
+    assert result.samples.dtype == expected
+    assert set(seen) == {expected}
+
+
+def test_a_bfloat16_network_gets_its_own_dtype_and_float32_times_under_a_float32_state() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.bfloat16))
+            self.seen: set[tuple[torch.dtype, torch.dtype]] = set()
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            self.seen.add((x.dtype, t.dtype))
+            return self.scale * x
+
+    net = Net()
+    result = scoresde.sample(
+        scoresde.ScoreModel(net, scoresde.VP()), "ddim", steps=3, shape=(2, 3), seeds=0, device="cpu"
+    )
+    assert net.seen == {(torch.bfloat16, torch.float32)}
+    assert result.samples.dtype == torch.float32
+    assert result.samples.device.type == "cpu"
+    assert not torch.equal(result.samples, result.samples.bfloat16().float())
+
+
+def test_gradients_are_not_recorded() -> None:
+    net = torch.nn.Linear(3, 3)
+    model = scoresde.ScoreModel(lambda x, t: net(x), scoresde.VP())
+    assert not scoresde.sample(model, "ddim", steps=2, shape=(2, 3), seeds=0).samples.requires_grad
+
+
+def test_predictions_of_all_types_give_the_same_samples() -> None:
+    found = [
+        scoresde.sample(
+            gaussian(PROCESSES["vp"], kind), "dpm_solver_2", nfe=8, shape=(2, 3), seeds=0, dtype=torch.float64
+        )
+        for kind in ("epsilon", "sample", "v_prediction", "score", "flow")
+    ]
+    for first, second in itertools.pairwise(found):
+        torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=1e-10)

@@ -1,0 +1,272 @@
+"""What must be equal is equal: identities between methods, prediction types, plans, and public implementations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from torch import Tensor
+
+import solvers
+from scoresde.exact import GaussianMixture
+from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
+from solvers import PlannedSolver
+from solvers.prediction import TYPES
+
+PROCESSES = [VP(), VPDiscrete(), Cosine(), SubVP(), VE(), EDM(), Flow()]
+PLANNED: list[tuple[str, dict[str, Any]]] = [
+    ("ddim", {}),
+    ("ddim", {"eta": 0.7}),
+    ("ddpm", {}),
+    ("dpm_solver_1", {}),
+    ("dpm_solver_2", {"r1": 0.4}),
+    ("dpm_solver_3", {}),
+    ("dpmpp_2m", {}),
+    ("euler", {}),
+    ("euler", {"frame": "vp"}),
+    ("euler_maruyama", {}),
+    ("heun", {}),
+    ("heun", {"frame": "flow", "s_churn": 3.0, "s_noise": 1.01}),
+]
+
+every_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+every_case = pytest.mark.parametrize("case", PLANNED, ids=lambda case: f"{case[0]}-{case[1]}")
+
+
+def predictor(process: Process, prediction: str = "sample") -> Callable[[Tensor, float], Tensor]:
+    """An exact model in two dimensions, of the given prediction type."""
+    means = [[-1.0, 0.5], [0.8, 1.0], [0.3, -1.2]]
+    model = GaussianMixture(process, [0.5, 0.3, 0.2], means, [0.05, 0.1, 0.02], prediction=prediction)
+    return model.output
+
+
+def planned(name: str, **options: Any) -> PlannedSolver:
+    solver = solvers.get(name, **options)
+    assert isinstance(solver, PlannedSolver)
+    return solver
+
+
+def times_between(process: Process, first: float, last: float, steps: int) -> list[float]:
+    """Times evenly in λ and then zero noise: every prediction type is defined on all of them."""
+    return [*(process.time(float(value)) for value in np.linspace(first, last, steps)), process.t_clean]
+
+
+def states(process: Process, t: float) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    norm = math.hypot(process.alpha(t), process.sigma(t))
+    return norm * torch.randn(6, 2, generator=generator, dtype=torch.float64)
+
+
+def draws(seed: int = 2) -> Callable[[], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(6, 2, generator=generator, dtype=torch.float64)
+
+
+def run(name: str, process: Process, times: Any, prediction: str = "sample", **options: Any) -> Tensor:
+    plan = planned(name, **options).plan(process, times, prediction)
+    return plan.run(predictor(process, prediction), states(process, plan.times[0]), draws())
+
+
+def close(a: Tensor, b: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(1.0, float(b.abs().max())))
+
+
+# Prediction types and plans
+
+
+@every_case
+@every_process
+def test_all_prediction_types_of_one_function_give_the_same_samples(
+    process: Process, case: tuple[str, dict[str, Any]]
+) -> None:
+    times = times_between(process, -2.5, 4, 5)
+    expected = run(case[0], process, times, "sample", **case[1])
+    for prediction in TYPES:
+        close(run(case[0], process, times, prediction, **case[1]), expected, 1e-10)
+
+
+@every_case
+def test_prediction_types_agree_from_zero_signal_on(case: tuple[str, dict[str, Any]]) -> None:
+    times = solvers.grids.get("log_snr")(Flow(), 5)
+    assert Flow().alpha(float(times[0])) == 0
+    expected = run(case[0], Flow(), times, "sample", **case[1])
+    for prediction in ("v_prediction", "flow"):
+        close(run(case[0], Flow(), times, prediction, **case[1]), expected, 1e-10)
+    for prediction in ("epsilon", "score"):
+        with pytest.raises(ValueError, match=f"'{prediction}' says nothing about x0 at t = 1.0, where α = 0"):
+            run(case[0], Flow(), times, prediction, **case[1])
+
+
+@every_case
+@every_process
+def test_a_function_on_tensors_equals_its_plan(process: Process, case: tuple[str, dict[str, Any]]) -> None:
+    solver, times = planned(case[0], **case[1]), times_between(process, -2.5, 4, 5)
+    for prediction in ("sample", "v_prediction"):
+        x, predict = states(process, times[0]), predictor(process, prediction)
+        on_tensors = solver.run(process, times, predict, x, draws(), prediction=prediction)
+        close(solver.plan(process, times, prediction).run(predict, x, draws()), on_tensors, 1e-12)
+
+
+def test_a_function_on_tensors_refuses_what_its_plan_refuses() -> None:
+    times = solvers.grids.get("log_snr")(Flow(), 5)
+    with pytest.raises(ValueError, match="says nothing about x0"):
+        planned("ddim").run(Flow(), times, predictor(Flow(), "epsilon"), states(Flow(), 1.0), prediction="epsilon")
+    with pytest.raises(ValueError, match="draws noise"):
+        planned("ddpm").run(VP(), [1.0, 0.5], predictor(VP()), states(VP(), 1.0), prediction="sample")
+
+
+# Identities
+
+
+@every_process
+def test_ddim_is_exponential_euler_in_half_log_snr(process: Process) -> None:
+    """d(x/σ)/dλ = e^λ x0, integrated exactly with x0 held over each step."""
+    times = times_between(process, -2.5, 4, 7)[:-1]
+    x, predict = states(process, times[0]), predictor(process)
+    found = planned("ddim").plan(process, times, "sample").run(predict, x)
+    for t, s in zip(times, times[1:], strict=False):
+        integral = math.exp(process.half_log_snr(s)) - math.exp(process.half_log_snr(t))
+        x = process.sigma(s) * (x / process.sigma(t) + integral * predict(x, t))
+    close(found, x, 1e-12)
+
+
+@every_process
+def test_first_order_methods_are_one_method(process: Process) -> None:
+    times = times_between(process, -2.5, 4, 7)
+    expected = run("ddim", process, times)
+    close(run("dpm_solver_1", process, times), expected, 1e-12)
+    close(run("euler", process, times, frame="edm"), expected, 1e-12)
+
+
+@every_process
+def test_ddim_with_full_noise_is_ddpm(process: Process) -> None:
+    times = times_between(process, -2.5, 4, 7)
+    close(run("ddim", process, times, eta=1.0), run("ddpm", process, times), 1e-12)
+
+
+@every_process
+def test_dpmpp_2m_is_the_two_step_recurrence_of_its_paper(process: Process) -> None:
+    """DPM-Solver++, Algorithm 2, with D_i = (1 + 1/2r) x0_{i−1} − (1/2r) x0_{i−2}, r = h_{i−1}/h_i."""
+    times = times_between(process, -2.5, 4, 7)[:-1]
+    lam = [process.half_log_snr(t) for t in times]
+    x, predict = states(process, times[0]), predictor(process)
+    found = planned("dpmpp_2m").plan(process, times, "sample").run(predict, x)
+    outputs: list[Tensor] = []
+    for i in range(1, len(times)):
+        outputs.append(predict(x, times[i - 1]))
+        h = lam[i] - lam[i - 1]
+        data = outputs[-1]
+        if i > 1:
+            r = (lam[i - 1] - lam[i - 2]) / h
+            data = (1 + 0.5 / r) * outputs[-1] - 0.5 / r * outputs[-2]
+        ratio = process.sigma(times[i]) / process.sigma(times[i - 1])
+        x = ratio * x - process.alpha(times[i]) * (math.exp(-h) - 1) * data
+    close(found, x, 1e-11)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"s_churn": 30.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}, {"s_churn": 5.0}]
+)
+def test_heun_is_the_sampler_of_edm(options: dict[str, float]) -> None:
+    """Karras et al. 2022, Algorithm 2, as printed."""
+    process, steps = EDM(), 9
+    sigmas = [*((80 ** (1 / 7) + i / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(steps)), 0.0]
+    churn, noise_scale = options.get("s_churn", 0.0), options.get("s_noise", 1.0)
+    denoiser, noise = predictor(process), draws()
+    x = states(process, 80.0)
+    for i in range(steps):
+        t = sigmas[i]
+        active = options.get("s_tmin", 0.0) <= t <= options.get("s_tmax", math.inf)
+        gamma = min(churn / steps, math.sqrt(2) - 1) if active else 0.0
+        t_hat = t + gamma * t
+        if gamma > 0:
+            x = x + math.sqrt(t_hat**2 - t**2) * noise_scale * noise()
+        d = (x - denoiser(x, t_hat)) / t_hat
+        x_next = x + (sigmas[i + 1] - t_hat) * d
+        if sigmas[i + 1] != 0:
+            d_next = (x_next - denoiser(x_next, sigmas[i + 1])) / sigmas[i + 1]
+            x_next = x + (sigmas[i + 1] - t_hat) * (d + d_next) / 2
+        x = x_next
+    close(run("heun", process, solvers.grids.get("karras")(process, steps), "epsilon", **options), x, 1e-10)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun2"])
+@pytest.mark.parametrize("frame", ["vp", "flow"])
+@every_process
+def test_fixed_step_methods_of_torchdiffeq_are_ours(process: Process, frame: str, method: str) -> None:
+    times = times_between(process, -2.5, 4, 5)[:-1]
+    x, predict = states(process, times[0]), predictor(process)
+    theirs = solvers.get("pf_ode", method=method, frame=frame).run(process, times, predict, x, prediction="sample")
+    close(run("heun" if method == "heun2" else "euler", process, times, frame=frame), theirs, 1e-9)
+
+
+# Public implementations; diffusers keeps its tables in float32, hence 1e-5
+
+
+def discrete(**options: Any) -> dict[str, Any]:
+    return {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", **options}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_ddim_agrees_with_diffusers(eta: float, prediction: str) -> None:
+    """Where the step count divides 1000: elsewhere theirs steps to t − 1000 // steps, which is not its next time."""
+    theirs = DDIMScheduler(**discrete(clip_sample=False, prediction_type=prediction, timestep_spacing="trailing"))
+    theirs.set_timesteps(10)
+    process = VPDiscrete()
+    cumulative = theirs.alphas_cumprod[theirs.timesteps].double().numpy()
+    times = [*(process.time(float(value)) for value in 0.5 * np.log(cumulative / (1 - cumulative))), process.t_clean]
+    predict, x = predictor(process, prediction), states(process, times[0])
+    generator = torch.Generator().manual_seed(2)
+    expected = x
+    for step, t in zip(theirs.timesteps, times, strict=False):
+        output = predict(expected, t)
+        expected = theirs.step(output, int(step), expected, eta=eta, generator=generator).prev_sample  # type: ignore[union-attr]
+    close(planned("ddim", eta=eta).plan(process, times, prediction).run(predict, x, draws()), expected, 1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("steps", [6, 20])
+@pytest.mark.parametrize("karras", [False, True])
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_dpmpp_2m_agrees_with_diffusers(karras: bool, steps: int, prediction: str) -> None:
+    theirs = DPMSolverMultistepScheduler(
+        **discrete(
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            solver_type="midpoint",
+            use_karras_sigmas=karras,
+            final_sigmas_type="zero",
+            prediction_type=prediction,
+        )
+    )
+    theirs.set_timesteps(steps)
+    process = VPDiscrete()
+    times = [process.time(-math.log(float(sigma))) for sigma in theirs.sigmas[:-1]] + [process.t_clean]
+    predict, x = predictor(process, prediction), states(process, times[0])
+    expected = x
+    for step, t in zip(theirs.timesteps, times, strict=False):
+        expected = theirs.step(predict(expected, t), step, expected).prev_sample  # type: ignore[union-attr]
+    close(planned("dpmpp_2m").plan(process, times, prediction).run(predict, x), expected, 1e-5)
+
+
+def test_ddpm_agrees_with_diffusers_at_every_step() -> None:
+    theirs = DDPMScheduler(**discrete(variance_type="fixed_small", clip_sample=False))
+    theirs.set_timesteps(20)
+    process = VPDiscrete()
+    cumulative = theirs.alphas_cumprod[theirs.timesteps].double().numpy()
+    times = [*(process.time(float(value)) for value in 0.5 * np.log(cumulative / (1 - cumulative))), process.t_clean]
+    predict, x = predictor(process, "epsilon"), states(process, times[0])
+    ours: list[Tensor] = []
+    planned("ddpm").plan(process, times, "epsilon").run(predict, x, draws(), step=lambda state, t: ours.append(state))
+    generator = torch.Generator().manual_seed(2)
+    for step, t, found in zip(theirs.timesteps, times, ours, strict=False):
+        x = theirs.step(predict(x, t), int(step), x, generator=generator).prev_sample  # type: ignore[union-attr]
+        close(found, x, 1e-5)

@@ -1,0 +1,128 @@
+"""The register of solvers: names, options, and what each solver says of itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import solvers
+from benchmarks.convergence import DETERMINISTIC, STOCHASTIC
+from scoresde.process import VP
+from solvers import PlannedSolver, Solver
+
+OURS = [
+    name
+    for name in solvers.names()
+    if getattr(solvers.get(name), "function", type(solvers.get(name))).__module__.startswith("solvers.")
+]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_solver_names_its_source_and_explains_its_options(name: str) -> None:
+    solver = solvers.get(name)
+    text = (solver.function.__doc__ if isinstance(solver, PlannedSolver) else type(solver).__doc__) or ""
+    assert solver.name == name
+    assert re.search(r"\d{4}", solver.reference), "the reference has no year"
+    assert len(text.splitlines()[0]) > 20
+    for option in solver.options:
+        assert re.search(rf"^\s+(\w+, )*{option}(, \w+)*:", text, re.MULTILINE), f"{option} is not explained"
+
+
+@pytest.mark.parametrize("case", [*DETERMINISTIC, *STOCHASTIC], ids=lambda case: f"{case[0]}-{case[1]}")
+def test_a_solver_is_stochastic_if_and_only_if_it_draws(case: tuple[str, dict[str, Any]]) -> None:
+    solver = solvers.get(case[0], **case[1])
+    assert solver.stochastic == (case in STOCHASTIC)
+    assert (solver.order is None) == solver.stochastic
+    assert (solver.weak_order is None) == (not solver.stochastic)
+    if isinstance(solver, PlannedSolver):
+        plan = solver.plan(VP(), solvers.grids.get(solver.grid)(VP(), 5))
+        assert (plan.draws > 0) == solver.stochastic
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_options_are_complete_and_rebuild_the_solver(name: str) -> None:
+    solver = solvers.get(name)
+    again = solvers.get(name, **solver.options)
+    assert again.options == solver.options
+    assert repr(again) == repr(solver)
+    assert solver.grid in solvers.grids.names()
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown solver 'dpmpp2m'; did you mean 'dpmpp_2m'"):
+        solvers.get("dpmpp2m")
+    with pytest.raises(ValueError, match="unknown solver 'zzz'; known: .*ddim"):
+        solvers.get("zzz")
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(TypeError, match="solver 'heun' has no option 's_chrun'; did you mean 's_churn'"):
+        solvers.get("heun", s_chrun=1.0)
+    with pytest.raises(TypeError, match="solver 'ddpm' has no option 'eta'; it has no options"):
+        solvers.get("ddpm", eta=1.0)
+    with pytest.raises(TypeError, match="solver 'pf_ode' has no option 'tol'"):
+        solvers.get("pf_ode", tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("ddim", {"eta": 1.5}, "eta between 0 and 1, got 1.5"),
+        ("ddim", {"eta": float("nan")}, "eta between 0 and 1, got nan"),
+        ("euler_maruyama", {"eta": -0.1}, "eta of at least 0, got -0.1"),
+        ("heun", {"s_churn": -1.0}, "s_churn of at least 0, got -1.0"),
+        ("heun", {"frame": "edn"}, "unknown frame 'edn'; did you mean 'edm'"),
+        ("dpm_solver_2", {"r1": 0.0}, "r1 between 0 and 1, got 0.0"),
+        ("dpm_solver_3", {"r1": 0.7, "r2": 0.6}, "0 < r1 < r2 < 1, got 0.7 and 0.6"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_runs(name: str, options: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        solver = solvers.get(name, **options)
+        assert isinstance(solver, PlannedSolver)
+        solver.plan(VP(), [1.0, 0.5, 0.1])
+
+
+def test_methods_and_tolerances_of_pf_ode_are_checked() -> None:
+    with pytest.raises(ValueError, match="unknown method 'dopri6' of pf_ode; did you mean 'dopri"):
+        solvers.get("pf_ode", method="dopri6")
+    with pytest.raises(ValueError, match="positive tolerances, got rtol = 0"):
+        solvers.get("pf_ode", rtol=0)
+    with pytest.raises(ValueError, match="takes two end times, got 3 times"):
+        solvers.get("pf_ode").run(VP(), [1.0, 0.5, 0.1], lambda x, t: x, np.zeros(1), prediction="sample")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="chooses its own steps"):
+        solvers.get("pf_ode").nfe(VP(), [1.0, 0.1])
+
+
+def test_a_name_is_given_once() -> None:
+    def again(steps: Any, x: Any, predict: Any) -> Any:
+        yield x
+
+    with pytest.raises(ValueError, match="already is a solver named 'ddim'"):
+        solvers.solver("ddim", order=1, reference="")(again)
+    assert solvers.get("ddim", eta=0.5).options == {"eta": 0.5}
+
+
+def test_a_solver_function_must_be_a_generator_and_declare_its_order() -> None:
+    def plain(steps: Any, x: Any, predict: Any) -> Any:
+        return x
+
+    def noisy(steps: Any, x: Any, predict: Any, noise: Any) -> Any:
+        yield x + noise()
+
+    with pytest.raises(TypeError, match="'plain' must be a generator"):
+        solvers.solver("plain", order=1, reference="")(plain)
+    with pytest.raises(TypeError, match="'noisy' is stochastic: declare its weak_order"):
+        solvers.solver("noisy", order=1, reference="", stochastic=True)(noisy)
+    assert not {"plain", "noisy"} & set(solvers.names())
+
+
+def test_one_solver_serves_many_runs() -> None:
+    solver = solvers.get("dpmpp_2m")
+    assert isinstance(solver, PlannedSolver) and isinstance(solver, Solver)
+    first = solver.plan(VP(), [1.0, 0.5, 0.1, 0.0])
+    solver.plan(VP(), [0.9, 0.2])
+    assert solver.plan(VP(), [1.0, 0.5, 0.1, 0.0]) == first
