@@ -25,8 +25,8 @@ lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: lint ## lint, types and the fast tests
-	$(BIN)/python -m pytest -n 2
+test: lint ## lint, types and the fast tests, on two cores with one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: $(STAMP) ## the tests that take minutes, the installed wheel among them
 	$(BIN)/python -m pytest -m slow

@@ -361,7 +361,9 @@ def report(results: Mapping[str, Any]) -> str:
         "",
         "## On the probability-flow ODE",
         "",
-        "*Full range* is from t_max to t_min on the solver's own grid: error at 64 steps, slope from 64 to 128 steps.",
+        "*Full range* is from t_max to t_min on the solver's own grid: error at 64 steps, slope from 64 to 128 steps. "
+        "On Flow the first step is DDIM's from α = 0 to a λ that tends to −5 as steps are added: its error, "
+        "about 2e-5, stays, and high orders level off there.",
         "",
         "| solver | process | declared | measured | full range: error, slope |",
         "| --- | --- | --- | --- | --- |",
