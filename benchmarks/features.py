@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shlex
 import sys
 import time
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scoresde.data import Images, load, to_state
+from scoresde.hardware import cpu
 from scoresde.metrics.features import FeatureNetwork, FeatureSpace, load_features, save_features
 
 
@@ -128,15 +128,6 @@ def spectrum(pooled: Tensor) -> dict[str, Any]:
 def public(arguments: list[str]) -> list[str]:
     """The arguments without the folders of this machine: of an absolute path, its name."""
     return [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
-
-
-def cpu() -> str:
-    """The processor's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from scoresde import VP, models
-from scoresde.commands.outputs import device_name
 from scoresde.data import Images, load, to_state
 from scoresde.files import replacing
+from scoresde.hardware import describe
 from scoresde.training import loss
 
 NETWORKS = {
@@ -90,7 +90,7 @@ def main() -> None:
     data, held_out = load(arguments.data), load(arguments.data, "test")
     shape = tuple(data.pixels.shape[1:])
     lines = [
-        f"{device_name(torch.device('cpu'))}, torch {torch.__version__}; {arguments.seconds:.0f} s of training each.",
+        f"{describe(torch.device('cpu'))}, torch {torch.__version__}; {arguments.seconds:.0f} s of training each.",
         "",
         "| network | parameters | training images/s | sampling images/s (bfloat16) | test loss |",
         "|---|---:|---:|---:|---:|",

@@ -18,7 +18,6 @@ import argparse
 import copy
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ from torch.utils.benchmark import Measurement, Timer
 import scoresde
 import solvers
 from scoresde.files import replacing
+from scoresde.hardware import cpu
 from scoresde.noise import Noise
 from solvers import Plan, PlannedSolver
 from solvers.plan import Draw, Eval, Lin, Step
@@ -246,16 +246,6 @@ def _scaled(timing: Timing, factor: float) -> Timing:
 
 def _asdict(timings: dict[str, Timing]) -> dict[str, Any]:
     return {way: asdict(timing) for way, timing in timings.items()}
-
-
-def cpu() -> str:
-    """The processor's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def report(results: dict[str, Any]) -> str:

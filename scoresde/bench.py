@@ -19,6 +19,7 @@ from scoresde.metrics import FID, Floors, class_labels, floors
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, sample
 from solvers import Solver
+from solvers.grids import Grid
 
 ROWS, IMAGES, CONVERGED = "results.jsonl", "images.npz", "converged.npz"
 SHOWN = 10  # images of each row that are kept for the picture
@@ -99,7 +100,7 @@ class Bench:
         batch_size: samples at once.
         out: folder of ``results.jsonl``, ``images.npz`` and ``converged.npz``.
         device: where the network is.
-        grid: name of the grid for all solvers; None is each one's own.
+        grid: for all solvers; None is each one's own.
         reference: NFE of the converged solution, by ``dpm_solver_3``.
         report: called with each row when it is there.
     """
@@ -114,7 +115,7 @@ class Bench:
         batch_size: int,
         out: str | Path,
         device: torch.device,
-        grid: str | None = None,
+        grid: Grid | None = None,
         reference: int = 200,
         report: Callable[[Row], None] = lambda row: None,
     ):
@@ -197,7 +198,7 @@ class Bench:
         return Row(
             solver=name,
             stochastic=solver.stochastic,
-            grid="own steps" if solver.adaptive else self.grid or solver.grid,
+            grid="own steps" if solver.adaptive else self.grid.name if self.grid else solver.grid,
             budget=budget,
             nfe=nfe,
             fid=score.value,

@@ -106,7 +106,7 @@ class Trainer:
         process, prediction, time_input: as in :class:`scoresde.ScoreModel`.
         data: images; their labels are passed on as ``label`` if there are any.
         settings: see :class:`Settings`.
-        folder: holds ``checkpoint.pt`` and ``losses.jsonl``.
+        folder: holds ``checkpoint.pt``, the losses so far in it.
     """
 
     def __init__(

@@ -20,16 +20,16 @@ def execute(
 ) -> Tensor:
     """Run a plan; see :meth:`solvers.plan.Plan.run`.
 
-    Tensors of others (x, the model's outputs, draws, states that a callback has seen) are never written to: the model
-    may return the tensor it was given, and a callback may keep what it saw.
+    Tensors of others (x, the model's outputs, draws, states that the model or a callback has seen) are never written
+    to: the model may return the tensor it was given, and a callback may keep what it saw.
     """
     if plan.draws and noise is None:
         raise PlanError(f"a plan of {plan.solver!r} draws noise: give noise=")
     registers: dict[int, Tensor] = {0: x}
     state = x
-    for instruction, dead in zip(plan.instructions, plan.dead, strict=True):
+    for instruction, dead, into in zip(plan.instructions, plan.dead, plan.overwrites, strict=True):
         if isinstance(instruction, Lin):
-            registers[instruction.out] = combine(instruction.terms, registers, like=state)
+            registers[instruction.out] = combine(instruction.terms, registers, into, like=state)
         elif isinstance(instruction, Eval):
             registers.update(_evaluate(plan, instruction, predict, registers[instruction.x]))
         elif isinstance(instruction, Draw):
@@ -54,12 +54,18 @@ def _evaluate(plan: Plan, evaluation: Eval, predict: Callable[[Tensor, float], A
     return {register: outputs[name] for name, register in evaluation.outputs.items()}
 
 
-def combine(terms: tuple[tuple[int, float], ...], registers: Mapping[int, Tensor], like: Tensor) -> Tensor:
-    """Σ coefficient · register as a new tensor, one pass over memory per term."""
+def combine(
+    terms: tuple[tuple[int, float], ...], registers: Mapping[int, Tensor], into: int | None, like: Tensor
+) -> Tensor:
+    """Σ coefficient · register, one pass over memory per term; a new tensor, or written over the register ``into``."""
     if not terms:
         return torch.zeros_like(like)
+    if into is not None:
+        terms = tuple(sorted(terms, key=lambda term: term[0] != into))
     (first, factor), *rest = terms
-    if rest and factor == 1.0:
+    if into is not None:
+        result = registers[into].mul_(factor)
+    elif rest and factor == 1.0:
         (second, alpha), *rest = rest
         result = torch.add(registers[first], registers[second], alpha=alpha)
     else:

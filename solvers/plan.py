@@ -122,17 +122,28 @@ class Plan:
             result[index].append(register)
         return tuple(tuple(registers) for registers in result)
 
+    @cached_property
+    def overwrites(self) -> tuple[int | None, ...]:
+        """For each LIN an operand whose memory may take the result: made by a LIN, seen by nobody, needed no more."""
+        made = {instruction.out for instruction in self.instructions if isinstance(instruction, Lin)}
+        seen = {instruction.x for instruction in self.instructions if isinstance(instruction, (Eval, Step))}
+        result: list[int | None] = []
+        for instruction, dead in zip(self.instructions, self.dead, strict=True):
+            used = reads(instruction) if isinstance(instruction, Lin) else []
+            spare = (r for r in used if r in made and r not in seen and r in dead and used.count(r) == 1)
+            result.append(next(spare, None))
+        return tuple(result)
+
     @property
     def memory(self) -> int:
         """Largest number of tensors of the state's size that are alive at once."""
         alive, most = 1, 1
-        for instruction, dead in zip(self.instructions, self.dead, strict=True):
+        for instruction, dead, overwritten in zip(self.instructions, self.dead, self.overwrites, strict=True):
             alive += len(writes(instruction))
-            if isinstance(instruction, Step):  # the same tensor under another number
-                alive -= len(dead)
-            most = max(most, alive)
-            if not isinstance(instruction, Step):
-                alive -= len(dead)
+            # The same tensor under another number: that of a step, or the one that a LIN overwrites.
+            same = len(dead) if isinstance(instruction, Step) else int(overwritten is not None)
+            most = max(most, alive - same)
+            alive -= len(dead)
         return most
 
     def run(

@@ -14,6 +14,7 @@ from scoresde import models, plots
 from scoresde.bench import ROWS, Bench, Row, table
 from scoresde.commands import outputs, values
 from scoresde.files import replacing
+from scoresde.hardware import describe
 
 RESULTS = (ROWS, "table.md", "steps_vs_fid.png", "samples.png")
 
@@ -28,9 +29,8 @@ def run(config: DictConfig, out: Path) -> None:
     n, batch_size = values.whole(config, "n", least=2), values.whole(config, "batch_size")
     seed, reference = values.whole(config, "seed", least=0), values.whole(config, "reference_nfe", least=10)
     device, dtype = values.device(config), values.dtype(config, "dtype")
-    grid, options = values.named(settings["grid"])
-    if options:
-        raise ValueError(f"bench takes grids by name, without options; got {options}")
+    name, options = values.named(settings["grid"])
+    grid = None if name is None else solvers.grids.get(name, **options)
     chosen = [_solver(entry) for entry in settings["solvers"]]
     settings["model"]["sha256"] = models.fingerprint(config.model.path)
     if outputs.complete(out, settings, RESULTS):
@@ -54,7 +54,7 @@ def run(config: DictConfig, out: Path) -> None:
     )
     print(f"converged solution of {n} seeds, then {len(chosen)} solvers …", flush=True)
     outcome = bench.run(chosen, settings["nfe"], settings["tolerances"])
-    text = f"{table(outcome)}\n\nnetwork in {config.dtype}, {outputs.device_name(device)}\n"
+    text = f"{table(outcome)}\n\nnetwork in {config.dtype}, {describe(device)}\n"
     plots.steps_vs_fid(outcome, out / "steps_vs_fid.png")
     plots.image_grid(outcome, out / "samples.png")
     with replacing(out / "table.md") as path:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import scoresde
 from scoresde.files import replacing
+from scoresde.hardware import describe
 from scoresde.training import differences
 
 CONFIG, VERSIONS = "config.yaml", "versions.json"
@@ -58,15 +59,8 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
 def record(out: Path, config: dict[str, Any], device: torch.device) -> None:
     """Write the configuration and the versions it was run with beside the results."""
     versions = {"scoresde": scoresde.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    versions |= {"python": platform.python_version(), "platform": platform.platform(), "device": device_name(device)}
+    versions |= {"python": platform.python_version(), "platform": platform.platform(), "device": describe(device)}
     with replacing(out / CONFIG) as path:
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     with replacing(out / VERSIONS) as path:
         path.write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
-
-
-def device_name(device: torch.device) -> str:
-    """What the device is, in words: the GPU's name, or the kind of CPU and its number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)

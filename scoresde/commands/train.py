@@ -17,6 +17,7 @@ from scoresde import process as processes
 from scoresde.commands import outputs, values
 from scoresde.data import load, to_pixels
 from scoresde.files import replacing
+from scoresde.hardware import describe
 from scoresde.images import save_grid
 from scoresde.process import Process
 from scoresde.score import ScoreModel
@@ -47,7 +48,7 @@ def run(config: DictConfig, out: Path) -> None:
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     print(
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
-        f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {outputs.device_name(device)}"
+        f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(device)}"
     )
     if trainer.resume():
         print(f"going on from step {trainer.step} of {trainer.steps}")
@@ -167,7 +168,7 @@ def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:
         "weights": "exponential moving average",
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
-        "hardware": outputs.device_name(trainer.device),
+        "hardware": describe(trainer.device),
         "torch": torch.__version__,
         "loss": [[entry["step"], round(entry["loss"], 6)] for entry in trainer.losses],
     }
