@@ -15,7 +15,7 @@ def dpm_solver_1(steps, x, predict):
         x = yield (s.alpha / t.alpha) * x - s.sigma * expm1(s.lam - t.lam) * p.epsilon
 
 
-@solver("dpm_solver_2", order=2, reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")
+@solver("dpm_solver_2", order=2, grid="karras", reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")
 def dpm_solver_2(steps, x, predict, r1=0.5):
     """x_s = (α_s/α_t) x − σ_s (e^h − 1) [ε_t + (ε_m − ε_t)/(2 r1)], ε_m at λ_m = λ_t + r1 h after a first-order step.
 
@@ -33,7 +33,7 @@ def dpm_solver_2(steps, x, predict, r1=0.5):
         x = yield (s.alpha / t.alpha) * x - s.sigma * expm1(h) * (start + slope)
 
 
-@solver("dpm_solver_3", order=3, reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)")
+@solver("dpm_solver_3", order=3, grid="karras", reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)")
 def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3):
     """Third order with two inner evaluations at λ_1 = λ_t + r1 h and λ_2 = λ_t + r2 h.
 

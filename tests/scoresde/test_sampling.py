@@ -272,6 +272,22 @@ def test_a_callback_sees_each_state_which_is_never_written_to_again(name: str) -
         assert torch.equal(kept, state)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_the_network_was_given_and_returned_is_never_written_to(name: str, prediction: str) -> None:
+    exact = gaussian(PROCESSES["vp"], prediction)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        out = exact.net(x, t)
+        seen.extend((tensor, tensor.clone()) for tensor in (x, out))
+        return out
+
+    scoresde.sample(scoresde.ScoreModel(net, exact.process, prediction), name, steps=5, shape=(2, 3), seeds=0)
+    assert len(seen) >= 10
+    assert all(torch.equal(kept, copied) for kept, copied in seen)
+
+
 @pytest.mark.parametrize("solver", ["ddim", "heun", "dpm_solver_2", RK4], ids=str)
 def test_the_run_goes_on_from_the_state_that_a_callback_returns(solver: Any) -> None:
     times = tuple(solvers.grids.get("quadratic")(VP.process, 6))
