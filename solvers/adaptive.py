@@ -94,12 +94,15 @@ class PFODE(Solver):
         if denoise:
             grid = (*grid[:-1], process.t_min) if self.adaptive else grid[:-1]
 
-        def slope(w: Any, y: Tensor) -> Tensor:
-            point = Point.at(process, _clip(process.time(frame.half_log_snr(float(w))), grid))
-            return frame.slope(views(y * frame.scale(point), point))
-
         points = [Point.at(process, t) for t in grid]
         for t, s in zip(points, points[1:], strict=False):
+
+            def slope(w: Any, y: Tensor, noisy: float = t.t, clean: float = s.t) -> Tensor:
+                # Rounding on the way through the frame may leave the step.
+                time = min(max(process.time(frame.half_log_snr(float(w))), clean), noisy)
+                point = Point.at(process, time)
+                return frame.slope(views(y * frame.scale(point), point))
+
             y = self._integrate(slope, x / frame.scale(t), frame.variable(t), frame.variable(s))
             x = _stepped(y * frame.scale(s), s.t, None if denoise and self.adaptive else step)
         if denoise:
@@ -129,11 +132,6 @@ class PFODE(Solver):
         options = {"step_t": span[1:]} if self.adaptive else None
         found = odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
         return found[-1]  # type: ignore[index]
-
-
-def _clip(t: float, grid: Sequence[float]) -> float:
-    """t within the ends of the grid, which rounding on the way through the frame may leave."""
-    return min(max(t, grid[-1]), grid[0])
 
 
 def _stepped(x: Tensor, t: float, step: Hook | None) -> Tensor:
