@@ -17,7 +17,7 @@ from scoresde.data import to_pixels
 from scoresde.files import replacing
 from scoresde.metrics import FID, Floors, class_labels, floors
 from scoresde.models import Checkpoint
-from scoresde.sampling import Result, sample
+from scoresde.sampling import Result, fit_steps, sample
 from solvers import Solver
 from solvers.grids import Grid
 
@@ -83,9 +83,11 @@ class Outcome:
 
 
 def describe(solver: Solver) -> str:
-    """The solver's name and the options that are not at their defaults, ``heun(s_churn=10)``."""
+    """The solver's name and the options that are not at their defaults, ``heun(s_churn=10)``; a method in any case."""
     defaults = solvers.get(solver.name).options
-    changed = ", ".join(f"{key}={value}" for key, value in solver.options.items() if value != defaults[key])
+    changed = ", ".join(
+        f"{key}={value}" for key, value in solver.options.items() if value != defaults[key] or key == "method"
+    )
     return f"{solver.name}({changed})" if changed else solver.name
 
 
@@ -161,7 +163,10 @@ class Bench:
     ) -> Iterable[tuple[Solver, float]]:
         for solver in chosen:
             if not solver.adaptive:
-                yield from ((solver, budget) for budget in budgets)
+                rule, process = self.grid or solvers.grids.get(solver.grid), self.checkpoint.model.process
+                # Budgets that the same number of steps fills best are one row.
+                fitting = {fit_steps(solver, process, rule, budget): budget for budget in sorted(budgets, reverse=True)}
+                yield from ((solver, budget) for budget in sorted(fitting.values()))
                 continue
             for tolerance in tolerances:
                 yield solvers.get(solver.name, **{**solver.options, "rtol": tolerance, "atol": tolerance}), tolerance

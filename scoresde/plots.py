@@ -91,6 +91,7 @@ def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]])
         picture[line * height : (line + 1) * height] = strip
     axes.imshow(picture.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
     axes.set_title(name, fontsize=9)
+    axes.set_anchor("N")
     axes.set_yticks([height * (line + 0.5) for line in range(len(rows))], [label for label, _ in rows], fontsize=7)
     width = strips[0].shape[1] // min(SHOWN, outcome.images.shape[1])
     axes.set_xticks([])

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import solvers
 from scoresde.noise import Noise, check_seed
+from scoresde.process import Process
 from scoresde.score import ScoreModel
 from solvers import Plan, PlannedSolver, Solver
 from solvers.grids import Grid
@@ -279,7 +280,9 @@ def _method(
                 f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid"
             )
         rule = grid if isinstance(grid, Grid) else solvers.grids.get(grid or chosen.grid)
-        times = check_times(process, rule(process, steps if steps is not None else _fit(chosen, model, rule, nfe or 0)))
+        times = check_times(
+            process, rule(process, steps if steps is not None else fit_steps(chosen, process, rule, nfe or 0))
+        )
     else:
         if steps is not None or nfe is not None:
             raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
@@ -294,17 +297,21 @@ def _method(
     return _Runner(run, None, bool(chosen.adaptive)), times
 
 
-def _fit(solver: Solver, model: ScoreModel, rule: Grid, nfe: int) -> int:
-    """The largest number of steps that takes at most ``nfe`` evaluations (which grow with the steps, at least by 1)."""
+def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
+    """The largest number of steps that takes at most ``nfe`` evaluations (which grow with the steps, at least by 1).
+
+    Raises:
+        ValueError: a single step takes more.
+    """
     low, high = 0, nfe
     while low < high:
         middle = (low + high + 1) // 2
-        if solver.nfe(model.process, rule(model.process, middle)) <= nfe:
+        if solver.nfe(process, rule(process, middle)) <= nfe:
             low = middle
         else:
             high = middle - 1
     if low == 0:
-        least = solver.nfe(model.process, rule(model.process, 1))
+        least = solver.nfe(process, rule(process, 1))
         raise ValueError(f"{solver} needs at least {least} evaluations, got nfe = {nfe}")
     return low
 
