@@ -428,7 +428,15 @@ def test_a_typo_in_the_shell_shows_no_traceback(tmp_path: Path) -> None:
 
 def test_ctrl_c_in_the_shell_stops_training_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "scoresde", "train", "epochs=1000", *TINY, "out=run"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
