@@ -28,7 +28,7 @@ NETWORKS = {
     "unet (64, 128), depth 2": {"name": "unet"},
     "diffusers UNet2DModel (64, 128), 1 layer a block": {"name": "diffusers_unet"},
 }
-BATCH, RATE, WARMUP, DECAY = 128, 1e-3, 200, 0.995
+BATCH, RATE, WARMUP, DECAY = 128, 1e-3, 50, 0.98
 
 
 def autocast(net: nn.Module):
@@ -61,8 +61,9 @@ def train(net: nn.Module, data: Images, seconds: float) -> tuple[nn.Module, list
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        decay = min(DECAY, (1 + len(times)) / (10 + len(times)))
         for average, parameter in zip(averaged.parameters(), net.parameters(), strict=True):
-            average.lerp_(parameter, 1 - DECAY)
+            average.lerp_(parameter, 1 - decay)
         times.append(time.perf_counter() - start)
     return averaged, times
 
