@@ -75,6 +75,8 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
     """
     folder = config_folder()
     _check_dashes(command, arguments)
+    # argparse does not read on after a flag that stands between settings.
+    arguments = sorted(arguments, key=lambda item: item not in ("-m", "--multirun"))
 
     def job(config: DictConfig) -> None:
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.

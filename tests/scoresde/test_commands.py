@@ -300,7 +300,7 @@ def test_a_folder_with_results_of_unknown_origin_is_refused(sample: Run) -> None
 
 
 def test_multirun_gives_each_combination_its_folder_and_the_same_images(sample: Run) -> None:
-    status, _, _ = sample("solver=heun,ddim", "grid=karras", "out=sweep", "-m")
+    status, _, _ = sample("solver=heun,ddim", "-m", "grid=karras", "out=sweep")
     assert status == 0
     assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["solver=ddim", "solver=heun"]
     sample("solver=ddim", "grid=karras", "out=single")
