@@ -49,8 +49,8 @@ def main() -> None:
             print(name, flush=True)
     header = " | ".join(f"{nfe} NFE" for nfe in NFE)
     lines = [
-        f"`python benchmarks/grids.py --samples {arguments.samples}`: {describe(torch.device('cpu'))}, network in "
-        "bfloat16. Error from the converged solution (RMS per pixel), FID for solvers that draw noise; NFE at most.",
+        f"`python benchmarks/grids.py --samples {arguments.samples} --reference {arguments.reference}`: "
+        f"{describe(torch.device('cpu'))}, network in bfloat16. Error from the converged solution (RMS per pixel), FID for solvers that draw noise; NFE at most.",
         "",
         f"| solver | grid | measure | {header} | geometric mean |",
         "|---|---|---|" + "---:|" * (len(NFE) + 1),
