@@ -50,7 +50,8 @@ def main() -> None:
     header = " | ".join(f"{nfe} NFE" for nfe in NFE)
     lines = [
         f"`python benchmarks/grids.py --samples {arguments.samples} --reference {arguments.reference}`: "
-        f"{describe(torch.device('cpu'))}, network in bfloat16. Error from the converged solution (RMS per pixel), FID for solvers that draw noise; NFE at most.",
+        f"{describe(torch.device('cpu'))}, network in bfloat16. Error from the converged solution "
+        "(RMS per pixel), FID for solvers that draw noise; NFE at most.",
         "",
         f"| solver | grid | measure | {header} | geometric mean |",
         "|---|---|---|" + "---:|" * (len(NFE) + 1),
