@@ -12,9 +12,20 @@ import pkgutil
 
 from solvers import grids
 from solvers.plan import Plan, PlanError
-from solvers.solver import NotLinearError, PlannedSolver, Solver, get, names, solver
+from solvers.solver import NotLinearError, PlannedSolver, Solver, aliases, get, names, solver
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["NotLinearError", "Plan", "PlanError", "PlannedSolver", "Solver", "get", "grids", "names", "solver"]
+__all__ = [
+    "NotLinearError",
+    "Plan",
+    "PlanError",
+    "PlannedSolver",
+    "Solver",
+    "aliases",
+    "get",
+    "grids",
+    "names",
+    "solver",
+]

@@ -35,7 +35,7 @@ class PFODE(Solver):
             rule); of torchdiffeq, adaptive: ``adaptive_heun``, ``fehlberg2``, ``bosh3``, ``dopri5``, ``dopri8``; of
             scipy, adaptive: ``RK23``, ``RK45``, ``DOP853``, ``Radau``, ``BDF``, ``LSODA``.
         rtol, atol: relative and absolute tolerance of adaptive methods, on y.
-        frame: ``flow``, ``vp``, ``edm``; None is ``flow`` on Flow and ``vp`` elsewhere.
+        frame: ``flow``, ``vp``, ``edm``, ``data``; None is ``flow`` on Flow and ``vp`` elsewhere.
 
     Raises:
         ValueError: unknown method or frame, or a tolerance that is not positive.
@@ -52,8 +52,7 @@ class PFODE(Solver):
             raise ValueError(f"unknown method {method!r} of pf_ode{nearest(method, METHODS)}")
         if not (rtol > 0 and atol > 0):
             raise ValueError(f"pf_ode needs positive tolerances, got rtol = {rtol} and atol = {atol}")
-        if frame is not None and frame not in frames.FRAMES:
-            raise ValueError(f"unknown frame {frame!r}{nearest(frame, frames.FRAMES)}")
+        frames.check(frame)
         self.method, self.rtol, self.atol, self.frame = method, float(rtol), float(atol), frame
         self.options: Mapping[str, Any] = {"method": method, "rtol": rtol, "atol": atol, "frame": frame}
         self.order: int | None = METHODS[method]
@@ -101,7 +100,7 @@ class PFODE(Solver):
                 # Rounding on the way through the frame may leave the step.
                 time = min(max(process.time(frame.half_log_snr(float(w))), clean), noisy)
                 point = Point.at(process, time)
-                return frame.slope(views(y * frame.scale(point), point))
+                return frame.slope(views(y * frame.scale(point), point), point)
 
             y = self._integrate(slope, x / frame.scale(t), frame.variable(t), frame.variable(s))
             x = _stepped(y * frame.scale(s), s.t, None if denoise and self.adaptive else step)

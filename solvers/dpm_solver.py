@@ -1,40 +1,87 @@
-"""DPM-Solver 1, 2 and 3, singlestep: exponential Runge–Kutta methods in λ for the ε-form of the ODE."""
+"""Singlestep DPM-Solvers: exponential Runge–Kutta methods in λ, ε-form (DPM-Solver) and x0-form (DPM-Solver++)."""
 
 from __future__ import annotations
 
-from math import expm1
+from solvers.dpmpp import TYPES, choose
+from solvers.frames import FRAMES
+from solvers.interpolation import exact, midpoint
+from solvers.multistep import integral
+from solvers.solver import alias, solver
 
-from solvers.solver import solver
+LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps
+MIXED = {1: (exact, ()), 2: (midpoint, (1 / 2,)), 3: (exact, (1 / 3, 2 / 3))}
+
+
+def take(frame, rule, steps, x, t, s, predict, ratios, all_nodes=False):
+    """The state at s: a stage at each λ_t + r h, its slope and the one at t interpolated for the next stage and for s.
+
+    With ``all_nodes`` the last integral is over all slopes, not only the first and the last.
+    """
+    known = [(t, frame.slope(predict(x, t), t))]
+    for r in ratios:
+        m = steps.at(t.lam + r * (s.lam - t.lam))
+        inner = frame.move(x, t, m, integral(frame, rule, t, m, [known[0], *known[1:][-1:]]))
+        known.append((m, frame.slope(predict(inner, m), m)))
+    return frame.move(x, t, s, integral(frame, rule, t, s, known if all_nodes else [known[0], *known[1:][-1:]]))
+
+
+def second(name, frame, steps, x, predict, r1, solver_type):
+    """Second order, one stage."""
+    if not 0 < r1 < 1:
+        raise ValueError(f"{name} needs r1 between 0 and 1, got {r1}")
+    rule = choose(name, "solver_type", solver_type, TYPES)
+    for t, s in steps:
+        x = yield take(FRAMES[frame], rule, steps, x, t, s, predict, (r1,))
+
+
+def third(name, frame, steps, x, predict, r1, r2, solver_type):
+    """Third order, two stages."""
+    if not 0 < r1 < r2 < 1:
+        raise ValueError(f"{name} needs 0 < r1 < r2 < 1, got {r1} and {r2}")
+    choose(name, "solver_type", solver_type, TYPES)
+    for t, s in steps:
+        x = yield take(FRAMES[frame], exact, steps, x, t, s, predict, (r1, r2), solver_type == "heun")
+
+
+def order_of_third(r1, r2, solver_type):
+    """Third order needs a second stage at 2/3, where the error of the straight line integrates to zero."""
+    return 3 if abs(r2 - 2 / 3) < 1e-6 else 2
 
 
 @solver("dpm_solver_1", order=1, reference="Lu et al. 2022, DPM-Solver, eq. 3.7")
 def dpm_solver_1(steps, x, predict):
-    """x_s = (α_s/α_t) x − σ_s (e^h − 1) ε with h = λ_s − λ_t; the same numbers as DDIM."""
+    """x_s = (α_s/α_t) x − σ_s (e^h − 1) ε with h = λ_s − λ_t; the same numbers as DDIM.
+
+    Use:
+        Under this name for those who know it; see ``ddim``.
+    """
     for t, s in steps:
-        p = predict(x, t)
-        x = yield (s.alpha / t.alpha) * x - s.sigma * expm1(s.lam - t.lam) * p.epsilon
+        x = yield take(FRAMES["edm"], exact, steps, x, t, s, predict, ())
 
 
 @solver("dpm_solver_2", order=2, grid="karras", reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")
-def dpm_solver_2(steps, x, predict, r1=0.5):
+def dpm_solver_2(steps, x, predict, r1=0.5, solver_type="midpoint"):
     """x_s = (α_s/α_t) x − σ_s (e^h − 1) [ε_t + (ε_m − ε_t)/(2 r1)], ε_m at λ_m = λ_t + r1 h after a first-order step.
+
+    With r1 = ½ it is k-diffusion's ``dpm_2``.
 
     Args:
         r1: where the inner evaluation is, in (0, 1).
+        solver_type: ``midpoint``, as above, or ``heun``: the straight line through both ε integrated exactly (φ₂).
+
+    Use:
+        20 evaluations and more on EDM-like models.
     """
-    if not 0 < r1 < 1:
-        raise ValueError(f"dpm_solver_2 needs r1 between 0 and 1, got {r1}")
-    for t, s in steps:
-        h = s.lam - t.lam
-        m = steps.at(t.lam + r1 * h)
-        start = predict(x, t).epsilon
-        inner = (m.alpha / t.alpha) * x - m.sigma * expm1(r1 * h) * start
-        slope = (predict(inner, m).epsilon - start) / (2 * r1)
-        x = yield (s.alpha / t.alpha) * x - s.sigma * expm1(h) * (start + slope)
+    yield from second("dpm_solver_2", "edm", steps, x, predict, r1, solver_type)
 
 
-@solver("dpm_solver_3", order=3, grid="karras", reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)")
-def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3):
+@solver(
+    "dpm_solver_3",
+    order=order_of_third,
+    grid="karras",
+    reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)",
+)
+def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     """Third order with two inner evaluations at λ_1 = λ_t + r1 h and λ_2 = λ_t + r2 h.
 
     With φ(z) = (e^z − 1)/z − 1: u_1 from a first-order step, D_1 = ε_1 − ε_t,
@@ -43,22 +90,80 @@ def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3):
 
     Args:
         r1, r2: where the inner evaluations are, 0 < r1 < r2 < 1; third order needs r2 = 2/3.
+        solver_type: ``midpoint``, as above, or ``heun``: the parabola through all three ε in the last line.
+
+    Use:
+        Converged solutions at 30 evaluations and more.
     """
-    if not 0 < r1 < r2 < 1:
-        raise ValueError(f"dpm_solver_3 needs 0 < r1 < r2 < 1, got {r1} and {r2}")
+    yield from third("dpm_solver_3", "edm", steps, x, predict, r1, r2, solver_type)
+
+
+@solver("dpmpp_2s", order=2, reference="Lu et al. 2022, DPM-Solver++, Algorithm 1 (general r1)")
+def dpmpp_2s(steps, x, predict, r1=0.5, solver_type="midpoint"):
+    """x_s = (σ_s/σ_t) x − α_s (e^{−h} − 1) [x0_t + (x0_m − x0_t)/(2 r1)], with x0_m at λ_t + r1 h.
+
+    Args:
+        r1: where the inner evaluation is, in (0, 1).
+        solver_type: ``midpoint``, as above, or ``heun``: the straight line through both x0 integrated exactly (φ₂).
+
+    Use:
+        10 to 30 evaluations with strong guidance, where multistep methods may overshoot.
+    """
+    yield from second("dpmpp_2s", "data", steps, x, predict, r1, solver_type)
+
+
+@solver("dpmpp_3s", order=order_of_third, reference="Lu et al. 2022, DPM-Solver++, app. B (singlestep, order 3)")
+def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
+    """``dpm_solver_3`` with x0 in place of ε: u_2 and x_s integrate e^λ times straight lines through x0.
+
+    Args:
+        r1, r2: where the inner evaluations are, 0 < r1 < r2 < 1; third order needs r2 = 2/3.
+        solver_type: ``midpoint``, as above, or ``heun``: the parabola through all three x0 for the last integral.
+
+    Use:
+        20 evaluations and more, where the ε-form is unsteady in the first steps.
+    """
+    yield from third("dpmpp_3s", "data", steps, x, predict, r1, r2, solver_type)
+
+
+@solver("exp_heun", order=2, reference="Hochbruck & Ostermann 2010, Exponential integrators, eq. 2.39 with c₂ = 1")
+def exp_heun(steps, x, predict, frame="data"):
+    """Exponential Euler to s, then the straight line through both slopes integrated exactly: weights φ₁ − φ₂ and φ₂.
+
+    Args:
+        frame: ``data`` (the x0-form), ``edm`` (the ε-form), ``flow``, ``vp``.
+
+    Use:
+        In place of ``heun`` where its first steps are unsteady.
+    """
     for t, s in steps:
-        h = s.lam - t.lam
-        m1, m2 = steps.at(t.lam + r1 * h), steps.at(t.lam + r2 * h)
-        start = predict(x, t).epsilon
-        u1 = (m1.alpha / t.alpha) * x - m1.sigma * expm1(r1 * h) * start
-        d1 = predict(u1, m1).epsilon - start
-        u2 = (m2.alpha / t.alpha) * x - m2.sigma * (expm1(r2 * h) * start + (r2 / r1) * _phi(r2 * h) * d1)
-        d2 = predict(u2, m2).epsilon - start
-        x = yield (s.alpha / t.alpha) * x - s.sigma * (expm1(h) * start + _phi(h) / r2 * d2)
+        x = yield take(choose("exp_heun", "frame", frame, FRAMES), exact, steps, x, t, s, predict, (1.0,))
 
 
-def _phi(z: float) -> float:
-    """(e^z − 1)/z − 1, from its series where the difference would cancel."""
-    if abs(z) > 0.1:
-        return expm1(z) / z - 1
-    return z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6 * (1 + z / 7 * (1 + z / 8))))))
+@solver(
+    "dpm_fast",
+    order=lambda remainder: min(LAST.get(remainder, (1,))) + 1,
+    reference="Lu et al. 2022, DPM-Solver, sec. 3.4 (DPM-Solver-fast); k-diffusion's sample_dpm_fast, 2022",
+)
+def dpm_fast(steps, x, predict, remainder=0):
+    """DPM-Solver-3 on all steps but the last, which are of lower order so that any number of evaluations is met.
+
+    Args:
+        remainder: evaluations beyond a multiple of three: 0 (the last two steps are of orders 2 and 1), 1 (the last
+        is of
+            order 1) or 2 (the last is of order 2).
+
+    Use:
+        Where results of the original DPM-Solver's fast mode must be met.
+    """
+    if remainder not in LAST:
+        raise ValueError(f"dpm_fast needs a remainder of 0, 1 or 2, got {remainder}")
+    last = LAST[remainder]
+    for index, (t, s) in enumerate(steps):
+        left = len(steps) - index
+        order = 3 if left > len(last) else last[-left]
+        rule, ratios = MIXED[order]
+        x = yield take(FRAMES["edm"], rule, steps, x, t, s, predict, ratios)
+
+
+alias("dpm_2", of="dpm_solver_2")

@@ -12,15 +12,17 @@ from solvers.solver import solver
 def euler(steps, x, predict, frame=None):
     """y_s = y + (w_s − w_t) dy/dw, the explicit Euler step for y = x/scale over w (:mod:`solvers.frames`).
 
-    In the frame ``edm`` this is DDIM.
+    In the frames ``edm`` and ``data`` this is DDIM.
 
     Args:
-        frame: ``edm``, ``flow``, ``vp``, or None for the process's own.
+        frame: ``edm``, ``data``, ``flow``, ``vp``, or None for the process's own.
+
+    Use:
+        The plainest method in the model's own frame, and what flow-matching pipelines run by default.
     """
     chosen = frames.get(frame, steps.process)
     for t, s in steps:
-        slope = chosen.slope(predict(x, t))
-        x = yield chosen.scale(s) * (x / chosen.scale(t) + (chosen.variable(s) - chosen.variable(t)) * slope)
+        x = yield chosen.move(x, t, s, chosen.change(t, s) * chosen.slope(predict(x, t), t))
 
 
 @solver(
@@ -35,14 +37,17 @@ def euler(steps, x, predict, frame=None):
 def heun(steps, x, predict, noise, frame=None, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.0):
     """Euler step, then the trapezoidal rule with the slope at its end: y_s = y + ½(w_s − w_t)(d_t + d_s).
 
-    The step to zero noise has no correction. With churn, each step first raises the noise level u = σ/α to
-    û = u(1 + γ), γ = min(s_churn/steps, √2 − 1), by adding noise: x̂ = α̂ (x/α + √(û² − u²) s_noise ξ).
+    The step to zero noise is a denoise, without correction. With churn, each step first raises the noise level u = σ/α
+    to û = u(1 + γ), γ = min(s_churn/steps, √2 − 1), by adding noise: x̂ = α̂ (x/α + √(û² − u²) s_noise ξ).
 
     Args:
-        frame: ``edm``, ``flow``, ``vp``, or None for the process's own.
+        frame: ``edm``, ``data``, ``flow``, ``vp``, or None for the process's own.
         s_churn: amount of noise put in, over all steps, at least 0.
         s_tmin, s_tmax: churn only where σ/α lies between these.
         s_noise: factor of the noise put in.
+
+    Use:
+        EDM checkpoints from 30 evaluations on, and wherever a method must be what EDM's tables were made with.
     """
     if not s_churn >= 0:
         raise ValueError(f"heun needs s_churn of at least 0, got {s_churn}")
@@ -54,10 +59,10 @@ def heun(steps, x, predict, noise, frame=None, s_churn=0.0, s_tmin=0.0, s_tmax=m
             raised = steps.at(t.lam - math.log1p(gamma))
             amount = s_noise * level * math.sqrt(gamma * (2 + gamma))
             x, t = raised.alpha * (x / t.alpha + noise(amount)), raised
-        change = chosen.variable(s) - chosen.variable(t)
-        slope = chosen.slope(predict(x, t))
-        y = x / chosen.scale(t)
-        end = chosen.scale(s) * (y + change * slope)
-        if s.sigma > 0:
-            end = chosen.scale(s) * (y + 0.5 * change * (slope + chosen.slope(predict(end, s))))
-        x = yield end
+        p = predict(x, t)
+        if s.sigma == 0:
+            x = yield p.x0
+            continue
+        slope, change = chosen.slope(p, t), chosen.change(t, s)
+        end = chosen.move(x, t, s, change * slope)
+        x = yield chosen.move(x, t, s, 0.5 * change * (slope + chosen.slope(predict(end, s), s)))

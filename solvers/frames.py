@@ -1,19 +1,24 @@
-"""Frames: the variables in which Runge–Kutta-like methods integrate the probability-flow ODE.
+"""Frames: the variables in which the probability-flow ODE is integrated.
 
-In each frame the state is y = x/scale, the independent variable w falls with the noise, and along an exact trajectory
-dy/dw is a plain view of the model:
+In each frame the state is y = x/scale, the independent variable is w, and along an exact trajectory dy/dw is a plain
+view of the model:
 
-    ====== ============ =============== =============
-    frame  scale        w               slope dy/dw
-    ====== ============ =============== =============
-    edm    α            σ/α             ε
-    flow   α + σ        σ/(α + σ)       ε − x0
-    vp     √(α² + σ²)   atan2(σ, α)     v
-    ====== ============ =============== =============
+    ======== ============== ================ ============================ ==========================
+    frame    scale          w                slope dy/dw                  dw/dλ
+    ======== ============== ================ ============================ ==========================
+    edm      α              σ/α              ε                            −e^−λ
+    data     σ              α/σ              x0                           e^λ
+    flow     α + σ          σ/(α + σ)        ε − x0                       −1/(4 cosh²(λ/2))
+    vp       √(α² + σ²)     atan2(σ, α)      v                            −1/(2 cosh λ)
+    ======== ============== ================ ============================ ==========================
 
-``flow`` and ``vp`` are finite at both ends, α = 0 and σ = 0.
+Exponential integrators are methods in a frame too: with the slope interpolated in λ, ``edm`` gives the ε-form (DPM-
+Solver, DEIS) and ``data`` the x0-form (DPM-Solver++). ``vp`` is the member c = 1 of the frames :func:`gaussian`, in
+which normal data of standard deviation c move in a straight line. ``flow`` and ``vp`` are finite at both ends, α = 0
+and σ = 0.
 
-Sources: Karras et al. 2022, eq. 4 (edm); Lipman et al. 2023 (flow); Salimans & Ho 2022, app. D (vp).
+Sources: Karras et al. 2022, eq. 4 (edm); Lu et al. 2022, DPM-Solver++, eq. 8 (data); Lipman et al. 2023 (flow);
+Salimans & Ho 2022, app. D (vp).
 """
 
 from __future__ import annotations
@@ -23,45 +28,125 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from solvers.errors import nearest
 from solvers.steps import Point, Process
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One row of the table above; ``half_log_snr`` inverts the independent variable."""
+    """One row of the table above.
+
+    Attributes:
+        name: what people type.
+        scale: at a noise level.
+        slope: dy/dw, from the views of a model and the noise level.
+        position: w at λ, on floats or arrays.
+        rate: dw/dλ at λ, on arrays.
+        half_log_snr: λ at w.
+    """
 
     name: str
     scale: Callable[[Point], float]
-    variable: Callable[[Point], float]
-    slope: Callable[[Any], Any]
+    slope: Callable[[Any, Point], Any]
+    position: Callable[[Any], Any]
+    rate: Callable[[Array], Array]
     half_log_snr: Callable[[float], float]
+
+    def variable(self, point: Point) -> float:
+        """w at a noise level."""
+        return float(self.position(point.lam))
+
+    def change(self, t: Point, s: Point) -> float:
+        """w_s − w_t."""
+        return self.variable(s) - self.variable(t)
+
+    def move(self, x: Any, t: Point, s: Point, increment: Any) -> Any:
+        """The state at s whose y is that of x at t plus the increment."""
+        return self.scale(s) * (x / self.scale(t) + increment)
 
 
 def _minus_log(ratio: float) -> float:
     return -math.log(ratio) if ratio > 0 else math.inf
 
 
+def gaussian(data_std: float) -> Frame:
+    """y = x/√(α² c² + σ²) over w = atan2(σ, α c) with slope (α c ε − σ x0/c)/√(α² c² + σ²), c = data_std.
+
+    For data N(0, c² I) the slope is zero, so that what remains to be integrated is how the model differs from them:
+    the linear part is solved exactly, as in exponential Rosenbrock methods (Zheng et al. 2023, DPM-Solver-v3, with
+    one scalar).
+
+    Raises:
+        ValueError: data_std is not positive.
+    """
+    if not 0 < data_std < math.inf:
+        raise ValueError(f"the data's standard deviation must be positive, got {data_std}")
+
+    def scale(p: Point) -> float:
+        return math.hypot(p.alpha * data_std, p.sigma)
+
+    def slope(views: Any, p: Point) -> Any:
+        if data_std == 1:
+            return views.v
+        n = scale(p)
+        return (p.alpha * data_std / n) * views.epsilon - (p.sigma / (data_std * n)) * views.x0
+
+    shift = math.log(data_std)
+    return Frame(
+        "vp" if data_std == 1 else f"gaussian({data_std:g})",
+        scale,
+        slope,
+        lambda lam: np.arctan(np.exp(-lam - shift)),
+        lambda lam: -0.5 / np.cosh(lam + shift),
+        lambda w: _minus_log(math.tan(w)) - shift if w < math.pi / 2 else -math.inf,
+    )
+
+
 FRAMES = {
     frame.name: frame
     for frame in (
-        Frame("edm", lambda p: p.alpha, lambda p: p.sigma / p.alpha, lambda views: views.epsilon, _minus_log),
+        Frame(
+            "edm",
+            lambda p: p.alpha,
+            lambda views, p: views.epsilon,
+            lambda lam: np.exp(-lam),
+            lambda lam: -np.exp(-lam),
+            _minus_log,
+        ),
+        Frame(
+            "data",
+            lambda p: p.sigma,
+            lambda views, p: views.x0,
+            np.exp,
+            np.exp,
+            lambda w: -_minus_log(w),
+        ),
         Frame(
             "flow",
             lambda p: p.alpha + p.sigma,
-            lambda p: p.sigma / (p.alpha + p.sigma),
-            lambda views: views.flow,
+            lambda views, p: views.flow,
+            lambda lam: 0.5 - 0.5 * np.tanh(0.5 * lam),
+            lambda lam: -0.25 / np.cosh(0.5 * lam) ** 2,
             lambda w: _minus_log(w / (1 - w)) if w < 1 else -math.inf,
         ),
-        Frame(
-            "vp",
-            lambda p: math.hypot(p.alpha, p.sigma),
-            lambda p: math.atan2(p.sigma, p.alpha),
-            lambda views: views.v,
-            lambda w: _minus_log(math.tan(w)) if w < math.pi / 2 else -math.inf,
-        ),
+        gaussian(1.0),
     )
 }
+
+
+def check(name: str | None) -> None:
+    """Refuse a name that is not a frame's (None is the process's own).
+
+    Raises:
+        ValueError: there is no such frame; the nearest is given.
+    """
+    if name is not None and name not in FRAMES:
+        raise ValueError(f"unknown frame {name!r}{nearest(name, FRAMES)}")
 
 
 def get(name: str | None, process: Process) -> Frame:
@@ -70,7 +155,5 @@ def get(name: str | None, process: Process) -> Frame:
     Raises:
         ValueError: there is no such frame.
     """
-    name = process.frame if name is None else name
-    if name not in FRAMES:
-        raise ValueError(f"unknown frame {name!r}{nearest(name, FRAMES)}")
-    return FRAMES[name]
+    check(name)
+    return FRAMES[process.frame if name is None else name]

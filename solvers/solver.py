@@ -240,6 +240,7 @@ def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point],
 
 
 _REGISTRY: dict[str, Callable[..., Solver]] = {}
+_ALIASES: dict[str, str] = {}
 
 
 def register(name: str, make: Callable[..., Solver]) -> None:
@@ -248,9 +249,25 @@ def register(name: str, make: Callable[..., Solver]) -> None:
     Raises:
         ValueError: the name is taken.
     """
-    if name in _REGISTRY:
+    if name in _REGISTRY or name in _ALIASES:
         raise ValueError(f"there already is a solver named {name!r}")
     _REGISTRY[name] = make
+
+
+def alias(name: str, of: str) -> None:
+    """Let a solver be found under a second common name too; it is listed under its own.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _REGISTRY or name in _ALIASES:
+        raise ValueError(f"there already is a solver named {name!r}")
+    _ALIASES[name] = of
+
+
+def aliases() -> dict[str, str]:
+    """Second names of solvers, and which solver each means."""
+    return dict(_ALIASES)
 
 
 def solver(
@@ -328,9 +345,21 @@ def get(name: str, **options: Any) -> Solver:
         ValueError: unknown name (the nearest is given), or an option's value is out of range.
         TypeError: an option the solver does not have.
     """
+    name = _ALIASES.get(name, name)
     if name not in _REGISTRY:
-        raise ValueError(f"unknown solver {name!r}{nearest(name, _REGISTRY)}")
+        raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")
     return _REGISTRY[name](**options)
 
 
-__all__ = ["NotLinearError", "PlannedSolver", "Solver", "get", "names", "register", "solver", "tensor_views"]
+__all__ = [
+    "NotLinearError",
+    "PlannedSolver",
+    "Solver",
+    "alias",
+    "aliases",
+    "get",
+    "names",
+    "register",
+    "solver",
+    "tensor_views",
+]

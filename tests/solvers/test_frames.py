@@ -32,7 +32,7 @@ def test_the_slope_is_the_derivative_along_exact_trajectories(process: Process, 
         for end in (w - h, w + h):
             point = Point.at(process, process.time(chosen.half_log_snr(end)))
             ends.append(model.solution(x, middle.t, point.t) / chosen.scale(point))
-        slope = chosen.slope(tensor_views(model.output, "sample")(x, middle))
+        slope = chosen.slope(tensor_views(model.output, "sample")(x, middle), middle)
         torch.testing.assert_close((ends[1] - ends[0]) / (2 * h), slope, rtol=1e-6, atol=1e-7)
 
 

@@ -1,0 +1,131 @@
+"""Adams–Bashforth methods, exponential and classical: DEIS, LMS, IPNDM and their general form."""
+
+from __future__ import annotations
+
+from solvers import frames, multistep
+from solvers.interpolation import equal_steps, interpolation
+from solvers.solver import solver
+
+
+@solver(
+    "eab",
+    order=lambda order, frame, variable, starter: multistep.reached(order, starter),
+    reference="Hochbruck & Ostermann 2010, Exponential integrators, sec. 2.5; Zhang & Chen 2023, DEIS, eqs. 14 and 15",
+)
+def eab(steps, x, predict, order=3, frame="data", variable="lambda", starter="cold"):
+    """y_s = y_t + Σ_j w_j slope_j, w_j = ∫_t^s ℓ_j(u) dw, ℓ_j the Lagrange polynomials through the last slopes.
+
+    Args:
+        order: how many slopes are interpolated, 1 to 4.
+        frame: ``data`` (the x0-form), ``edm`` (the ε-form), ``flow``, ``vp``, or None for the process's own.
+        variable: what the polynomial is in: ``lambda``, ``sigma`` (σ/α), ``vp_time``, or ``frame`` (w itself: classical
+            Adams–Bashforth).
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        To try which form and variable suit a model; the named methods are members of this family.
+    """
+    multistep.check("eab", order, starter)
+    chosen = frames.get(frame, steps.process)
+    yield from multistep.adams(steps, x, predict, chosen, order, interpolation(variable), starter)
+
+
+@solver(
+    "deis",
+    order=lambda order, starter: multistep.reached(order, starter),
+    reference="Zhang & Chen 2023, DEIS, eqs. 14 and 15 (tAB-DEIS)",
+)
+def deis(steps, x, predict, order=4, starter="cold"):
+    """y_s = y_t + Σ_j ε_j ∫_t^s ℓ_j(τ) d(σ/α): polynomials in VP time τ, integrated by quadrature in float64.
+
+    τ is the time at which the linear-β VP process (0.1, 20) has the same signal-to-noise ratio, on every process.
+
+    Args:
+        order: how many ε are interpolated, 1 to 4.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        8 to 20 evaluations on the quadratic grid.
+    """
+    multistep.check("deis", order, starter)
+    yield from multistep.adams(steps, x, predict, frames.FRAMES["edm"], order, interpolation("vp_time"), starter)
+
+
+@solver(
+    "lms",
+    order=lambda order, starter: multistep.reached(order, starter),
+    reference="Zhang & Chen 2023, DEIS, eq. 15 in ρ = σ/α (ρAB); k-diffusion's sample_lms, 2022",
+)
+def lms(steps, x, predict, order=4, starter="cold"):
+    """y_s = y_t + Σ_j ε_j ∫_t^s ℓ_j(u) du with y = x/α and u = σ/α.
+
+    Args:
+        order: how many ε are interpolated, 1 to 4.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        15 evaluations and more on smooth problems; ``deis`` is steadier at fewer.
+    """
+    multistep.check("lms", order, starter)
+    yield from multistep.adams(steps, x, predict, frames.FRAMES["edm"], order, interpolation("sigma"), starter)
+
+
+@solver(
+    "ipndm",
+    order=lambda order: min(order, 2),
+    reference="Zhang & Chen 2023, DEIS, app. H.2 (improved PNDM); Liu et al. 2022, PNDM, eq. 12",
+)
+def ipndm(steps, x, predict, order=4):
+    """y_s = y_t + (w_s − w_t)(55 ε_t − 59 ε_1 + 37 ε_2 − 9 ε_3)/24: the weights of equal steps, whatever the steps are.
+
+    Hence of second order on any grid but an even one in σ/α. The first steps take the weights of orders 1, 2, ….
+
+    Args:
+        order: how many ε are combined, 1 to 4.
+
+    Use:
+        6 to 12 evaluations, where it is often the best although its order is only 2.
+    """
+    multistep.check("ipndm", order, "cold")
+    yield from multistep.adams(steps, x, predict, frames.FRAMES["edm"], order, equal_steps)
+
+
+@solver(
+    "ipndm_v",
+    order=lambda order, starter: multistep.reached(order, starter),
+    reference="Zhang & Chen 2023, DEIS, app. H.2, with the weights of variable steps; diff-sampler's ipndm_v, 2024",
+)
+def ipndm_v(steps, x, predict, order=4, starter="cold"):
+    """ipndm with the Adams–Bashforth weights of the steps as they are: the numbers of ``lms``.
+
+    Args:
+        order: how many ε are combined, 1 to 4.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        Under this name for those who know it; see ``lms``.
+    """
+    multistep.check("ipndm_v", order, starter)
+    yield from multistep.adams(steps, x, predict, frames.FRAMES["edm"], order, interpolation("sigma"), starter)
+
+
+@solver(
+    "reab",
+    order=lambda order, data_std, starter: multistep.reached(order, starter),
+    reference="Zheng et al. 2023, DPM-Solver-v3, eqs. 8 to 11 with one scalar; Hochbruck, Ostermann & Schweitzer 2009",
+)
+def reab(steps, x, predict, order=3, data_std=1.0, starter="cold"):
+    """Rosenbrock-type exponential Adams–Bashforth: the linear part is that of data N(0, c² I), solved exactly.
+
+    y = x/√(α² c² + σ²), slope (α c ε − σ x0/c)/√(α² c² + σ²) interpolated in λ (:func:`solvers.frames.gaussian`).
+
+    Args:
+        order: how many slopes are interpolated, 1 to 4.
+        data_std: c, the standard deviation of the data's pixels.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        Few evaluations on data whose scale is known; with data_std = 1 the v-form of exponential Adams–Bashforth.
+    """
+    multistep.check("reab", order, starter)
+    yield from multistep.adams(steps, x, predict, frames.gaussian(data_std), order, interpolation(), starter)

@@ -1,0 +1,55 @@
+"""UniPC: exponential Adams–Bashforth–Moulton that evaluates once a step."""
+
+from __future__ import annotations
+
+from solvers import frames, multistep, runge_kutta, tableaus
+from solvers.dpmpp import choose
+from solvers.interpolation import bh1, exact, midpoint
+from solvers.multistep import integral
+from solvers.solver import alias, solver
+
+VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
+
+
+def order_of_uni_pc(order, variant, corrector, frame, starter):
+    """The corrector adds one order, to a cold start's first step too."""
+    return order + corrector if starter == "singlestep" else min(order, 2) + corrector
+
+
+@solver("uni_pc", order=order_of_uni_pc, reference="Zhao et al. 2023, UniPC, Algorithms 1 and 2, eqs. 3 and 9")
+def uni_pc(steps, x, predict, order=3, variant="bh2", corrector=True, frame="data", starter="cold"):
+    """Predict from the last ``order`` slopes; once the slope at the prediction is known, correct the step with it.
+
+    y_s = y_t + Σ_j w_j slope_j, with weights that integrate the interpolating polynomial in λ; the corrector has the
+    slope at s among its nodes, costs no evaluation, and is applied when the next step evaluates there. The variants
+    differ only between two nodes: UniPC's B(h) cancels wherever its linear system is solved in full.
+
+    Args:
+        order: how many slopes the predictor interpolates, 1 to 4.
+        variant: ``bh1``, ``bh2`` or ``vary_coeff`` (exact φ-functions throughout).
+        corrector: whether to correct.
+        frame: ``data`` (the x0-form), ``edm`` (the ε-form), ``flow``, ``vp``, or None for the process's own.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        5 to 15 evaluations; the corrector raises the order at no cost.
+    """
+    multistep.check("uni_pc", order, starter)
+    rule, chosen = choose("uni_pc", "variant", variant, VARIANTS), frames.get(frame, steps.process)
+    history, before, predicted = [], None, 0.0
+    for index, (t, s) in enumerate(steps):
+        current = (t, chosen.slope(predict(x, t), t))
+        if corrector and before is not None:
+            # What the step should have been less what it was; a state that a callback edited keeps its edit.
+            corrected = integral(chosen, rule, before, t, [*history, current])
+            x = x + chosen.scale(t) * (corrected - predicted)
+        history = [current, *history][:order]
+        if starter == "singlestep" and index < order - 2:
+            method = tableaus.get(multistep.BY_ORDER[order if corrector else order - 1])
+            x = yield runge_kutta.take(method, chosen, steps, x, t, s, current[1], predict)
+        else:
+            before, predicted = t, integral(chosen, rule, t, s, history)
+            x = yield chosen.move(x, t, s, predicted)
+
+
+alias("unipc", of="uni_pc")
