@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from solvers.dpmpp import TYPES, choose
+from solvers.dpmpp import TYPES
 from solvers.frames import FRAMES
 from solvers.interpolation import exact, midpoint
-from solvers.multistep import integral
+from solvers.multistep import choose, integral
 from solvers.solver import alias, solver
 
 LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from solvers import multistep
-from solvers.errors import nearest
 from solvers.frames import FRAMES
 from solvers.interpolation import exact, halved, midpoint
+from solvers.multistep import choose
 from solvers.solver import solver
 
 TYPES = {"midpoint": midpoint, "heun": exact}
 VARIANTS = {"exact": exact, "published": halved}
-
-
-def choose(name, option, value, known):
-    """The rule of that name, or an error that gives the nearest."""
-    if value not in known:
-        raise ValueError(f"unknown {option} {value!r} of {name}{nearest(value, known)}")
-    return known[value]
 
 
 @solver("dpmpp_2m", order=2, reference="Lu et al. 2022, DPM-Solver++, Algorithm 2")
@@ -57,7 +50,8 @@ def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
     """x_s = (σ_s/σ_t) x + σ_s ∫ e^λ P(λ) dλ, P the parabola through the last three x0.
 
     The published formula has a divided difference where the second derivative belongs, which is twice that; so it has
-    order 2, and is often good at few steps.
+    order 2, and is often good at few steps. Its second step is that of ``dpmpp_2m`` with ``solver_type=heun``, as in
+    k-diffusion; diffusers' and the authors' default there is ``midpoint``.
 
     Args:
         variant: ``exact`` or ``published``.

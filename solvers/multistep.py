@@ -23,6 +23,13 @@ def check(name, order, starter, most=4):
         raise ValueError(f"unknown starter {starter!r} of {name}{nearest(starter, STARTERS)}")
 
 
+def choose(name, option, value, known):
+    """The rule of that name, or an error that gives the nearest."""
+    if value not in known:
+        raise ValueError(f"unknown {option} {value!r} of {name}{nearest(value, known)}")
+    return known[value]
+
+
 def adams(steps, x, predict, frame, order, rule, starter="cold"):
     """y_s = y_t + Σ_j w_j slope_j over the last ``order`` slopes, weights by a rule of :mod:`solvers.interpolation`.
 

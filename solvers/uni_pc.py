@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from solvers import frames, multistep, runge_kutta, tableaus
-from solvers.dpmpp import choose
 from solvers.interpolation import bh1, exact, midpoint
-from solvers.multistep import integral
+from solvers.multistep import choose, integral
 from solvers.solver import alias, solver
 
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}

@@ -101,7 +101,11 @@ def test_no_configuration_names_a_python_target(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in FILES if path.parent.name in ("solver", "grid") and path.stem not in {"recommended", *solvers.aliases()}],
+    [
+        path
+        for path in FILES
+        if path.parent.name in ("solver", "grid") and path.stem not in {"recommended", *solvers.aliases()}
+    ],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_every_option_of_a_solver_or_grid_is_explained_beside_it(path: Path) -> None:

@@ -15,7 +15,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from torch import Tensor
 
 import solvers
-from scoresde.exact import GaussianMixture
+from scoresde.exact import Gaussian, GaussianMixture
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
 from solvers import PlannedSolver
 from solvers.prediction import TYPES
@@ -221,14 +221,76 @@ def test_heun_is_the_sampler_of_edm(options: dict[str, float]) -> None:
     close(run("heun", process, solvers.grids.get("karras")(process, steps), "epsilon", **options), x, 1e-10)
 
 
-@pytest.mark.parametrize("method", ["euler", "heun2"])
+@pytest.mark.parametrize("method", ["euler", "midpoint", "heun2", "heun3", "rk4"])
 @pytest.mark.parametrize("frame", ["vp", "flow"])
 @every_process
 def test_fixed_step_methods_of_torchdiffeq_are_ours(process: Process, frame: str, method: str) -> None:
     times = times_between(process, -2.5, 4, 5)[:-1]
     x, predict = states(process, times[0]), predictor(process)
     theirs = solvers.get("pf_ode", method=method, frame=frame).run(process, times, predict, x, prediction="sample")
-    close(run("heun" if method == "heun2" else "euler", process, times, frame=frame), theirs, 1e-9)
+    tableau = "rk4_38" if method == "rk4" else method
+    close(run("runge_kutta", process, times, frame=frame, tableau=tableau), theirs, 1e-9)
+
+
+IDENTITIES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]] = [
+    (("heun", {"frame": "vp"}), ("runge_kutta", {"frame": "vp", "tableau": "heun2"})),
+    (("euler", {"frame": "flow"}), ("runge_kutta", {"frame": "flow", "tableau": "euler"})),
+    (("ipndm_v", {"order": 3}), ("lms", {"order": 3})),
+    (("lms", {}), ("eab", {"order": 4, "frame": "edm", "variable": "frame"})),
+    (("res_multistep", {}), ("dpmpp_2m", {"solver_type": "heun"})),
+    (("res_multistep", {"order": 3}), ("dpmpp_3m", {})),
+    (("dpmpp_3m", {"starter": "singlestep"}), ("eab", {"starter": "singlestep"})),
+    (("dpm_solver_3m", {}), ("eab", {"frame": "edm"})),
+    (("reab", {"order": 2}), ("eab", {"order": 2, "frame": "vp"})),
+    (("uni_pc", {"corrector": False, "variant": "vary_coeff"}), ("eab", {})),
+    (("uni_pc", {"order": 2, "corrector": False}), ("dpmpp_2m", {})),
+    (("uni_pc", {"order": 1, "corrector": False, "frame": "edm"}), ("ddim", {})),
+    (("gradient_estimation", {"gamma": 1.0}), ("ddim", {})),
+    (("ipndm", {"order": 1}), ("ddim", {})),
+    (("deis", {"order": 1}), ("ddim", {})),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), IDENTITIES, ids=lambda case: f"{case[0]}-{case[1]}")
+@every_process
+def test_members_of_a_family_under_two_names_are_one_method(process: Process, one: Any, other: Any) -> None:
+    times = times_between(process, -2.5, 4, 7)
+    close(run(one[0], process, times, **one[1]), run(other[0], process, times, **other[1]), 1e-10)
+
+
+@every_process
+def test_gaussian_data_cost_the_rosenbrock_method_nothing(process: Process) -> None:
+    """Its linear part is exact for N(0, c² I): any number of steps, of any length, gives the exact solution."""
+    model = Gaussian(process, torch.zeros(2).double(), 0.3**2 * torch.eye(2).double())
+    times = times_between(process, -2.5, 4, 3)[:-1]
+    x = states(process, times[0])
+    found = planned("reab", data_std=0.3).plan(process, times, "sample").run(model.output, x)
+    close(found, model.solution(x, times[0], times[-1]), 1e-12)
+    assert (found - run("reab", process, times, data_std=1.0)).abs().max() > 1e-3
+
+
+def test_equal_step_weights_are_right_where_steps_are_equal() -> None:
+    """On EDM, whose time is σ/α, ipndm on the uniform grid is lms; on another grid it is not."""
+    times = [float(t) for t in np.linspace(10, 1, 12)]
+    close(run("ipndm", EDM(), times), run("lms", EDM(), times), 1e-11)
+    times = solvers.grids.get("karras")(EDM(), 12)
+    assert (run("ipndm", EDM(), times) - run("lms", EDM(), times)).abs().max() > 1e-3
+
+
+def test_an_edited_state_keeps_its_edit_through_unipc_s_corrector() -> None:
+    """What a callback adds to the state at the end of a step is still there after that step is corrected."""
+    times = times_between(VP(), -2.5, 4, 4)[:-1]
+    plan = planned("uni_pc").plan(VP(), times, "sample")
+    seen: list[Tensor] = []
+
+    def constant(x: Tensor, t: float) -> Tensor:
+        return torch.zeros_like(x)
+
+    def end(shift: float) -> Tensor:
+        return plan.run(constant, states(VP(), times[0]), step=lambda x, t: x + shift if t == times[1] else None)
+
+    seen = [end(0.0), end(1.0)]
+    close(seen[1] - seen[0], torch.full_like(seen[0], VP().sigma(times[-1]) / VP().sigma(times[1])), 1e-10)
 
 
 # Public implementations; diffusers keeps its tables in float32, hence 1e-5

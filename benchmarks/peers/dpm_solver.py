@@ -1,0 +1,68 @@
+"""DPM-Solver's own code (https://github.com/LuChengTHU/dpm-solver), on the continuous VP process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers import Denoised, Levels, Sample, clone, source
+
+
+def load(folder: Path | None) -> tuple[str, Sample]:
+    root, commit = clone(folder, "dpm-solver")
+    return commit, sampler(source(root / "dpm_solver_pytorch.py", "dpm_solver_pytorch"), "DPM_Solver")
+
+
+def sampler(module: Any, name: str) -> Sample:
+    """What runs a class of that code's conventions; UniPC's code has the same."""
+
+    def run(
+        denoised: Denoised,
+        process: Any,
+        times: Levels,
+        x: Tensor,
+        function: str,
+        order: int,
+        remainder: int = 0,
+        solver_type: str | None = None,
+        **options: Any,
+    ) -> Tensor:
+        def epsilon(x: Tensor, t: Tensor) -> Tensor:
+            time = float(t.ravel()[0])
+            return (x - process.alpha(time) * denoised(x, time)) / process.sigma(time)
+
+        schedule = module.NoiseScheduleVP(
+            "linear",
+            continuous_beta_0=process.beta_min,
+            continuous_beta_1=process.beta_max,
+            dtype=torch.float64,
+        )
+        solver = getattr(module, name)(epsilon, schedule, **options)
+        spaced, grid = solver.get_time_steps, [torch.from_numpy(times)]
+        # The first call places the steps, later ones the stages within a step.
+        solver.get_time_steps = lambda *a, **asked: grid.pop() if grid else spaced(**{**asked, "skip_type": "logSNR"})
+        extra = {} if solver_type is None else {"solver_type": solver_type}
+        count = len(times) - 1
+        if function == "singlestep_fixed":
+            count *= order
+        elif function == "singlestep":
+            count = 3 * (count - 1) + remainder
+        ends = {"t_start": float(times[0]), "t_end": float(times[-1])}
+        with contextlib.redirect_stdout(io.StringIO()):
+            return solver.sample(
+                x,
+                steps=count,
+                order=order,
+                method=function,
+                skip_type="logSNR",
+                lower_order_final=False,
+                **ends,
+                **extra,
+            )
+
+    return run
