@@ -19,7 +19,7 @@ from scoresde.process import Process
 from scoresde.score import ScoreModel
 from solvers import Plan, PlannedSolver, Solver
 from solvers.grids import Grid
-from solvers.plan import Eval
+from solvers.instructions import Eval
 from solvers.steps import check_times
 
 Callback = Callable[[Tensor, float], "Tensor | None"]

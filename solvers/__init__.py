@@ -12,7 +12,9 @@ import pkgutil
 
 from solvers import grids
 from solvers.plan import Plan, PlanError
-from solvers.solver import NotLinearError, PlannedSolver, Solver, aliases, get, names, solver
+from solvers.registry import aliases, get, names, solver
+from solvers.solver import PlannedSolver, Solver
+from solvers.trace import NotLinearError
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

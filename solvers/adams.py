@@ -5,7 +5,7 @@ from __future__ import annotations
 from solvers import frames, multistep
 from solvers.interpolation import equal_steps, interpolation, moments, weights
 from solvers.multistep import choose
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver(

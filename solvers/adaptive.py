@@ -9,7 +9,8 @@ import numpy as np
 
 from solvers import frames
 from solvers.errors import nearest
-from solvers.solver import Hook, Noise, Predict, Solver, register, tensor_views
+from solvers.registry import register
+from solvers.solver import Hook, Noise, Predict, Solver, tensor_views
 from solvers.steps import Point, Process, Times, check_times
 
 if TYPE_CHECKING:

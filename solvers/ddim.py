@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver("ddim", order=1, weak_order=1, stochastic="eta", reference="Song et al. 2021, DDIM, eqs. 12 and 16")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver("ddpm", order=1, weak_order=1, stochastic=True, reference="Ho et al. 2020, DDPM, eqs. 6, 7 and Algorithm 2")

@@ -6,7 +6,7 @@ from solvers.dpmpp import TYPES
 from solvers.frames import FRAMES
 from solvers.interpolation import exact, midpoint
 from solvers.multistep import choose, integral
-from solvers.solver import alias, solver
+from solvers.registry import alias, solver
 
 LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps
 MIXED = {1: (exact, ()), 2: (midpoint, (1 / 2,)), 3: (exact, (1 / 3, 2 / 3))}

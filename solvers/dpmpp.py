@@ -6,7 +6,7 @@ from solvers import multistep
 from solvers.frames import FRAMES
 from solvers.interpolation import exact, halved, midpoint
 from solvers.multistep import choose
-from solvers.solver import solver
+from solvers.registry import solver
 
 TYPES = {"midpoint": midpoint, "heun": exact}
 VARIANTS = {"exact": exact, "published": halved}

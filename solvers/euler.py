@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from solvers import frames
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver("euler", order=1, reference="Karras et al. 2022, EDM, eq. 4 and Algorithm 1 without the correction")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.plan import Draw, Eval, Lin, Plan, PlanError
+from solvers.instructions import Draw, Eval, Lin, PlanError
+from solvers.plan import Plan
 
 
 def execute(

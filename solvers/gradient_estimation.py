@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from solvers.frames import FRAMES
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from solvers import prediction as predictions
-from solvers.plan import Eval, Plan
+from solvers.instructions import Eval
+from solvers.plan import Plan
 from solvers.steps import Process
 
 

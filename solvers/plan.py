@@ -1,13 +1,7 @@
 """Plans: solvers as small straight-line programs of coefficients.
 
-Four instructions work on registers, each written once; register 0 is the initial state:
-
-    LIN   r = Σ cᵢ rᵢ
-    EVAL  r = predict(x, t), and further named outputs of the same evaluation if the model has them
-    DRAW  r ~ N(0, I)
-    STEP  r = x is the state at the next time of the grid: callbacks see it and may replace it
-
-The last use of a register frees it, so a run holds the state and the history that the method really needs.
+The program is a list of :mod:`solvers.instructions`. The last use of a register frees it, so a run holds the state and
+the history that the method really needs.
 """
 
 from __future__ import annotations
@@ -19,9 +13,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from solvers import prediction as predictions
+from solvers.instructions import (
+    Draw,
+    Eval,
+    Instruction,
+    Lin,
+    PlanError,
+    Step,
+    decode,
+    describe,
+    encode,
+    reads,
+    writes,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,48 +38,6 @@ if TYPE_CHECKING:
 
 FORMAT = "scoresde-plan"
 VERSION = 1
-
-
-class PlanError(ValueError):
-    """A plan or plan file that is not a valid program."""
-
-
-@dataclass(frozen=True)
-class Lin:
-    """``out`` = Σ coefficient · register."""
-
-    out: int
-    terms: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Eval:
-    """``outputs`` = predict(x, t), the model's own under "model"; α and σ at t are kept to recognise the process."""
-
-    outputs: Mapping[str, int]
-    x: int
-    t: float
-    alpha: float
-    sigma: float
-
-
-@dataclass(frozen=True)
-class Draw:
-    """``out`` is a fresh standard normal."""
-
-    out: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """``out`` is the state at time t: register ``x``, or what a callback puts in its place."""
-
-    out: int
-    x: int
-    t: float
-
-
-Instruction: TypeAlias = "Lin | Eval | Draw | Step"
 
 
 @dataclass(frozen=True)
@@ -188,7 +153,7 @@ class Plan:
             "options": dict(self.options),
             "prediction": self.prediction,
             "times": list(self.times),
-            "instructions": [_encode(instruction) for instruction in self.instructions],
+            "instructions": [encode(instruction) for instruction in self.instructions],
         }
         path, text = Path(path), json.dumps(content, indent=1) + "\n"
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -219,7 +184,7 @@ class Plan:
                 options=dict(content["options"]),
                 prediction=content["prediction"],
                 times=tuple(float(t) for t in content["times"]),
-                instructions=tuple(_decode(*instruction) for instruction in content["instructions"]),
+                instructions=tuple(decode(*instruction) for instruction in content["instructions"]),
             )
         except PlanError:
             raise
@@ -235,60 +200,8 @@ class Plan:
         ]
         for instruction, dead in zip(self.instructions, self.dead, strict=True):
             frees = f"   frees {' '.join(f'r{register}' for register in dead)}" if dead else ""
-            lines.append(f"{_describe(instruction)}{frees}")
+            lines.append(f"{describe(instruction)}{frees}")
         return "\n".join(lines)
-
-
-def reads(instruction: Instruction) -> list[int]:
-    """Registers that an instruction reads."""
-    if isinstance(instruction, Lin):
-        return [register for register, _ in instruction.terms]
-    return [] if isinstance(instruction, Draw) else [instruction.x]
-
-
-def writes(instruction: Instruction) -> list[int]:
-    """Registers that an instruction writes."""
-    return list(instruction.outputs.values()) if isinstance(instruction, Eval) else [instruction.out]
-
-
-def _describe(instruction: Instruction) -> str:
-    if isinstance(instruction, Lin):
-        terms = " ".join(f"{coefficient:+.6g} r{register}" for register, coefficient in instruction.terms)
-        return f"LIN   r{instruction.out} = {terms or '0'}"
-    if isinstance(instruction, Eval):
-        outputs = ", ".join(
-            f"r{register}" if name == "model" else f"{name} r{register}"
-            for name, register in instruction.outputs.items()
-        )
-        return f"EVAL  {outputs} = predict(r{instruction.x}, t={instruction.t:.6g})"
-    if isinstance(instruction, Draw):
-        return f"DRAW  r{instruction.out}"
-    return f"STEP  r{instruction.out} = r{instruction.x} at t={instruction.t:.6g}"
-
-
-def _encode(instruction: Instruction) -> list[Any]:
-    if isinstance(instruction, Lin):
-        return ["LIN", instruction.out, [list(term) for term in instruction.terms]]
-    if isinstance(instruction, Eval):
-        return ["EVAL", dict(instruction.outputs), instruction.x, instruction.t, instruction.alpha, instruction.sigma]
-    if isinstance(instruction, Draw):
-        return ["DRAW", instruction.out]
-    return ["STEP", instruction.out, instruction.x, instruction.t]
-
-
-def _decode(kind: str, *fields: Any) -> Instruction:
-    if kind == "LIN":
-        out, terms = fields
-        return Lin(out, tuple((register, float(coefficient)) for register, coefficient in terms))
-    if kind == "EVAL":
-        outputs, x, t, alpha, sigma = fields
-        return Eval(dict(outputs), x, float(t), float(alpha), float(sigma))
-    if kind == "DRAW":
-        return Draw(*fields)
-    if kind == "STEP":
-        out, x, t = fields
-        return Step(out, x, float(t))
-    raise PlanError(f"unknown instruction {kind!r}")
 
 
 def _validate(plan: Plan) -> None:
@@ -297,7 +210,7 @@ def _validate(plan: Plan) -> None:
         raise PlanError(f"the grid of a plan needs at least two times that decrease strictly, got {plan.times}")
     written = {0}
     for position, instruction in enumerate(plan.instructions):
-        where = f"instruction {position} ({_describe(instruction)})"
+        where = f"instruction {position} ({describe(instruction)})"
         for register in reads(instruction):
             if register not in written:
                 raise PlanError(f"{where} reads register {register!r} before it is written")

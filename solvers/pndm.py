@@ -5,7 +5,7 @@ from __future__ import annotations
 from solvers import multistep
 from solvers.frames import FRAMES
 from solvers.interpolation import equal_steps
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 @solver("pndm", order=2, reference="Liu et al. 2022, PNDM, eqs. 11 to 13 and Algorithm 2 (F-PNDM)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from solvers import frames, tableaus
 from solvers.interpolation import combine
-from solvers.solver import solver
+from solvers.registry import solver
 
 
 def take(tableau, frame, steps, x, t, s, first, predict):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from solvers import prediction as predictions
-from solvers.plan import Draw, Eval, Instruction, Lin, Step, writes
+from solvers.instructions import Draw, Eval, Instruction, Lin, Step, writes
 from solvers.steps import Point
 from solvers.views import Views
 

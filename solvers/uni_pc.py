@@ -5,7 +5,7 @@ from __future__ import annotations
 from solvers import frames, multistep, runge_kutta, tableaus
 from solvers.interpolation import bh1, exact, midpoint
 from solvers.multistep import choose, integral
-from solvers.solver import alias, solver
+from solvers.registry import alias, solver
 
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
 

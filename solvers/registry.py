@@ -1,0 +1,123 @@
+"""The register of solvers: the decorator that puts a function into it, and the names it is found by."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from solvers.errors import check_options, nearest
+from solvers.solver import PROTOCOL, PlannedSolver, Solver
+
+Order = int | Callable[..., int]
+
+_REGISTRY: dict[str, Callable[..., Solver]] = {}
+_ALIASES: dict[str, str] = {}
+
+
+def register(name: str, make: Callable[..., Solver]) -> None:
+    """Make a solver known by name; ``make(**options)`` builds it and refuses options it does not have.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _REGISTRY or name in _ALIASES:
+        raise ValueError(f"there already is a solver named {name!r}")
+    _REGISTRY[name] = make
+
+
+def alias(name: str, of: str) -> None:
+    """Let a solver be found under a second common name too; it is listed under its own.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _REGISTRY or name in _ALIASES:
+        raise ValueError(f"there already is a solver named {name!r}")
+    _ALIASES[name] = of
+
+
+def aliases() -> dict[str, str]:
+    """Second names of solvers, and which solver each means."""
+    return dict(_ALIASES)
+
+
+def solver(
+    name: str,
+    *,
+    reference: str,
+    order: Order,
+    weak_order: Order | None = None,
+    stochastic: bool | str = False,
+    grid: str = "quadratic",
+    to_clean: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., PlannedSolver]]:
+    """Register a solver function under a name; the decorated name builds a :class:`PlannedSolver` from options.
+
+    Args:
+        name: what people type.
+        reference: the paper and equations that it implements.
+        order: global order on the probability-flow ODE, a number or a function of the options.
+        weak_order: the same for its weak order, where it can draw noise.
+        stochastic: True, or the name of the option that makes it so when it is not zero.
+        grid: the grid it is used on when none is given.
+        to_clean: whether the function takes the step to zero noise itself (its last s then has σ = 0 and λ = ∞).
+
+    Raises:
+        TypeError: the function is not a generator, or stochastic without a weak order.
+        ValueError: the name is taken.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., PlannedSolver]:
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(f"solver {name!r} must be a generator: 'x = yield …' at the end of each step")
+        if stochastic and weak_order is None:
+            raise TypeError(f"solver {name!r} is stochastic: declare its weak_order")
+        defaults = {
+            key: parameter.default
+            for key, parameter in inspect.signature(function).parameters.items()
+            if key not in PROTOCOL
+        }
+
+        def make(**options: Any) -> PlannedSolver:
+            check_options(f"solver {name!r}", options, defaults)
+            values = {**defaults, **options}
+            draws = bool(values[stochastic]) if isinstance(stochastic, str) else stochastic
+            return PlannedSolver(
+                function,
+                values,
+                name=name,
+                reference=reference,
+                order=None if draws else _evaluate(order, values),
+                weak_order=_evaluate(weak_order, values) if draws else None,
+                grid=grid,
+                to_clean=to_clean,
+            )
+
+        make.__doc__, make.__name__ = function.__doc__, name
+        register(name, make)
+        return make
+
+    return decorate
+
+
+def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
+    return order(**options) if callable(order) else order
+
+
+def names() -> list[str]:
+    """Names of all solvers."""
+    return sorted(_REGISTRY)
+
+
+def get(name: str, **options: Any) -> Solver:
+    """The solver of that name.
+
+    Raises:
+        ValueError: unknown name (the nearest is given), or an option's value is out of range.
+        TypeError: an option the solver does not have.
+    """
+    name = _ALIASES.get(name, name)
+    if name not in _REGISTRY:
+        raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")
+    return _REGISTRY[name](**options)
