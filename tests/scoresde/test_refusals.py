@@ -39,7 +39,7 @@ def refused(error: type[Exception], *words: str, model: Any = MODEL, **request: 
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"solver": "dpmpp_2n", "steps": 4}, ["unknown solver 'dpmpp_2n'", "did you mean 'dpmpp_2m'"]),
+        ({"solver": "dpmpp2m", "steps": 4}, ["unknown solver 'dpmpp2m'", "did you mean 'dpmpp_2m'"]),
         ({"solver": "zzz", "steps": 4}, ["unknown solver 'zzz'", "known: ", "ddim", "heun"]),
         ({"grid": "karas", "steps": 4}, ["unknown grid 'karas'", "did you mean 'karras'"]),
         ({"steps": 0}, ["steps", "at least 1", "got 0"]),

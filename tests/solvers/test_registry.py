@@ -58,6 +58,44 @@ def test_unknown_names_get_the_nearest() -> None:
         solvers.get("zzz")
 
 
+def test_a_second_name_finds_the_solver_and_is_not_listed() -> None:
+    assert solvers.aliases() == {"dpm_2": "dpm_solver_2", "unipc": "uni_pc"}
+    for name, of in solvers.aliases().items():
+        assert solvers.get(name, solver_type="heun") if of == "dpm_solver_2" else solvers.get(name, order=2)
+        assert solvers.get(name).name == of
+        assert name not in solvers.names()
+    with pytest.raises(ValueError, match="unknown solver 'unipk'; did you mean 'unipc'"):
+        solvers.get("unipk")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "extra"),
+    [
+        ("dpmpp_3m", {}, 1),
+        ("eab", {"order": 2}, 0),
+        ("deis", {"order": 3}, 1),
+        ("lms", {"order": 4}, 4),
+        ("uni_pc", {"order": 2}, 0),
+        ("uni_pc", {"order": 3}, 2),
+        ("uni_pc", {"order": 3, "corrector": False}, 1),
+        ("uni_pc", {"order": 4}, 6),
+    ],
+)
+def test_the_evaluations_of_a_start_are_counted(name: str, options: dict[str, Any], extra: int) -> None:
+    times = solvers.grids.get("quadratic")(VP(), 12)
+    assert solvers.get(name, **options, starter="cold").nfe(VP(), times) == 12
+    assert solvers.get(name, **options, starter="singlestep").nfe(VP(), times) == 12 + extra
+
+
+def test_memory_is_the_state_and_the_history_and_no_more() -> None:
+    """A method of p slopes has them, the state and the next state alive at most, whatever the number of steps."""
+    for order in (1, 2, 3, 4):
+        solver = solvers.get("eab", order=order)
+        assert isinstance(solver, PlannedSolver)
+        small, large = (solver.plan(VP(), solvers.grids.get("quadratic")(VP(), steps), "sample") for steps in (8, 30))
+        assert small.memory == large.memory == order + 2
+
+
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(TypeError, match="solver 'heun' has no option 's_chrun'; did you mean 's_churn'"):
         solvers.get("heun", s_chrun=1.0)
@@ -77,6 +115,20 @@ def test_unknown_options_are_refused() -> None:
         ("heun", {"frame": "edn"}, "unknown frame 'edn'; did you mean 'edm'"),
         ("dpm_solver_2", {"r1": 0.0}, "r1 between 0 and 1, got 0.0"),
         ("dpm_solver_3", {"r1": 0.7, "r2": 0.6}, "0 < r1 < r2 < 1, got 0.7 and 0.6"),
+        ("dpmpp_2m", {"solver_type": "huen"}, "unknown solver_type 'huen' of dpmpp_2m; did you mean 'heun'"),
+        ("dpmpp_3m", {"variant": "publisht"}, "unknown variant 'publisht' of dpmpp_3m; did you mean 'published'"),
+        ("dpm_fast", {"remainder": 3}, "a remainder of 0, 1 or 2, got 3"),
+        ("exp_heun", {"frame": "dta"}, "unknown frame 'dta' of exp_heun; did you mean 'data'"),
+        ("deis", {"order": 5}, "deis has orders 1 to 4, got 5"),
+        ("lms", {"order": 2.5}, "lms has orders 1 to 4, got 2.5"),
+        ("ipndm_v", {"variant": "published"}, "ipndm_v has orders 1 to 3, got 4"),
+        ("res_multistep", {"order": 1}, "res_multistep has orders 2 and 3, got 1"),
+        ("eab", {"variable": "lamda"}, "unknown variable 'lamda'; did you mean 'lambda'"),
+        ("eab", {"starter": "singlestp"}, "unknown starter 'singlestp' of eab; did you mean 'singlestep'"),
+        ("reab", {"data_std": 0.0}, "standard deviation must be positive, got 0.0"),
+        ("gradient_estimation", {"gamma": 0.5}, "gamma of at least 1, got 0.5"),
+        ("uni_pc", {"variant": "bh3"}, "unknown variant 'bh3' of uni_pc; did you mean 'bh"),
+        ("runge_kutta", {"tableau": "rk5"}, "unknown tableau 'rk5'; did you mean 'rk4"),
     ],
 )
 def test_options_out_of_range_are_refused_before_anything_runs(name: str, options: Any, words: str) -> None:
