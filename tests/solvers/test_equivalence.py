@@ -259,6 +259,22 @@ def test_members_of_a_family_under_two_names_are_one_method(process: Process, on
 
 
 @every_process
+def test_exponential_heun_has_the_weights_of_phi_functions(process: Process) -> None:
+    """Hochbruck & Ostermann 2010, eq. 2.39 with c₂ = 1: weights φ₁(−h) − φ₂(−h) and φ₂(−h) for y' = −y + x0 in λ."""
+    times = times_between(process, -2.5, 4, 7)[:-1]
+    x, predict = states(process, times[0]), predictor(process)
+    found = planned("exp_heun").plan(process, times, "sample").run(predict, x)
+    for t, s in zip(times, times[1:], strict=False):
+        h = process.half_log_snr(s) - process.half_log_snr(t)
+        phi_1, phi_2 = -math.expm1(-h) / h, (math.expm1(-h) + h) / h**2
+        decayed, scale = process.sigma(s) / process.sigma(t) * x, process.alpha(s) * h
+        first = predict(x, t)
+        second = predict(decayed + scale * phi_1 * first, s)
+        x = decayed + scale * ((phi_1 - phi_2) * first + phi_2 * second)
+    close(found, x, 1e-11)
+
+
+@every_process
 def test_gaussian_data_cost_the_rosenbrock_method_nothing(process: Process) -> None:
     """Its linear part is exact for N(0, c² I): any number of steps, of any length, gives the exact solution."""
     model = Gaussian(process, torch.zeros(2).double(), 0.3**2 * torch.eye(2).double())
