@@ -123,7 +123,7 @@ def overhead(case: Case, shape: tuple[int, ...], seconds: float, threads: int) -
     """Time per step of executor, scheduler and bound."""
     process, solver = scoresde.VPDiscrete(), solvers.get(case.solver)
     assert isinstance(solver, PlannedSolver)
-    plan = solver.plan(process, solvers.grids.get(solver.grid)(process, STEPS))
+    plan = solver.plan(process, solver.recommended(process, STEPS))
     x, output, noise = (torch.randn(shape) for _ in range(3))
     scheduler = getattr(diffusers, case.scheduler)(**case.options)
     set_evaluations(scheduler, plan.nfe)

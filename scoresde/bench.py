@@ -163,7 +163,7 @@ class Bench:
     ) -> Iterable[tuple[Solver, float]]:
         for solver in chosen:
             if not solver.adaptive:
-                rule, process = self.grid or solvers.grids.get(solver.grid), self.checkpoint.model.process
+                rule, process = self.grid or solver.recommended, self.checkpoint.model.process
                 # Budgets that the same number of steps fills best are one row.
                 fitting = {fit_steps(solver, process, rule, budget): budget for budget in sorted(budgets, reverse=True)}
                 yield from ((solver, budget) for budget in sorted(fitting.values()))

@@ -279,7 +279,7 @@ def _method(
             raise ValueError(
                 f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid"
             )
-        rule = grid if isinstance(grid, Grid) else solvers.grids.get(grid or chosen.grid)
+        rule = grid if isinstance(grid, Grid) else chosen.recommended if grid is None else solvers.grids.get(grid)
         times = check_times(
             process, rule(process, steps if steps is not None else fit_steps(chosen, process, rule, nfe or 0))
         )

@@ -24,7 +24,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from solvers import grids
 from solvers import prediction as predictions
+from solvers.grids import Grid
 from solvers.plan import Plan
 from solvers.steps import Point, Process, Steps, Times, check_times
 from solvers.trace import Tracer
@@ -89,6 +91,11 @@ class Solver(ABC):
         Raises:
             ValueError: illegal times, or a prediction type that is undefined at one of them.
         """
+
+    @property
+    def recommended(self) -> Grid:
+        """The grid that is used when none is given: the one named ``grid``, its end placed by the number of steps."""
+        return grids.get(self.grid, **({"end": grids.BY_STEPS} if "end" in grids.get(self.grid).options else {}))
 
     @abstractmethod
     def nfe(self, process: Process, times: Times) -> int:

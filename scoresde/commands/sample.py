@@ -73,7 +73,7 @@ def run(config: DictConfig, out: Path) -> None:
     samples = result.samples.to("cpu", torch.float32)
     outputs.record(out, settings, device)
     _write(out, samples, result.seeds, labels, result.nfe, checkpoint.classes if config.label == "cycle" else 0)
-    where = "steps of its own" if solver.adaptive else f"the {grid_name or solver.grid} grid"
+    where = "steps of its own" if solver.adaptive else f"the grid {grid or solver.recommended}"
     print(
         f"{solver.name} on {where}, {model.process.name} process: {result.nfe} NFE\n"
         f"{n} images in {seconds:.2f} s ({n / seconds:.1f} images/s, {config.dtype} network, {device})\n"

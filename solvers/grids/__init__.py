@@ -3,8 +3,8 @@
 ``get(name, **options)(process, steps)`` gives ``steps + 1`` strictly decreasing float64 times: ``steps`` noisy ones,
 from t_max to t_min, and then ``t_clean``. Times are not rounded to whole numbers, on chains of whole timesteps neither.
 
-``end`` is the noise level σ/α of the last noisy time, from which the final denoise starts; None is t_min. One step has
-one noisy time, t_max, whatever the ``end``. Other ends than these have, because they are published so, ``leading``
+``end`` is the noise level σ/α of the last noisy time, from which the final denoise starts; None is t_min, ``by_steps``
+is 4/steps², at most 0.1. One step has one noisy time, t_max, whatever the ``end``. Other ends than these have, because they are published so, ``leading``
 (starts below t_max) and ``sgm_uniform``, ``trailing`` and ``align_your_steps`` (end above t_min, and take no ``end``).
 
 The rules are written with u = i/(steps − 1), the fraction of the way from the first noisy time (``_first``: t_max) to
@@ -18,7 +18,7 @@ Rules that are one and the same have one function and several names: ``exponenti
 
 from solvers.grids import align_your_steps as _tables  # noqa: F401  (registers its rule)
 from solvers.grids import in_time as _in_time  # noqa: F401
-from solvers.grids.grid import FIRST_HALF_LOG_SNR, Grid, get, names
+from solvers.grids.grid import BY_STEPS, FIRST_HALF_LOG_SNR, Grid, get, names
 from solvers.grids.in_half_log_snr import vp_half_log_snr, vp_time
 
-__all__ = ["FIRST_HALF_LOG_SNR", "Grid", "get", "names", "vp_half_log_snr", "vp_time"]
+__all__ = ["BY_STEPS", "FIRST_HALF_LOG_SNR", "Grid", "get", "names", "vp_half_log_snr", "vp_time"]

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 Rule = Callable[..., Array]
 
 FIRST_HALF_LOG_SNR = -5.0
+BY_STEPS = "by_steps"
+End = float | str | None
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,12 @@ def get(name: str, **options: Any) -> Grid:
     for option, value in options.items():
         default = entry.defaults[option]
         number = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
-        if not (number or isinstance(default, str) or (value is None and default is None)):
-            raise ValueError(f"option {option!r} of grid {name!r} must be a positive finite number, got {value!r}")
+        named = isinstance(default, str) or (option == "end" and value in (None, BY_STEPS))
+        if not (number or named):
+            allowed = f", None or {BY_STEPS!r}" if option == "end" else ""
+            raise ValueError(
+                f"option {option!r} of grid {name!r} must be a positive finite number{allowed}, got {value!r}"
+            )
     return Grid(name, {**entry.defaults, **options}, entry.rule, entry.place)
 
 
@@ -106,8 +112,8 @@ def spaced_in(variable: Literal["time", "half_log_snr"], *aliases: str) -> Calla
     """
 
     def decorate(function: Rule) -> Rule:
-        def place(process: Process, steps: int, end: float | None, **options: Any) -> Array:
-            last = last_time(process, end)
+        def place(process: Process, steps: int, end: End, **options: Any) -> Array:
+            last = last_time(process, end, steps)
             if steps == 1:
                 return np.array([process.t_max])
             u = np.linspace(0.0, 1.0, steps)[1:-1]
@@ -139,8 +145,11 @@ def first_half_log_snr(process: Process) -> float:
     return FIRST_HALF_LOG_SNR if first == -math.inf else first
 
 
-def last_time(process: Process, end: float | None) -> float:
-    """The time at which σ/α is ``end``; None is t_min.
+def last_time(process: Process, end: End, steps: int) -> float:
+    """The time at which σ/α is ``end``; None is t_min, ``by_steps`` is σ/α = 4/steps², at most 0.1 and at least t_min's.
+
+    The fewer the steps, the more of them a low end wastes where the final denoise errs little; the rule was found by
+    measurement (benchmarks/grids.py).
 
     Raises:
         ValueError: ``end`` is below the noise level of t_min, or not below that of the first noisy time.
@@ -148,6 +157,8 @@ def last_time(process: Process, end: float | None) -> float:
     if end is None:
         return process.t_min
     low, high = math.exp(-process.half_log_snr(process.t_min)), math.exp(-first_half_log_snr(process))
+    if isinstance(end, str):
+        end = max(low, min(0.1, 4 / steps**2))
     if not low * (1 - 1e-9) <= end < high:  # what people read off t_min is rounded
         raise ValueError(
             f"end = {end} is a noise level σ/α outside {process!r}: legal are levels from {low:.6g} (t_min) to below "

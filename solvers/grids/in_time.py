@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv
 
-from solvers.grids.grid import Array, last_time, rule, spaced_in
+from solvers.grids.grid import Array, End, last_time, rule, spaced_in
 from solvers.steps import Process
 
 
@@ -55,7 +55,7 @@ def trailing(process: Process, steps: int) -> Array:
 
 
 @rule()
-def leading(process: Process, steps: int, end: float | None = None) -> Array:
+def leading(process: Process, steps: int, end: End = None) -> Array:
     """Evenly in t, starting below t_max: t_i = t_last + ((steps − 1 − i)/steps) T, i = 0 … steps − 1.
 
     T = t_max − t_clean. On a chain of T timesteps from 0 that is …, 2T/steps, T/steps, 0; ``end`` shifts all times, as
@@ -66,6 +66,6 @@ def leading(process: Process, steps: int, end: float | None = None) -> Array:
     Source: Song, Meng & Ermon 2021, DDIM, app. D.2 (linear); Lin et al. 2024, Common diffusion noise schedules and
     sample steps are flawed, table 2, without rounding T/steps.
     """
-    last = last_time(process, end)
+    last = last_time(process, end, steps)
     first = last + (steps - 1) / steps * (process.t_max - process.t_clean)
     return np.linspace(min(first, process.t_max), last, steps)

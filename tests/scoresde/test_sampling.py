@@ -148,7 +148,7 @@ def test_no_grid_is_the_recommended_one() -> None:
     for name in PLANNED:
         solver = solvers.get(name)
         result = scoresde.sample(VP, solver, steps=4, shape=(1, 3), seeds=0)
-        assert result.times == tuple(solvers.grids.get(solver.grid)(VP.process, 4))
+        assert result.times == tuple(solver.recommended(VP.process, 4))
 
 
 def test_a_grid_may_end_before_zero_noise() -> None:

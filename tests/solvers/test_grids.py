@@ -382,3 +382,11 @@ def test_times_that_no_solver_can_follow_are_refused(times: Any, words: str) -> 
 
 def test_given_times_are_kept_to_the_bit() -> None:
     assert check_times(VP(), np.array([0.9, 0.3, 0.0])) == (0.9, 0.3, 0.0)
+
+
+@pytest.mark.parametrize("name", WITH_END)
+def test_by_steps_ends_where_the_number_of_steps_says(name: str) -> None:
+    for steps, level in ((4, 0.1), (8, 4 / 64), (12, 4 / 144), (40, 4 / 1600), (60, 0.002)):
+        times = grids.get(name, end="by_steps")(EDM(), steps)
+        assert times[-2] == pytest.approx(level, rel=1e-9)
+    assert grids.get(name, end="by_steps")(VP(), 100)[-2] == pytest.approx(VP().t_min, rel=1e-12)

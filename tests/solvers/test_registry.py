@@ -38,7 +38,7 @@ def test_a_solver_is_stochastic_if_and_only_if_it_draws(case: tuple[str, dict[st
     assert (solver.order is None) == solver.stochastic
     assert (solver.weak_order is None) == (not solver.stochastic)
     if isinstance(solver, PlannedSolver):
-        plan = solver.plan(VP(), solvers.grids.get(solver.grid)(VP(), 5))
+        plan = solver.plan(VP(), solver.recommended(VP(), 5))
         assert (plan.draws > 0) == solver.stochastic
 
 
