@@ -59,7 +59,7 @@ def dpm_solver_1(steps, x, predict):
         x = yield take(FRAMES["edm"], exact, steps, x, t, s, predict, ())
 
 
-@solver("dpm_solver_2", order=2, grid="karras", reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")
+@solver("dpm_solver_2", order=2, reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")
 def dpm_solver_2(steps, x, predict, r1=0.5, solver_type="midpoint"):
     """x_s = (α_s/α_t) x − σ_s (e^h − 1) [ε_t + (ε_m − ε_t)/(2 r1)], ε_m at λ_m = λ_t + r1 h after a first-order step.
 
@@ -78,7 +78,6 @@ def dpm_solver_2(steps, x, predict, r1=0.5, solver_type="midpoint"):
 @solver(
     "dpm_solver_3",
     order=order_of_third,
-    grid="karras",
     reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)",
 )
 def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):

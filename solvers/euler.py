@@ -30,7 +30,6 @@ def euler(steps, x, predict, frame=None):
     order=2,
     weak_order=2,
     stochastic="s_churn",
-    grid="karras",
     reference="Karras et al. 2022, EDM, Algorithms 1 and 2",
     to_clean=True,
 )

@@ -3,9 +3,10 @@
 ``get(name, **options)(process, steps)`` gives ``steps + 1`` strictly decreasing float64 times: ``steps`` noisy ones,
 from t_max to t_min, and then ``t_clean``. Times are not rounded to whole numbers, on chains of whole timesteps neither.
 
-``end`` is the noise level σ/α of the last noisy time, from which the final denoise starts; None is t_min, ``by_steps``
-is 4/steps², at most 0.1. One step has one noisy time, t_max, whatever the ``end``. Other ends than these have, because they are published so, ``leading``
-(starts below t_max) and ``sgm_uniform``, ``trailing`` and ``align_your_steps`` (end above t_min, and take no ``end``).
+``end`` is the noise level σ/α of the last noisy time, from which the final denoise starts; None is t_min,
+``by_steps`` is 4/steps², at most 0.1. One step has one noisy time, t_max, whatever the ``end``. Other ends than these
+have, because they are published so, ``leading`` (starts below t_max) and ``sgm_uniform``, ``trailing`` and
+``align_your_steps`` (end above t_min, and take no ``end``).
 
 The rules are written with u = i/(steps − 1), the fraction of the way from the first noisy time (``_first``: t_max) to
 the last one (``_last``: t_min or that of ``end``), and λ = log(α/σ). Where α(t_max) = 0 (λ = −∞) the grids that are

@@ -146,7 +146,7 @@ def first_half_log_snr(process: Process) -> float:
 
 
 def last_time(process: Process, end: End, steps: int) -> float:
-    """The time at which σ/α is ``end``; None is t_min, ``by_steps`` is σ/α = 4/steps², at most 0.1 and at least t_min's.
+    """The time at which σ/α is ``end``; None is t_min, ``by_steps`` 4/steps², at most 0.1 and at least t_min's.
 
     The fewer the steps, the more of them a low end wastes where the final denoise errs little; the rule was found by
     measurement (benchmarks/grids.py).

@@ -194,7 +194,7 @@ def test_a_solver_of_ones_own_is_used_by_name(monkeypatch: pytest.MonkeyPatch) -
     assert "midpoint_in_lambda" in solvers.names()
     assert error(41) / error(81) == pytest.approx(4, rel=0.3)
     custom = scoresde.sample(VP, solvers.get("midpoint_in_lambda", at=0.4), nfe=10, shape=(1, 3), seeds=0)
-    assert custom.times == tuple(solvers.grids.get("log_snr")(VP.process, 5))
+    assert custom.times == tuple(solvers.grids.get("log_snr", end="by_steps")(VP.process, 5))
 
 
 # the probability-flow ODE

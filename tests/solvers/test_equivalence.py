@@ -242,7 +242,7 @@ IDENTITIES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]] 
     (("dpmpp_3m", {"starter": "singlestep"}), ("eab", {"starter": "singlestep"})),
     (("dpm_solver_3m", {}), ("eab", {"frame": "edm"})),
     (("reab", {"order": 2}), ("eab", {"order": 2, "frame": "vp"})),
-    (("uni_pc", {"corrector": False, "variant": "vary_coeff"}), ("eab", {})),
+    (("uni_pc", {"order": 3, "corrector": False, "variant": "vary_coeff"}), ("eab", {})),
     (("uni_pc", {"order": 2, "corrector": False}), ("dpmpp_2m", {})),
     (("uni_pc", {"order": 1, "corrector": False, "frame": "edm"}), ("ddim", {})),
     (("gradient_estimation", {"gamma": 1.0}), ("ddim", {})),
