@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow lint format wheel-test clean
+.PHONY: help venv demo certify docs test slow lint format wheel-test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,6 +19,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots and image grids in outputs/bench
 	$(BIN)/scoresde bench
+
+certify: $(STAMP) ## measure every solver's order again: numbers, table and figure in benchmarks/results
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/convergence.py
+
+docs: $(STAMP) ## write docs/solvers.md and docs/grids.md from the code and the certificate
+	$(BIN)/python benchmarks/solver_docs.py
 
 lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .

@@ -118,7 +118,7 @@ class Bench:
         out: str | Path,
         device: torch.device,
         grid: Grid | None = None,
-        reference: int = 200,
+        reference: int = 150,
         report: Callable[[Row], None] = lambda row: None,
     ):
         self.checkpoint, self.n, self.seed, self.batch_size = checkpoint, n, seed, batch_size

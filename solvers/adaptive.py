@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ class PFODE(Solver):
             scipy, adaptive: ``RK23``, ``RK45``, ``DOP853``, ``Radau``, ``BDF``, ``LSODA``.
         rtol, atol: relative and absolute tolerance of adaptive methods, on y.
         frame: ``flow``, ``vp``, ``edm``, ``data``; None is ``flow`` on Flow and ``vp`` elsewhere.
+
+    Use:
+        A tolerance in place of steps, for references; ``method=rk4`` on a good grid needs fewer evaluations.
 
     Raises:
         ValueError: unknown method or frame, or a tolerance that is not positive.
@@ -95,6 +99,8 @@ class PFODE(Solver):
             grid = (*grid[:-1], process.t_min) if self.adaptive else grid[:-1]
 
         points = [Point.at(process, t) for t in grid]
+        if not math.isfinite(frame.variable(points[0])) or frame.scale(points[0]) == 0:
+            raise ValueError(f"the frame {frame.name!r} is infinite at t = {grid[0]}, where α = 0; take flow or vp")
         for t, s in zip(points, points[1:], strict=False):
 
             def slope(w: Any, y: Tensor, noisy: float = t.t, clean: float = s.t) -> Tensor:

@@ -12,6 +12,9 @@ def ddpm(steps, x, predict, noise):
     """x_s ~ q(x_s | x_t, x0), the Gaussian posterior of the forward process with the model's x0 put in.
 
     With a = α_t/α_s and β = σ_t² − a² σ_s²: mean (a σ_s² x + α_s β x0)/σ_t², variance β σ_s²/σ_t².
+
+    Use:
+        Where ancestral sampling in hundreds of steps must be met; ``ddim`` with ``eta=1`` gives the same numbers.
     """
     for t, s in steps:
         p = predict(x, t)

@@ -20,7 +20,7 @@ def dpmpp_2m(steps, x, predict, solver_type="midpoint"):
         solver_type: ``midpoint``, as above, or ``heun``: the straight line through both x0 integrated exactly (φ₂).
 
     Use:
-        The safe choice from 5 to 20 evaluations, with guidance too.
+        The plain choice from 5 to 20 evaluations.
     """
     rule = choose("dpmpp_2m", "solver_type", solver_type, TYPES)
     yield from multistep.adams(steps, x, predict, FRAMES["data"], 2, rule)
@@ -34,7 +34,7 @@ def dpm_solver_2m(steps, x, predict, solver_type="midpoint"):
         solver_type: ``midpoint``, as above, or ``heun``: the straight line through both ε integrated exactly (φ₂).
 
     Use:
-        ε-models without guidance.
+        5 to 15 evaluations, much as ``dpmpp_2m``.
     """
     rule = choose("dpm_solver_2m", "solver_type", solver_type, TYPES)
     yield from multistep.adams(steps, x, predict, FRAMES["edm"], 2, rule)
@@ -58,7 +58,7 @@ def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
         starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
 
     Use:
-        10 evaluations and more; ``variant=published`` where results of other toolkits must be met.
+        50 evaluations and more, ``dpmpp_2m`` below; ``variant=published`` where results of other toolkits must be met.
     """
     multistep.check("dpmpp_3m", 3, starter)
     rule = choose("dpmpp_3m", "variant", variant, VARIANTS)
@@ -74,7 +74,7 @@ def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
         starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
 
     Use:
-        ε-models without guidance, 10 evaluations and more.
+        15 evaluations and more.
     """
     multistep.check("dpm_solver_3m", 3, starter)
     rule = choose("dpm_solver_3m", "variant", variant, VARIANTS)

@@ -21,6 +21,9 @@ def euler_maruyama(steps, x, predict, noise, eta=1.0):
 
     Args:
         eta: amplitude of the noise, at least 0.
+
+    Use:
+        50 evaluations and more, where fresh noise corrects part of the network's own error; unstable in few steps.
     """
     if not eta >= 0:
         raise ValueError(f"euler_maruyama needs eta of at least 0, got {eta}")

@@ -101,3 +101,9 @@ def test_prediction_types_agree(method: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     with pytest.raises(ValueError, match="says nothing about x0 at t = 1.0"):
         solver.run(Flow(), [1.0, 0.1], epsilon, x, prediction="epsilon")
+
+
+def test_a_frame_that_is_infinite_at_the_start_is_refused() -> None:
+    x = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="the frame 'edm' is infinite at t = 1.0, where α = 0; take flow or vp"):
+        solvers.get("pf_ode", frame="edm").run(Flow(), [1.0, 0.1], predictor(Flow()), x, prediction="sample")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import solvers
-from benchmarks.convergence import PROCESSES, SHAPES, STOCHASTIC, check_quadrature, pieces, smooth_grid, weak_order
+from benchmarks.convergence import PROCESSES, SHAPES, STOCHASTIC, smooth_grid
+from benchmarks.weak import check_quadrature, pieces, weak_order
 from solvers import PlanError, PlannedSolver
 
 
