@@ -11,7 +11,7 @@ from solvers.registry import solver
 @solver(
     "eab",
     order=lambda order, frame, variable, starter: multistep.reached(order, starter),
-    reference="Hochbruck & Ostermann 2010, Exponential integrators, sec. 2.5; Zhang & Chen 2023, DEIS, eqs. 14 and 15",
+    reference="Hochbruck & Ostermann 2010, Exponential integrators; Zhang & Chen 2023, DEIS, eqs. 14 and 15",
 )
 def eab(steps, x, predict, order=3, frame="data", variable="lambda", starter="cold"):
     """y_s = y_t + Σ_j w_j slope_j, w_j = ∫_t^s ℓ_j(u) dw, ℓ_j the Lagrange polynomials through the last slopes.
@@ -75,7 +75,7 @@ def lms(steps, x, predict, order=4, starter="cold"):
 @solver(
     "ipndm",
     order=lambda order: min(order, 2),
-    reference="Zhang & Chen 2023, DEIS, app. H.2 (improved PNDM); Liu et al. 2022, PNDM, eq. 12",
+    reference="Zhang & Chen 2023, DEIS (improved PNDM); Liu et al. 2022, PNDM",
 )
 def ipndm(steps, x, predict, order=4):
     """y_s = y_t + (w_s − w_t)(55 ε_t − 59 ε_1 + 37 ε_2 − 9 ε_3)/24: the weights of equal steps, whatever the steps are.
@@ -109,7 +109,7 @@ def published(frame, t, s, nodes):
 @solver(
     "ipndm_v",
     order=lambda order, variant, starter: multistep.reached(order, starter),
-    reference="Zhang & Chen 2023, DEIS, app. H.2, with the weights of variable steps; diff-sampler's ipndm_v, 2024",
+    reference="Zhang & Chen 2023, DEIS (improved PNDM); diff-sampler's ipndm_v, 2024",
 )
 def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
     """ipndm with the Adams–Bashforth weights of the steps as they are: the numbers of ``lms``.
@@ -133,7 +133,7 @@ def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
 @solver(
     "reab",
     order=lambda order, data_std, starter: multistep.reached(order, starter),
-    reference="Zheng et al. 2023, DPM-Solver-v3, eqs. 8 to 11 with one scalar; Hochbruck, Ostermann & Schweitzer 2009",
+    reference="Zheng et al. 2023, DPM-Solver-v3, with one scalar; Hochbruck, Ostermann & Schweitzer 2009",
 )
 def reab(steps, x, predict, order=3, data_std=1.0, starter="cold"):
     """Rosenbrock-type exponential Adams–Bashforth: the linear part is that of data N(0, c² I), solved exactly.

@@ -111,7 +111,9 @@ def dpmpp_2s(steps, x, predict, r1=0.5, solver_type="midpoint"):
     yield from second("dpmpp_2s", "data", steps, x, predict, r1, solver_type)
 
 
-@solver("dpmpp_3s", order=order_of_third, reference="Lu et al. 2022, DPM-Solver++, app. B (singlestep, order 3)")
+@solver(
+    "dpmpp_3s", order=order_of_third, reference="Lu et al. 2022, DPM-Solver++ (the authors' code, singlestep order 3)"
+)
 def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     """``dpm_solver_3`` with x0 in place of ε: u_2 and x_s integrate e^λ times straight lines through x0.
 
@@ -125,7 +127,11 @@ def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     yield from third("dpmpp_3s", "data", steps, x, predict, r1, r2, solver_type)
 
 
-@solver("exp_heun", order=2, reference="Hochbruck & Ostermann 2010, Exponential integrators, eq. 2.39 with c₂ = 1")
+@solver(
+    "exp_heun",
+    order=2,
+    reference="Hochbruck & Ostermann 2010, Exponential integrators (second-order Runge–Kutta, c₂ = 1)",
+)
 def exp_heun(steps, x, predict, frame="data"):
     """Exponential Euler to s, then the straight line through both slopes integrated exactly: weights φ₁ − φ₂ and φ₂.
 

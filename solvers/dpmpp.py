@@ -26,7 +26,9 @@ def dpmpp_2m(steps, x, predict, solver_type="midpoint"):
     yield from multistep.adams(steps, x, predict, FRAMES["data"], 2, rule)
 
 
-@solver("dpm_solver_2m", order=2, reference="Lu et al. 2022, DPM-Solver++, app. D (the multistep form for ε)")
+@solver(
+    "dpm_solver_2m", order=2, reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 2, dpmsolver)"
+)
 def dpm_solver_2m(steps, x, predict, solver_type="midpoint"):
     """x_s = (α_s/α_t) x − σ_s (e^h − 1) [ε_t + (ε_t − ε_prev) h/(2 h_prev)]; the first step is DDIM's.
 
@@ -45,7 +47,11 @@ def order_of_3m(variant, starter):
     return multistep.reached(3, starter) if variant == "exact" else 2
 
 
-@solver("dpmpp_3m", order=order_of_3m, reference="Lu et al. 2022, DPM-Solver++, app. B; the order is ours")
+@solver(
+    "dpmpp_3m",
+    order=order_of_3m,
+    reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 3); the order is ours",
+)
 def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
     """x_s = (σ_s/σ_t) x + σ_s ∫ e^λ P(λ) dλ, P the parabola through the last three x0.
 
@@ -65,7 +71,11 @@ def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
     yield from multistep.adams(steps, x, predict, FRAMES["data"], 3, rule, starter)
 
 
-@solver("dpm_solver_3m", order=order_of_3m, reference="Lu et al. 2022, DPM-Solver++, app. B, for ε; the order is ours")
+@solver(
+    "dpm_solver_3m",
+    order=order_of_3m,
+    reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 3, dpmsolver); the order is ours",
+)
 def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
     """x_s = (α_s/α_t) x − α_s ∫ e^{−λ} P(λ) dλ, P the parabola through the last three ε.
 
@@ -84,7 +94,8 @@ def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
 @solver(
     "res_multistep",
     order=lambda order, starter: multistep.reached(order, starter),
-    reference="Zhang et al. 2023, Refined exponential solvers for diffusion models sampling (RES), multistep form",
+    reference="Zhang et al. 2023, Improved order analysis and design of exponential integrator for diffusion models "
+    "sampling (RES, multistep)",
 )
 def res_multistep(steps, x, predict, order=2, starter="cold"):
     """x_s = e^{−h} (α_s/α_t) x + α_s h [b_1 x0_t + b_2 x0_prev], b_2 = −φ₂(−h)/c with c = h_prev/h, b_1 = φ₁(−h) − b_2.

@@ -9,7 +9,8 @@ from solvers.registry import solver
 @solver(
     "gradient_estimation",
     order=lambda gamma: 2 if gamma == 1.5 else 1,
-    reference="Permenter & Yuan 2024, Interpreting and improving diffusion models from optimization, Algorithm 2",
+    reference="Permenter & Yuan 2024, Interpreting and improving diffusion models from an optimization "
+    "perspective, Algorithm 2",
 )
 def gradient_estimation(steps, x, predict, gamma=2.0):
     """x_s = α_s [x/α_t + (σ_s/α_s − σ_t/α_t) ε̄] with ε̄ = γ ε_t + (1 − γ) ε_prev; the first step is DDIM's.

@@ -11,7 +11,7 @@ quadrature in float64, which cancels nowhere: the φ-functions of exponential in
 methods that simplify do so in their moments (:data:`midpoint`, :data:`bh1`, :data:`halved`) or in their nodes
 (:data:`equal_steps`).
 
-Sources: Hochbruck & Ostermann 2010, Exponential integrators, sec. 2.5; Zhang & Chen 2023, DEIS, eqs. 14 and 15.
+Sources: Hochbruck & Ostermann 2010, Exponential integrators; Zhang & Chen 2023, DEIS, eqs. 14 and 15.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from solvers.interpolation import equal_steps
 from solvers.registry import solver
 
 
-@solver("pndm", order=2, reference="Liu et al. 2022, PNDM, eqs. 11 to 13 and Algorithm 2 (F-PNDM)")
+@solver("pndm", order=2, reference="Liu et al. 2022, PNDM, Algorithm 2 (F-PNDM)")
 def pndm(steps, x, predict):
     """Three pseudo Runge–Kutta steps, then the four-step method with the weights of equal steps.
 

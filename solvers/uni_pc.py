@@ -15,7 +15,7 @@ def order_of_uni_pc(order, variant, corrector, frame, starter):
     return order + corrector if starter == "singlestep" else min(order, 2) + corrector
 
 
-@solver("uni_pc", order=order_of_uni_pc, reference="Zhao et al. 2023, UniPC, Algorithms 1 and 2, eqs. 3 and 9")
+@solver("uni_pc", order=order_of_uni_pc, reference="Zhao et al. 2023, UniPC, Algorithms 1 and 2")
 def uni_pc(steps, x, predict, order=2, variant="bh2", corrector=True, frame="data", starter="cold"):
     """Predict from the last ``order`` slopes; once the slope at the prediction is known, correct the step with it.
 

@@ -260,7 +260,7 @@ def test_members_of_a_family_under_two_names_are_one_method(process: Process, on
 
 @every_process
 def test_exponential_heun_has_the_weights_of_phi_functions(process: Process) -> None:
-    """Hochbruck & Ostermann 2010, eq. 2.39 with c₂ = 1: weights φ₁(−h) − φ₂(−h) and φ₂(−h) for y' = −y + x0 in λ."""
+    """Hochbruck & Ostermann 2010, order 2, c₂ = 1: weights φ₁(−h) − φ₂(−h) and φ₂(−h) for y' = −y + x0 in λ."""
     times = times_between(process, -2.5, 4, 7)[:-1]
     x, predict = states(process, times[0]), predictor(process)
     found = planned("exp_heun").plan(process, times, "sample").run(predict, x)
