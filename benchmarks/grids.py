@@ -234,9 +234,9 @@ def report(table: Mapping[Key, Mapping[str, float]], seconds: float) -> str:
             cells.append("–" if found is None else f"{mean([v for p, v in found.items() if 'mnist' not in p]):.1f}")
         cost = {place: mean(list(values.values())) for place, values in lost[name].items()}
         best = min(cost, key=lambda place: cost[place])
+        where = best[0] if best[1] == "by_steps" else f"{best[0]}, {best[1] or 't_min'}"
         lines.append(
-            f"| {name} | {solver.grid} | {' | '.join(cells)} | {cost[chosen]:.2f} | {cost[best]:.2f} | "
-            f"{best[0]}{', t_min' if best[1] is None else ''} |"
+            f"| {name} | {solver.grid} | {' | '.join(cells)} | {cost[chosen]:.2f} | {cost[best]:.2f} | {where} |"
         )
     return "\n".join(lines) + "\n"
 
