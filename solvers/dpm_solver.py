@@ -12,35 +12,38 @@ LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps
 MIXED = {1: (exact, ()), 2: (midpoint, (1 / 2,)), 3: (exact, (1 / 3, 2 / 3))}
 
 
-def take(frame, rule, steps, x, t, s, predict, ratios, all_nodes=False):
+def take(frame, rule, steps, x, t, s, predict, ratios, all_nodes=False, noise=None):
     """The state at s: a stage at each λ_t + r h, its slope and the one at t interpolated for the next stage and for s.
 
-    With ``all_nodes`` the last integral is over all slopes, not only the first and the last.
+    With ``all_nodes`` the last integral is over all slopes, not only the first and the last. With ``noise``, that of
+    each stage goes on from the noise of the one before, so that stages and step lie on one Brownian path.
     """
-    known = [(t, frame.slope(predict(x, t), t))]
+    known, walk = [(t, frame.slope(predict(x, t), t))], 0.0
     for r in ratios:
         m = steps.at(t.lam + r * (s.lam - t.lam))
-        inner = frame.move(x, t, m, integral(frame, rule, t, m, [known[0], *known[1:][-1:]]))
+        walk = walk + frame.diffused(known[-1][0], m, noise)
+        inner = frame.move(x, t, m, integral(frame, rule, t, m, [known[0], *known[1:][-1:]]) + walk)
         known.append((m, frame.slope(predict(inner, m), m)))
-    return frame.move(x, t, s, integral(frame, rule, t, s, known if all_nodes else [known[0], *known[1:][-1:]]))
+    walk = walk + frame.diffused(known[-1][0], s, noise)
+    return frame.move(x, t, s, integral(frame, rule, t, s, known if all_nodes else [known[0], *known[1:][-1:]]) + walk)
 
 
-def second(name, frame, steps, x, predict, r1, solver_type):
+def second(name, frame, steps, x, predict, r1, solver_type, noise=None):
     """Second order, one stage."""
     if not 0 < r1 < 1:
         raise ValueError(f"{name} needs r1 between 0 and 1, got {r1}")
     rule = choose(name, "solver_type", solver_type, TYPES)
     for t, s in steps:
-        x = yield take(FRAMES[frame], rule, steps, x, t, s, predict, (r1,))
+        x = yield take(frame, rule, steps, x, t, s, predict, (r1,), noise=noise)
 
 
-def third(name, frame, steps, x, predict, r1, r2, solver_type):
+def third(name, frame, steps, x, predict, r1, r2, solver_type, noise=None):
     """Third order, two stages."""
     if not 0 < r1 < r2 < 1:
         raise ValueError(f"{name} needs 0 < r1 < r2 < 1, got {r1} and {r2}")
     choose(name, "solver_type", solver_type, TYPES)
     for t, s in steps:
-        x = yield take(FRAMES[frame], exact, steps, x, t, s, predict, (r1, r2), solver_type == "heun")
+        x = yield take(frame, exact, steps, x, t, s, predict, (r1, r2), solver_type == "heun", noise)
 
 
 def order_of_third(r1, r2, solver_type):
@@ -72,7 +75,7 @@ def dpm_solver_2(steps, x, predict, r1=0.5, solver_type="midpoint"):
     Use:
         10 evaluations and more where steps must not remember earlier ones, because states are edited between them.
     """
-    yield from second("dpm_solver_2", "edm", steps, x, predict, r1, solver_type)
+    yield from second("dpm_solver_2", FRAMES["edm"], steps, x, predict, r1, solver_type)
 
 
 @solver(
@@ -94,7 +97,7 @@ def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     Use:
         Converged solutions at 30 evaluations and more.
     """
-    yield from third("dpm_solver_3", "edm", steps, x, predict, r1, r2, solver_type)
+    yield from third("dpm_solver_3", FRAMES["edm"], steps, x, predict, r1, r2, solver_type)
 
 
 @solver("dpmpp_2s", order=2, reference="Lu et al. 2022, DPM-Solver++, Algorithm 1 (general r1)")
@@ -108,7 +111,7 @@ def dpmpp_2s(steps, x, predict, r1=0.5, solver_type="midpoint"):
     Use:
         5 to 10 evaluations where steps must not remember earlier ones, because states are edited between them.
     """
-    yield from second("dpmpp_2s", "data", steps, x, predict, r1, solver_type)
+    yield from second("dpmpp_2s", FRAMES["data"], steps, x, predict, r1, solver_type)
 
 
 @solver(
@@ -124,7 +127,7 @@ def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     Use:
         10 evaluations and more where ``dpm_solver_3`` is unsteady in its first steps.
     """
-    yield from third("dpmpp_3s", "data", steps, x, predict, r1, r2, solver_type)
+    yield from third("dpmpp_3s", FRAMES["data"], steps, x, predict, r1, r2, solver_type)
 
 
 @solver(

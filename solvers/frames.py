@@ -17,6 +17,9 @@ Solver, DEIS) and ``data`` the x0-form (DPM-Solver++). ``vp`` is the member c = 
 which normal data of standard deviation c move in a straight line. ``flow`` and ``vp`` are finite at both ends, α = 0
 and σ = 0.
 
+The reverse SDEs have frames too, :func:`reverse`: dy = x0 dw + dB with a Brownian motion B, so that what integrates a slope
+serves them unchanged and only :meth:`Frame.diffused` comes on top.
+
 Sources: Karras et al. 2022, eq. 4 (edm); Lu et al. 2022, DPM-Solver++, eq. 8 (data); Lipman et al. 2023 (flow);
 Salimans & Ho 2022, app. D (vp).
 """
@@ -48,6 +51,7 @@ class Frame:
         position: w at λ, on floats or arrays.
         rate: dw/dλ at λ, on arrays.
         half_log_snr: λ at w.
+        log_clock: log of the variance of B at λ where dy = slope dw + dB; None where there is no noise.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Frame:
     position: Callable[[Any], Any]
     rate: Callable[[Array], Array]
     half_log_snr: Callable[[float], float]
+    log_clock: Callable[[float], float] | None = None
 
     def variable(self, point: Point) -> float:
         """w at a noise level."""
@@ -68,6 +73,13 @@ class Frame:
     def move(self, x: Any, t: Point, s: Point, increment: Any) -> Any:
         """The state at s whose y is that of x at t plus the increment."""
         return self.scale(s) * (x / self.scale(t) + increment)
+
+    def diffused(self, t: Point, s: Point, noise: Callable[[float], Any] | None) -> Any:
+        """The increment of B from t to s, by one draw; 0 without a draw where there is no noise between them."""
+        if self.log_clock is None or noise is None:
+            return 0.0
+        end = self.log_clock(s.lam)
+        return noise(math.sqrt(-math.exp(end) * math.expm1(self.log_clock(t.lam) - end)))
 
 
 def _minus_log(ratio: float) -> float:
@@ -104,6 +116,29 @@ def gaussian(data_std: float) -> Frame:
         lambda lam: np.arctan(np.exp(-lam - shift)),
         lambda lam: -0.5 / np.cosh(lam + shift),
         lambda w: _minus_log(math.tan(w)) - shift if w < math.pi / 2 else -math.inf,
+    )
+
+
+def reverse(eta: float) -> Frame:
+    """The reverse SDE of noise amplitude η in the x0-form: y = x e^{η² λ}/σ over w = e^{(1 + η²) λ}, slope x0.
+
+    dx = [f x − ½(1 + η²) g² ∇log p_t] dt + η g dw̄ is dy = x0 dw + dB with Var B = e^{2 η² λ}. η = 0 is ``data``, the
+    ODE. Toolkits that write e^{−h·eta} (k-diffusion's ``dpmpp_2m_sde``, ``seeds_2``) mean η² by ``eta``.
+
+    Raises:
+        ValueError: eta is negative or not finite.
+    """
+    if not 0 <= eta < math.inf:
+        raise ValueError(f"the amplitude of the noise must be at least 0 and finite, got eta = {eta}")
+    square = float(eta) ** 2
+    return Frame(
+        f"reverse({eta:g})",
+        lambda p: p.sigma * math.exp(-square * p.lam),
+        lambda views, p: views.x0,
+        lambda lam: np.exp((1 + square) * lam),
+        lambda lam: (1 + square) * np.exp((1 + square) * lam),
+        lambda w: -_minus_log(w) / (1 + square),
+        lambda lam: 2 * square * lam,
     )
 
 

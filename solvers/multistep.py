@@ -30,21 +30,21 @@ def choose(name, option, value, known):
     return known[value]
 
 
-def adams(steps, x, predict, frame, order, rule, starter="cold"):
+def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None):
     """y_s = y_t + Σ_j w_j slope_j over the last ``order`` slopes, weights by a rule of :mod:`solvers.interpolation`.
 
     A cold start takes the rule with as many nodes as there are: orders 1, 2, …. The singlestep start takes
     Runge–Kutta steps of order − 1 in the same frame for the first order − 2 steps: with k slopes the local error is
-    O(h^{k+1}), and at the first few steps O(h^order) is enough.
+    O(h^{k+1}), and at the first few steps O(h^order) is enough. With ``noise``, each step adds the frame's.
     """
     history = []
     for index, (t, s) in enumerate(steps):
         history = [(t, frame.slope(predict(x, t), t)), *history][:order]
         if starter == "singlestep" and index < order - 2:
             method = tableaus.get(BY_ORDER[order - 1])
-            x = yield runge_kutta.take(method, frame, steps, x, t, s, history[0][1], predict)
+            x = yield runge_kutta.take(method, frame, steps, x, t, s, history[0][1], predict, noise)
         else:
-            x = yield frame.move(x, t, s, integral(frame, rule, t, s, history))
+            x = yield frame.move(x, t, s, integral(frame, rule, t, s, history) + frame.diffused(t, s, noise))
 
 
 def integral(frame, rule, t, s, history):
