@@ -6,7 +6,7 @@ from solvers import frames, multistep
 from solvers.dpm_solver import second
 from solvers.dpmpp import TYPES, VARIANTS, order_of_3m
 from solvers.multistep import choose
-from solvers.registry import solver
+from solvers.registry import alias, solver
 
 
 @solver(
@@ -38,14 +38,15 @@ def dpmpp_2m_sde(steps, x, predict, noise, eta=1.0, solver_type="midpoint"):
     order=2,
     weak_order=2,
     stochastic="eta",
-    reference="Lu et al. 2022, DPM-Solver++, Algorithm 1, on the reverse SDE; k-diffusion's sample_dpmpp_sde, 2022",
+    reference="Lu et al. 2022, DPM-Solver++, Algorithm 1, on the reverse SDE; Gonzalez et al. 2023, SEEDS-2",
 )
 def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
     """A first-order step with noise to m at λ_t + r h, then one to s with the mean x0_t + (x0_m − x0_t)/(2r).
 
     x_s = (σ_s/σ_t) e^{−η²h} x + α_s (1 − e^{−z}) [x0_t + (x0_m − x0_t)/(2r)] + noise of variance σ_s² (1 − e^{−2η²h}),
-    z = (1 + η²) h. The noise of the step goes on from that of m: two draws. k-diffusion has this method for η = 1 if its
-    noise is that of one path; its ``eta`` is otherwise that of ancestral sampling. With η = 0 it is ``dpmpp_2s``.
+    z = (1 + η²) h. The noise of the step goes on from that of m: two draws. It is SEEDS-2 too. With η = 0 it is
+    ``dpmpp_2s``. In ComfyUI's ``seeds_2`` ``eta`` is η²; in k-diffusion's ``dpmpp_sde`` it is that of ancestral sampling,
+    the same as η at 0 and 1 only.
 
     Args:
         eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
@@ -82,3 +83,6 @@ def dpmpp_3m_sde(steps, x, predict, noise, eta=1.0, variant="exact", starter="co
     multistep.check("dpmpp_3m_sde", 3, starter)
     rule = choose("dpmpp_3m_sde", "variant", variant, VARIANTS)
     yield from multistep.adams(steps, x, predict, frames.reverse(eta), 3, rule, starter, noise)
+
+
+alias("seeds_2", of="dpmpp_sde")

@@ -119,11 +119,36 @@ def gaussian(data_std: float) -> Frame:
     )
 
 
+def extended(
+    name: str, log_ratio: Callable[[Any], Any], slope: Callable[[Any], Any], half_log_snr: Callable[[float], float]
+) -> Frame:
+    """The x0-form of a reverse SDE whose noise is given by a function φ: y = x/(α φ) over w = 1/φ, slope x0.
+
+    dy = x0 dw + dB with Var B = (σ/(α φ))²: of all that is added, what brings the noise of x up to σ. φ = σ/α is the
+    ODE, and the larger φ grows, the more noise there is.
+
+    Args:
+        name: of the frame.
+        log_ratio: log(φ α/σ) at λ, on floats or arrays.
+        slope: its derivative in λ.
+        half_log_snr: λ at w.
+    """
+    return Frame(
+        name,
+        lambda p: p.sigma * math.exp(log_ratio(p.lam)),
+        lambda views, p: views.x0,
+        lambda lam: np.exp(lam - log_ratio(lam)),
+        lambda lam: (1 - slope(lam)) * np.exp(lam - log_ratio(lam)),
+        half_log_snr,
+        lambda lam: -2 * log_ratio(lam),
+    )
+
+
 def reverse(eta: float) -> Frame:
     """The reverse SDE of noise amplitude η in the x0-form: y = x e^{η² λ}/σ over w = e^{(1 + η²) λ}, slope x0.
 
     dx = [f x − ½(1 + η²) g² ∇log p_t] dt + η g dw̄ is dy = x0 dw + dB with Var B = e^{2 η² λ}. η = 0 is ``data``, the
-    ODE. Toolkits that write e^{−h·eta} (k-diffusion's ``dpmpp_2m_sde``, ``seeds_2``) mean η² by ``eta``.
+    ODE. Toolkits that write e^{−h·eta} (k-diffusion's ``dpmpp_2m_sde``, ComfyUI's ``seeds_2``) mean η² by ``eta``.
 
     Raises:
         ValueError: eta is negative or not finite.
@@ -131,14 +156,8 @@ def reverse(eta: float) -> Frame:
     if not 0 <= eta < math.inf:
         raise ValueError(f"the amplitude of the noise must be at least 0 and finite, got eta = {eta}")
     square = float(eta) ** 2
-    return Frame(
-        f"reverse({eta:g})",
-        lambda p: p.sigma * math.exp(-square * p.lam),
-        lambda views, p: views.x0,
-        lambda lam: np.exp((1 + square) * lam),
-        lambda lam: (1 + square) * np.exp((1 + square) * lam),
-        lambda w: -_minus_log(w) / (1 + square),
-        lambda lam: 2 * square * lam,
+    return extended(
+        f"reverse({eta:g})", lambda lam: -square * lam, lambda lam: -square, lambda w: -_minus_log(w) / (1 + square)
     )
 
 

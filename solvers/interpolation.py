@@ -54,13 +54,15 @@ def check_variable(name: str) -> None:
 def moments(frame: Frame, variable: str, t: Point, s: Point, origin: Point, count: int) -> Array:
     """∫_t^s (u − u_origin)^k dw for k < count, shape (count,)."""
     u = VARIABLES[variable](frame)
-    # Panels of at most 1 in λ, since dw/dλ of the frames that are finite at both ends has poles at λ ± iπ/2.
-    lam, weights = _quadrature(t.lam, s.lam, max(1, math.ceil(abs(s.lam - t.lam))))
+    lam, weights = quadrature(t.lam, s.lam)
     powers = (u(lam) - u(origin.lam)) ** np.arange(count)[:, None]
     return powers @ (weights * frame.rate(lam))
 
 
-def _quadrature(first: float, last: float, panels: int) -> tuple[Array, Array]:
+def quadrature(first: float, last: float) -> tuple[Array, Array]:
+    """Nodes and weights for integrals over λ."""
+    # Panels of at most 1 in λ, since dw/dλ of the frames that are finite at both ends has poles at λ ± iπ/2.
+    panels = max(1, math.ceil(abs(last - first)))
     nodes, weights = _legendre(16)
     width = (last - first) / panels
     starts = first + width * np.arange(panels)

@@ -10,6 +10,32 @@ from solvers.registry import alias, solver
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
 
 
+def predict_correct(steps, x, predict, frame_to, rule, predictor, corrector, starter="cold", noise=None):
+    """Predict with the last ``predictor`` slopes; when the next is known, correct with it and the last of the others.
+
+    Args:
+        frame_to: the frame of a step, from its end.
+        corrector: how many slopes the corrector interpolates, the new one included; 0 for none.
+        noise: added to predictions, which the correction leaves as it is.
+    """
+    history, last = [], None
+    for index, (t, s) in enumerate(steps):
+        frame = frame_to(s)
+        current = (t, frame.slope(predict(x, t), t))
+        if corrector and last is not None:
+            # What the step should have been less what it was; a state that a callback edited keeps its edit.
+            before, used, predicted = last
+            corrected = integral(used, rule, before, t, [*history[: corrector - 1], current])
+            x = x + used.scale(t) * (corrected - predicted)
+        history = [current, *history][: max(predictor, corrector - 1)]
+        if starter == "singlestep" and index < predictor - 2:
+            method = tableaus.get(multistep.BY_ORDER[predictor if corrector else predictor - 1])
+            x = yield runge_kutta.take(method, frame, steps, x, t, s, current[1], predict, noise)
+        else:
+            last = t, frame, integral(frame, rule, t, s, history[:predictor])
+            x = yield frame.move(x, t, s, last[2] + frame.diffused(t, s, noise))
+
+
 def order_of_uni_pc(order, variant, corrector, frame, starter):
     """The corrector adds one order, to a cold start's first step too."""
     return order + corrector if starter == "singlestep" else min(order, 2) + corrector
@@ -36,20 +62,8 @@ def uni_pc(steps, x, predict, order=2, variant="bh2", corrector=True, frame="dat
     """
     multistep.check("uni_pc", order, starter)
     rule, chosen = choose("uni_pc", "variant", variant, VARIANTS), frames.get(frame, steps.process)
-    history, before, predicted = [], None, 0.0
-    for index, (t, s) in enumerate(steps):
-        current = (t, chosen.slope(predict(x, t), t))
-        if corrector and before is not None:
-            # What the step should have been less what it was; a state that a callback edited keeps its edit.
-            corrected = integral(chosen, rule, before, t, [*history, current])
-            x = x + chosen.scale(t) * (corrected - predicted)
-        history = [current, *history][:order]
-        if starter == "singlestep" and index < order - 2:
-            method = tableaus.get(multistep.BY_ORDER[order if corrector else order - 1])
-            x = yield runge_kutta.take(method, chosen, steps, x, t, s, current[1], predict)
-        else:
-            before, predicted = t, integral(chosen, rule, t, s, history)
-            x = yield chosen.move(x, t, s, predicted)
+    nodes = order + 1 if corrector else 0
+    yield from predict_correct(steps, x, predict, lambda s: chosen, rule, order, nodes, starter)
 
 
 alias("unipc", of="uni_pc")
