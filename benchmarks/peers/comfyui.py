@@ -28,7 +28,9 @@ def load(folder: Path | None) -> tuple[str, Sample]:
         raise AbsentError(f"there is no {here}")
     utils = SimpleNamespace(append_dims=k_diffusion.append_dims)
     deis = source(here / "deis.py", f"{package}.k_diffusion.deis")
-    inner = SimpleNamespace(__path__=[], utils=utils, deis=deis, sa_solver=MagicMock())
+    adams = here / "sa_solver.py"  # which older clones have not
+    adams = source(adams, f"{package}.k_diffusion.sa_solver") if adams.is_file() else MagicMock()
+    inner = SimpleNamespace(__path__=[], utils=utils, deis=deis, sa_solver=adams)
     sampling = SimpleNamespace(CONST=type("CONST", (), {}))
     modules = MagicMock(utils=utils, model_sampling=sampling)
     program = MagicMock(k_diffusion=inner, modules=modules, model_sampling=sampling)
@@ -49,7 +51,35 @@ def load(folder: Path | None) -> tuple[str, Sample]:
                     setattr(settings, f"{function.removeprefix('sample_')}_{key}", options.pop(key))
         elif "mode" in options:
             options["deis_mode"] = options.pop("mode")
+        if function == "sample_sa_solver":
+            return predicted(sample, denoised, process, times, x, function, **options)
         with contextlib.redirect_stdout(io.StringIO()):
             return sample(denoised, process, times, x, function, **options)
 
     return f"{commit} ({root.name})", run
+
+
+class _ReachedError(Exception):
+    """Carries the state at which the model was to be evaluated."""
+
+
+def predicted(
+    sample: Sample, denoised: Denoised, process: Any, times: Levels, x: Tensor, function: str, **options: Any
+) -> Tensor:
+    """The state that a predictor-corrector method reaches at the last time, where it returns the one before: that at
+    which the model is evaluated when the grid is longer by a step."""
+    beyond = process.time(process.half_log_snr(float(times[-1])) + 0.1)
+    calls = 0
+
+    def evaluated(state: Tensor, t: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == len(times):
+            raise _ReachedError(state)
+        return denoised(state, t)
+
+    try:
+        sample(evaluated, process, [*times, beyond], x, function, **options)
+    except _ReachedError as reached:
+        return reached.args[0]
+    raise RuntimeError(f"{function} does not evaluate the model at every level of the grid")
