@@ -188,7 +188,7 @@ def report(rows: Sequence[Mapping[str, Any]], absent: Mapping[str, str]) -> str:
     lines = [
         "# Our stochastic solvers beside public implementations",
         "",
-        "Written by `python benchmarks/agreement_sde.py --peers FOLDER`; its docstring says how each figure is measured.",
+        "Written by `python benchmarks/agreement_sde.py --peers FOLDER`; its docstring says how that is measured.",
         *(f"Compared: {peer} {version}." for peer, version in versions.items()),
         *(f"Absent: {peer} ({why})." for peer, why in absent.items()),
         "",

@@ -33,6 +33,7 @@ KEPT = {"starter": "singlestep"}
 UNI_PC = ("bh1", "bh2", "vary_coeff")
 SINGLESTEP_2 = [{"r1": 0.3}, {"solver_type": "heun"}, {"r1": 0.3, "solver_type": "heun"}]
 SINGLESTEP_3 = [{"solver_type": "heun"}, {"r1": 0.25}, {"r2": 0.5}, {"r2": 0.5, "solver_type": "heun"}]
+AMPLITUDES = [{"eta": 0.5}, {"eta": 1.5}]
 PARABOLA = [KEPT, {"variant": "published"}, {"variant": "published", **KEPT}]
 
 _TABLE: list[Case] = [
@@ -43,6 +44,13 @@ _TABLE: list[Case] = [
     *each("pf_ode", *every("method", ("euler", "midpoint", "heun2", "heun3", "rk4"))),
     *each("pf_ode", *every("frame", ("data", "flow")), method="rk4"),
     ("euler_maruyama", {"eta": 0.0}),
+    ("euler_ancestral", {"eta": 0.0}),
+    *each("dpmpp_2m_sde", {}, {"solver_type": "heun"}, eta=0.0),
+    ("dpmpp_sde", {"eta": 0.0}),
+    *each("dpmpp_3m_sde", {}, KEPT, eta=0.0),
+    ("seeds_3", {"eta": 0.0}),
+    *each("sa_solver", {}, {"order": 2, "corrector_order": 2}, {"order": 2, "corrector_order": 0}, eta=0.0),
+    ("sra1", {"eta": 0.0}),
     *each("dpm_solver_2", *SINGLESTEP_2),
     *each("dpmpp_2s", *SINGLESTEP_2),
     *each("dpm_solver_3", *SINGLESTEP_3),
@@ -86,6 +94,17 @@ _NOISY: list[Case] = [
     *each("ddim", *every("eta", (1.0, 0.5))),
     *each("euler_maruyama", {"eta": 0.5}),
     *each("heun", {}, {"frame": "vp"}, s_churn=2.0),
+    *each("euler_ancestral", {"eta": 0.5}),
+    *each("dpmpp_2m_sde", *AMPLITUDES, {"solver_type": "heun"}),
+    *each("dpmpp_sde", *AMPLITUDES, {"r": 0.3}),
+    *each("dpmpp_3m_sde", *AMPLITUDES, KEPT, {"variant": "published"}),
+    *each("seeds_3", *AMPLITUDES),
+    *each("er_sde", *every("order", (1, 2)), {"variant": "published"}),
+    *each("sa_solver", *AMPLITUDES, {"order": 2, "corrector_order": 2, "variant": "published"}),
+    *each("sa_solver", {"order": 1, "corrector_order": 2}, {"order": 2, "corrector_order": 0}),
+    *each("sa_solver", {"order": 1, "corrector_order": 2, "s_tmin": 0.3, "s_tmax": 2.0}),
+    *each("sra1", *AMPLITUDES),
+    *each("predictor_corrector", {"eta": 0.0}),
 ]
 STOCHASTIC: list[Case] = sorted(_NOISY, key=lambda case: case[0])
 

@@ -36,7 +36,7 @@ from benchmarks.convergence import (
     ode_error,
     smooth_grid,
 )
-from benchmarks.weak import check_quadrature, weak_order
+from benchmarks.weak import by_quadrature, check_quadrature, weak_order
 from scoresde.files import replacing
 from scoresde.hardware import cpu
 from solvers import PlannedSolver, Solver
@@ -106,7 +106,7 @@ def _weak(name: str, options: dict[str, Any], process: str) -> Row:
     assert isinstance(solver, PlannedSolver) and solver.weak_order is not None
     found = {shape: weak_order(solver, forward, shape) for shape in SHAPES}
     steps = found["uniform"].steps[-1]
-    total, numerical = check_quadrature(solver, forward, "uniform", steps)
+    check = check_quadrature(solver, forward, "uniform", steps)
     shapes = {}
     for shape, slopes in found.items():
         holds = slopes.order is not None and abs(slopes.order - solver.weak_order) <= TOLERANCE
@@ -115,8 +115,12 @@ def _weak(name: str, options: dict[str, Any], process: str) -> Row:
             "measured": _rounded(slopes.order),
             "total": _series(slopes, solver.weak_order),
         }
-    check = {"steps": steps, "weak_error": _rounded(total), "numerical_error": _rounded(numerical)}
-    return {"shapes": shapes, "quadrature": check}
+    quadrature = {"steps": steps, **{name: _rounded(value) for name, value in check.items()}}
+    return {
+        "shapes": shapes,
+        "quadrature": quadrature,
+        "data": "mixture" if by_quadrature(solver, forward) else "normal",
+    }
 
 
 def _certificate(found: Certificate) -> Row:

@@ -52,8 +52,9 @@ nothing happens, so that slopes there say little."""
 
 WEAK = """\
 The error is that of E[φ(x)] for φ = x, x², cos 2x, sin 3x and exp(−2(x − ½)²), root mean square, propagated without
-sampling. *Numerical error* is the most that three times the spline points and twice the quadrature points change,
-beside the weak error at the same step count."""
+sampling on a mixture; where *data* are normal, because a step remembers more than one slope, it is that of the variance
+on Gaussian data of variances 0.01, 0.25, 1 and 4, exact. *Numerical error* is the most that two or three times the
+spline points and twice the quadrature points change, beside the weak error at the same step count."""
 
 
 def rows_of(results: Mapping[str, Any], section: str) -> Iterator[tuple[Row, str, str, Row]]:
@@ -111,8 +112,8 @@ def report(results: Mapping[str, Any]) -> str:
         "",
         WEAK,
         "",
-        "| solver | declared | measured | worst | C | weak error | numerical error |",
-        "| --- | ---: | --- | --- | --- | --- | --- |",
+        "| solver | declared | measured | worst | C | data | weak error | numerical error |",
+        "| --- | ---: | --- | --- | --- | --- | --- | --- |",
         *(_weak_row(row) for row in results["weak_order"]),
         "",
         "## Error of `pf_ode(method='dopri5')` against its tolerance (rtol = atol)",
@@ -178,8 +179,9 @@ def _weak_row(row: Row) -> str:
         measured(row),
         _worst(row),
         span(constants, ".2g"),
+        next(iter(row["processes"].values()))["data"],
         f"{worst['weak_error']:.1e} at {worst['steps']} steps",
-        f"{worst['numerical_error']:.0e}",
+        f"{worst['numerical_error']:.0e}" if worst["numerical_error"] else "–",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -45,8 +45,8 @@ def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
 
     x_s = (σ_s/σ_t) e^{−η²h} x + α_s (1 − e^{−z}) [x0_t + (x0_m − x0_t)/(2r)] + noise of variance σ_s² (1 − e^{−2η²h}),
     z = (1 + η²) h. The noise of the step goes on from that of m: two draws. It is SEEDS-2 too. With η = 0 it is
-    ``dpmpp_2s``. In ComfyUI's ``seeds_2`` ``eta`` is η²; in k-diffusion's ``dpmpp_sde`` it is that of ancestral sampling,
-    the same as η at 0 and 1 only.
+    ``dpmpp_2s``. In ComfyUI's ``seeds_2`` ``eta`` is η²; in k-diffusion's ``dpmpp_sde`` it is that of ancestral
+    sampling, the same as η at 0 and 1 only.
 
     Args:
         eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
@@ -69,8 +69,8 @@ def dpmpp_3m_sde(steps, x, predict, noise, eta=1.0, variant="exact", starter="co
     """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ, w = e^{(1+η²)λ}.
 
     P is the parabola through the last three x0. With one draw a step the weak order is 2, with a smaller constant than
-    that of ``dpmpp_2m_sde`` where η is small; third order at η = 0, where it is ``dpmpp_3m``. k-diffusion's ``eta`` is η²,
-    and its formula the ``published`` one, with half the second derivative.
+    that of ``dpmpp_2m_sde``; third order at η = 0, where it is ``dpmpp_3m``. k-diffusion's ``eta`` is η², and its
+    formula the ``published`` one, with half the second derivative.
 
     Args:
         eta: amplitude of the noise, at least 0; 1 is the reverse SDE.

@@ -50,11 +50,11 @@ def published(frame, t, s, nodes):
     reference="Cui et al. 2023, Elucidating the solution space of extended reverse-time SDE, Algorithms 1 to 3",
 )
 def er_sde(steps, x, predict, noise, order=3, variant="exact"):
-    """x_s/α_s = (φ_s/φ_t) x/α_t + φ_s ∫ P(u) d(1/φ) + √(u_s² − u_t² φ_s²/φ_t²) ξ with u = σ/α, φ(u) = u (e^{u^0.3} + 10).
+    """x_s/α_s = (φ_s/φ_t) x/α_t + φ_s ∫ P(u) d(1/φ) + √(u_s² − u_t² φ_s²/φ_t²) ξ, u = σ/α, φ(u) = u (e^{u^0.3} + 10).
 
-    P is the polynomial in u through the last ``order`` x0; the first steps have fewer. There is nearly no noise at
-    u ≪ 1, and more than that of the reverse SDE at u ≫ 1. The published formula of order 3 has a lower-order slope
-    at t, and Riemann sums of 200 points for the integrals that are exact here.
+    P is the polynomial in u through the last ``order`` x0; the first steps have fewer. The amplitude of the noise is
+    η² = d log φ/d log u − 1: little at u ≪ 1, more the larger u is. The published formula of order 3 has a lower-order
+    slope at t, and Riemann sums of 200 points for the integrals that are exact here.
 
     Args:
         order: how many x0 are interpolated, 1 to 3.

@@ -17,8 +17,8 @@ Solver, DEIS) and ``data`` the x0-form (DPM-Solver++). ``vp`` is the member c = 
 which normal data of standard deviation c move in a straight line. ``flow`` and ``vp`` are finite at both ends, α = 0
 and σ = 0.
 
-The reverse SDEs have frames too, :func:`reverse`: dy = x0 dw + dB with a Brownian motion B, so that what integrates a slope
-serves them unchanged and only :meth:`Frame.diffused` comes on top.
+The reverse SDEs have frames too, :func:`reverse`: dy = x0 dw + dB with a Brownian motion B, so that what integrates a
+slope serves them unchanged and only :meth:`Frame.diffused` comes on top.
 
 Sources: Karras et al. 2022, eq. 4 (edm); Lu et al. 2022, DPM-Solver++, eq. 8 (data); Lipman et al. 2023 (flow);
 Salimans & Ho 2022, app. D (vp).

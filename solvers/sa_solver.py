@@ -14,7 +14,7 @@ VARIANTS = {"exact": exact, "published": bh1}
 
 
 def order_of_sa_solver(eta, order, corrector_order, variant, s_tmin, s_tmax):
-    """Without noise; a corrected cold start leaves an error of order 3, another one of order 2. With noise 2 at most."""
+    """A corrected cold start leaves an error of order 3, another one of order 2; with noise it is 2 at most."""
     reached = min(corrector_order, order + 1, 3) if corrector_order else min(order, 2)
     return min(reached, 2) if eta else reached
 
@@ -29,7 +29,7 @@ def order_of_sa_solver(eta, order, corrector_order, variant, s_tmin, s_tmax):
 def sa_solver(
     steps, x, predict, noise, eta=1.0, order=3, corrector_order=4, variant="exact", s_tmin=0.0, s_tmax=math.inf
 ):
-    """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ, w = e^{(1+η²)λ}; then P with x0_s.
+    """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ with w = e^{(1+η²)λ}.
 
     The paper's τ is η. P goes through the last ``order`` x0 and, for the corrector, through x0_s and those before it;
     the corrector keeps ξ and costs no evaluation. The first steps have fewer nodes. η = 0 is ``uni_pc`` with
