@@ -53,8 +53,8 @@ nothing happens, so that slopes there say little."""
 WEAK = """\
 The error is that of E[φ(x)] for φ = x, x², cos 2x, sin 3x and exp(−2(x − ½)²), root mean square, propagated without
 sampling on a mixture; where *data* are normal, because a step remembers more than one slope, it is that of the variance
-on Gaussian data of variances 0.01, 0.25, 1 and 4, exact. *Numerical error* is the most that two or three times the
-spline points and twice the quadrature points change, beside the weak error at the same step count."""
+on Gaussian data of variances 0.01, 0.25, 1 and 4, exact. *Numerical error* is the most that twice the
+spline points and four more points for each draw change, beside the weak error at the same step count."""
 
 
 def rows_of(results: Mapping[str, Any], section: str) -> Iterator[tuple[Row, str, str, Row]]:

@@ -38,9 +38,19 @@ def observables(x: Array) -> Array:
 class Quadrature:
     """Points for the spline in x over ±7 standard deviations and in a slope, and Gauss–Hermite points for a draw."""
 
-    points: int = 300
-    slopes: int = 40
-    draws: int = 10
+    points: int
+    slopes: int
+    draws: int
+
+    @classmethod
+    def enough(cls, plan: Plan) -> Quadrature:
+        """Little enough for hundreds of steps: the fewer, the more a step has of slopes and draws."""
+        most = max(piece.draws for piece in pieces(plan))
+        return cls(180, 20, 8) if remembers(plan) else cls(300, 1, 10) if most < 3 else cls(240, 1, 6)
+
+    @property
+    def finer(self) -> Quadrature:
+        return Quadrature(2 * self.points, 2 * self.slopes, self.draws + 4)
 
 
 @dataclass(frozen=True)
@@ -195,9 +205,7 @@ def by_quadrature(solver: PlannedSolver, process: Process) -> bool:
     return remembers(solver.plan(process, smooth_grid(process, "uniform", 8), "sample")) < 2
 
 
-def weak_order(
-    solver: PlannedSolver, process: Process, shape: str, quadrature: Quadrature = Quadrature(), first: int = 8
-) -> Slopes:
+def weak_order(solver: PlannedSolver, process: Process, shape: str, first: int = 8) -> Slopes:
     """The weak order, from the root mean square error over the observables, or from that of Gaussian variances."""
     mixture = by_quadrature(solver, process)
 
@@ -205,7 +213,7 @@ def weak_order(
         plan = solver.plan(process, smooth_grid(process, shape, steps), "sample")
         if not mixture:
             return gaussian_error(plan, process)
-        return float(np.sqrt(np.mean(weak_errors(plan, process, quadrature) ** 2)))
+        return float(np.sqrt(np.mean(weak_errors(plan, process, Quadrature.enough(plan)) ** 2)))
 
     return settle(error, floor=1e-7, first=first, most=512)
 
@@ -215,8 +223,8 @@ def check_quadrature(solver: PlannedSolver, process: Process, shape: str, steps:
     plan = solver.plan(process, smooth_grid(process, shape, steps), "sample")
     if not by_quadrature(solver, process):
         return {"weak_error": gaussian_error(plan, process), "numerical_error": 0.0}
-    finer = Quadrature(900, 40, 20) if remembers(plan) == 0 else Quadrature(600, 80, 20)
-    coarse, fine = (weak_errors(plan, process, quadrature) for quadrature in (Quadrature(), finer))
+    enough = Quadrature.enough(plan)
+    coarse, fine = (weak_errors(plan, process, quadrature) for quadrature in (enough, enough.finer))
     return {
         "weak_error": float(np.sqrt(np.mean(fine**2))),
         "numerical_error": float(np.sqrt(np.mean((fine - coarse) ** 2))),

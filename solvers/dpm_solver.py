@@ -28,10 +28,10 @@ def take(frame, rule, steps, x, t, s, predict, ratios, all_nodes=False, noise=No
     return frame.move(x, t, s, integral(frame, rule, t, s, known if all_nodes else [known[0], *known[1:][-1:]]) + walk)
 
 
-def second(name, frame, steps, x, predict, r1, solver_type, noise=None):
-    """Second order, one stage."""
+def second(name, frame, steps, x, predict, r1, solver_type, noise=None, option="r1"):
+    """Second order, one stage; ``option`` is what the solver calls r1."""
     if not 0 < r1 < 1:
-        raise ValueError(f"{name} needs r1 between 0 and 1, got {r1}")
+        raise ValueError(f"{name} needs {option} between 0 and 1, got {r1}")
     rule = choose(name, "solver_type", solver_type, TYPES)
     for t, s in steps:
         x = yield take(frame, rule, steps, x, t, s, predict, (r1,), noise=noise)

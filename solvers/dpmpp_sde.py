@@ -55,7 +55,7 @@ def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
     Use:
         Where steps must not remember earlier ones, because states are edited between them.
     """
-    yield from second("dpmpp_sde", frames.reverse(eta), steps, x, predict, r, "midpoint", noise)
+    yield from second("dpmpp_sde", frames.reverse(eta), steps, x, predict, r, "midpoint", noise, option="r")
 
 
 @solver(

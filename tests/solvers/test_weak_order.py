@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import solvers
-from benchmarks.convergence import PROCESSES, SHAPES, STOCHASTIC, smooth_grid
-from benchmarks.weak import check_quadrature, pieces, weak_order
-from solvers import PlanError, PlannedSolver
+from benchmarks.convergence import MIXTURE, PROCESSES, SHAPES, STOCHASTIC, predictor, smooth_grid
+from benchmarks.weak import Quadrature, by_quadrature, check_quadrature, observables, weak_errors, weak_order
+from solvers import PlannedSolver
+
+# `make certify` measures each case on all nine pairs: here each on one, in turn.
+PAIRS = [(process, shape) for process in PROCESSES for shape in SHAPES]
+TRIED = [(case, *PAIRS[i % len(PAIRS)]) for i, case in enumerate(STOCHASTIC)]
 
 
-def named(case: tuple[str, dict[str, Any]]) -> str:
-    return "-".join([case[0], *(f"{key}={value}" for key, value in case[1].items())])
+def named(case: Any) -> str:
+    return case if isinstance(case, str) else "-".join([case[0], *(f"{key}={value}" for key, value in case[1].items())])
 
 
 def planned(name: str, **options: Any) -> PlannedSolver:
@@ -23,9 +29,7 @@ def planned(name: str, **options: Any) -> PlannedSolver:
     return solver
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("case", STOCHASTIC, ids=named)
+@pytest.mark.parametrize(("case", "process", "shape"), TRIED, ids=named)
 def test_a_solver_converges_with_its_declared_weak_order(
     case: tuple[str, dict[str, Any]], process: str, shape: str
 ) -> None:
@@ -35,10 +39,12 @@ def test_a_solver_converges_with_its_declared_weak_order(
     assert solver.weak_order == pytest.approx(found.order, abs=0.2)
 
 
-@pytest.mark.parametrize("case", [("ddim", {"eta": 1.0}), ("heun", {"s_churn": 2.0})], ids=named)
+@pytest.mark.parametrize(
+    "case", [("ddim", {"eta": 1.0}), ("heun", {"s_churn": 2.0}), ("dpmpp_2m_sde", {}), ("seeds_3", {})], ids=named
+)
 def test_interpolation_and_quadrature_are_far_below_the_weak_error(case: tuple[str, dict[str, Any]]) -> None:
-    total, numerical = check_quadrature(planned(case[0], **case[1]), PROCESSES["EDM"], "uniform", 64)
-    assert numerical < 1e-4 * total
+    found = check_quadrature(planned(case[0], **case[1]), PROCESSES["EDM"], "uniform", 16)
+    assert found["numerical_error"] < 1e-3 * found["weak_error"]
 
 
 def ancestral(steps: Any, x: Any, predict: Any, noise: Any, factor: float) -> Any:
@@ -71,8 +77,29 @@ def test_churn_with_inflated_noise_loses_its_weak_order() -> None:
     assert found.order is None or found.order < 1.8
 
 
-def test_a_method_with_history_is_not_taken_for_a_one_step_method() -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_chain_of_a_method_with_a_slope_of_history_has_the_moments_of_a_simulation(process: str) -> None:
+    forward = PROCESSES[process]
+    plan = planned("dpmpp_2m_sde").plan(forward, smooth_grid(forward, "karras", 4), "sample")
+    generator, n = torch.Generator().manual_seed(0), 400_000
+    ends = [(forward.alpha(t), forward.sigma(t)) for t in (plan.times[0], plan.times[-1])]
+
+    def noise() -> torch.Tensor:
+        return torch.randn(n, generator=generator, dtype=torch.float64)
+
+    chosen = torch.multinomial(MIXTURE.weights, n, replacement=True, generator=generator)
+    x0 = MIXTURE.means[chosen] + MIXTURE.variances[chosen].sqrt() * noise()
+    x = plan.run(predictor(forward), ends[0][0] * x0 + ends[0][1] * noise(), noise)
+    exact = MIXTURE.expectation(observables, *ends[1])
+    values = observables(x.numpy())
+    found = weak_errors(plan, forward, Quadrature.enough(plan)) + exact
+    assert (np.abs(values.mean(0) - found) < 5 * values.std(0) / math.sqrt(n)).all()
+
+
+def test_a_method_that_remembers_more_than_a_slope_is_measured_on_gaussian_data() -> None:
     process = PROCESSES["VP"]
-    plan = planned("dpmpp_2m").plan(process, smooth_grid(process, "uniform", 4), "sample")
-    with pytest.raises(PlanError, match="before it is written"):
-        pieces(plan)
+    assert by_quadrature(planned("dpmpp_2m_sde"), process)
+    assert not by_quadrature(planned("dpmpp_3m_sde"), process)
+    plan = planned("dpmpp_3m_sde").plan(process, smooth_grid(process, "uniform", 4), "sample")
+    with pytest.raises(ValueError, match="for methods that remember one slope, and dpmpp_3m_sde has 2"):
+        weak_errors(plan, process, Quadrature(100, 10, 5))
