@@ -98,11 +98,10 @@ _NOISY: list[Case] = [
     *each("dpmpp_2m_sde", *AMPLITUDES, {"solver_type": "heun"}),
     *each("dpmpp_sde", *AMPLITUDES, {"r": 0.3}),
     *each("dpmpp_3m_sde", *AMPLITUDES, KEPT, {"variant": "published"}),
-    *each("seeds_3", *AMPLITUDES),
+    *each("seeds_3", {"eta": 0.5}),
     *each("er_sde", *every("order", (1, 2)), {"variant": "published"}),
     *each("sa_solver", *AMPLITUDES, {"order": 2, "corrector_order": 2, "variant": "published"}),
     *each("sa_solver", {"order": 1, "corrector_order": 2}, {"order": 2, "corrector_order": 0}),
-    *each("sa_solver", {"order": 1, "corrector_order": 2, "s_tmin": 0.3, "s_tmax": 2.0}),
     *each("sra1", *AMPLITUDES),
     *each("predictor_corrector", {"eta": 0.0}),
 ]

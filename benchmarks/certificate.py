@@ -105,7 +105,7 @@ def _weak(name: str, options: dict[str, Any], process: str) -> Row:
     solver, forward = solvers.get(name, **options), PROCESSES[process]
     assert isinstance(solver, PlannedSolver) and solver.weak_order is not None
     found = {shape: weak_order(solver, forward, shape) for shape in SHAPES}
-    steps = min(found["uniform"].steps[-1], 64)
+    steps = min(found["uniform"].steps[-1], 32)
     check = check_quadrature(solver, forward, "uniform", steps)
     shapes = {}
     for shape, slopes in found.items():

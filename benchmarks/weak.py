@@ -46,7 +46,7 @@ class Quadrature:
     def enough(cls, plan: Plan) -> Quadrature:
         """Little enough for hundreds of steps: the fewer, the more a step has of slopes and draws."""
         most = max(piece.draws for piece in pieces(plan))
-        return cls(180, 20, 8) if remembers(plan) else cls(300, 1, 10) if most < 3 else cls(240, 1, 6)
+        return cls(180, 20, 8) if remembers(plan) else cls(300, 1, 10) if most < 3 else cls(180, 1, 5)
 
     @property
     def finer(self) -> Quadrature:
@@ -215,7 +215,7 @@ def weak_order(solver: PlannedSolver, process: Process, shape: str, first: int =
             return gaussian_error(plan, process)
         return float(np.sqrt(np.mean(weak_errors(plan, process, Quadrature.enough(plan)) ** 2)))
 
-    return settle(error, floor=1e-7, first=first, most=512)
+    return settle(error, floor=1e-7, first=first, most=1024 if mixture else 4096)
 
 
 def check_quadrature(solver: PlannedSolver, process: Process, shape: str, steps: int) -> Mapping[str, float]:
