@@ -29,14 +29,13 @@ from benchmarks.certificate_report import GRIDS, failures, report
 from benchmarks.convergence import (
     PROCESSES,
     SHAPES,
-    TOLERANCE,
     Certificate,
     Slopes,
     certify,
     ode_error,
     smooth_grid,
 )
-from benchmarks.weak import by_quadrature, check_quadrature, weak_order
+from benchmarks.weak import certify_weak, check_quadrature, remembered
 from scoresde.files import replacing
 from scoresde.hardware import cpu
 from solvers import PlannedSolver, Solver
@@ -103,24 +102,22 @@ def _order(name: str, options: dict[str, Any], process: str) -> Row:
 
 def _weak(name: str, options: dict[str, Any], process: str) -> Row:
     solver, forward = solvers.get(name, **options), PROCESSES[process]
-    assert isinstance(solver, PlannedSolver) and solver.weak_order is not None
-    found = {shape: weak_order(solver, forward, shape) for shape in SHAPES}
-    steps = min(found["uniform"].steps[-1], 32)
-    check = check_quadrature(solver, forward, "uniform", steps)
+    assert isinstance(solver, PlannedSolver)
     shapes = {}
-    for shape, slopes in found.items():
-        holds = slopes.order is not None and abs(slopes.order - solver.weak_order) <= TOLERANCE
+    for shape in SHAPES:
+        found = certify_weak(solver, forward, shape)
         shapes[shape] = {
-            "holds": holds,
-            "measured": _rounded(slopes.order),
-            "total": _series(slopes, solver.weak_order),
+            "holds": found.holds,
+            "measured": _rounded(found.measured),
+            "total": _series(found.mixture or found.frechet, found.declared),
+            "frechet": _series(found.frechet, found.declared),
         }
-    quadrature = {"steps": steps, **{name: _rounded(value) for name, value in check.items()}}
-    return {
-        "shapes": shapes,
-        "quadrature": quadrature,
-        "data": "mixture" if by_quadrature(solver, forward) else "normal",
-    }
+        if found.exceeds:
+            shapes[shape]["exceeds"] = True
+    depth = remembered(solver, forward)
+    check = check_quadrature(solver, forward, "quadratic", 32 if depth < 3 else 16)
+    quadrature = {"steps": 32 if depth < 3 else 16, **{name: _rounded(value) for name, value in check.items()}}
+    return {"shapes": shapes, "quadrature": quadrature, "remembers": depth}
 
 
 def _certificate(found: Certificate) -> Row:
