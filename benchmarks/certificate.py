@@ -115,8 +115,8 @@ def _weak(name: str, options: dict[str, Any], process: str) -> Row:
         if found.exceeds:
             shapes[shape]["exceeds"] = True
     depth = remembered(solver, forward)
-    check = check_quadrature(solver, forward, "quadratic", 32 if depth < 3 else 16)
-    quadrature = {"steps": 32 if depth < 3 else 16, **{name: _rounded(value) for name, value in check.items()}}
+    check = check_quadrature(solver, forward, "quadratic", 32)
+    quadrature = {"steps": 32, **{name: _rounded(value) for name, value in check.items()}}
     return {"shapes": shapes, "quadrature": quadrature, "remembers": depth}
 
 

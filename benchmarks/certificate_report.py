@@ -56,8 +56,9 @@ exp(−2(x − ½)²), root mean square, by quadrature. *Gaussian*: Fréchet dis
 0.25, 1 and 4, exact by `Plan.moments`; it must fall at least as fast as declared. A method that remembers two slopes
 and more is, for hundreds of steps, one of third order with a small error of second order behind that; on the mixture
 its *measured* number is the mean slope from 16 to 64 steps, which must not be below the declared order (with three
-slopes, on quadratic grids alone). *Numerical error* is the most that twice the nodes in x, more for earlier states
-and more for each draw change, beside the weak error at the same step count."""
+slopes, on quadratic grids alone). *Numerical error* is what a coarser quadrature changes (two thirds of the nodes in
+x, two fewer for each earlier state, one fewer for each draw), beside the weak error at the same step count on
+quadratic grids."""
 
 
 def rows_of(results: Mapping[str, Any], section: str) -> Iterator[tuple[Row, str, str, Row]]:

@@ -102,10 +102,10 @@ def certify_weak(solver: PlannedSolver, process: Process, shape: str) -> WeakCer
 
 
 def check_quadrature(solver: PlannedSolver, process: Process, shape: str, steps: int) -> Mapping[str, float]:
-    """The weak error at that many steps, and how much finer interpolation and quadrature change it."""
+    """The weak error at that many steps, and how much a coarser quadrature changes it, more than its own error."""
     plan = _plan(solver, process, shape, steps)
     enough = Quadrature.enough(plan)
-    coarse, fine = (weak_errors(plan, process, quadrature) for quadrature in (enough, enough.finer))
+    fine, coarse = (weak_errors(plan, process, quadrature) for quadrature in (enough, enough.coarser))
     return {
         "weak_error": float(np.sqrt(np.mean(fine**2))),
         "numerical_error": float(np.sqrt(np.mean((fine - coarse) ** 2))),
