@@ -63,7 +63,8 @@ def normal(seeds: Tensor, draw: int, size: int) -> Tensor:
 class Noise:
     """The draws of a batch of seeds, one after another.
 
-    Each call gives the next draw, starting from number 0; ``draw`` is the number of the next one.
+    Each call gives the next draw, starting from number 0; ``draw`` is the number of the next one. ``noise(rows)`` gives
+    the next draw of some of the seeds alone, by their positions, an int64 tensor.
 
     Args:
         seeds: one per sample, each from 0 to 2⁶³ − 1; repeats are allowed.
@@ -80,8 +81,8 @@ class Noise:
         self._seeds = torch.tensor([check_seed(seed) for seed in seeds], dtype=torch.int64, device=device)
         self._shape, self._dtype, self.draw = tuple(shape), dtype, 0
 
-    def __call__(self) -> Tensor:
-        values = normal(self._seeds, self.draw, math.prod(self._shape))
+    def __call__(self, rows: Tensor | None = None) -> Tensor:
+        values = normal(self._seeds if rows is None else self._seeds[rows], self.draw, math.prod(self._shape))
         self.draw += 1
         return values.to(self._dtype).view(-1, *self._shape)
 

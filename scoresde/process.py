@@ -24,14 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.arrays import namespace
 from solvers.errors import nearest
 
 Values = TypeVar("Values", float, NDArray[np.float64], Tensor)
-
-
-def namespace(values: Any) -> Any:
-    """torch for tensors, numpy for everything else: the two spell the functions used here alike."""
-    return torch if isinstance(values, Tensor) else np
 
 
 class Process(ABC):

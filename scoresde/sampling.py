@@ -32,14 +32,15 @@ class Result:
 
     Attributes:
         samples: the states at ``times[-1]``, decoded if ``decode`` was given; batch first.
-        nfe: model evaluations that each sample took, counted as they happened; for solvers that choose their own steps
-            the largest count of any batch.
+        nfe: model evaluations that a sample took, counted as they happened; the largest count of any sample where they
+            differ.
         seeds: the seed of each sample.
         times: the grid, or the two end times of an adaptive solver.
         batch_size: the size every batch was padded to; None if the request was run as it was.
         trajectory: with ``trajectory=True`` the states at ``trajectory_times`` (the initial one first), shape
             (times, batch, …), on the CPU; otherwise None.
         trajectory_times: times of the trajectory.
+        evaluations: model evaluations of each sample; their sum is what was paid.
     """
 
     samples: Tensor
@@ -49,6 +50,7 @@ class Result:
     batch_size: int | None
     trajectory: Tensor | None = None
     trajectory_times: tuple[float, ...] = ()
+    evaluations: list[int] = field(default_factory=list)
 
 
 class NonFiniteError(FloatingPointError):
@@ -80,8 +82,9 @@ def sample(
     two end times, nor for a Plan, which has its own. Exactly one of ``shape`` and ``x_init``.
 
     Sample i depends on its seed (and its part of ``cond`` and ``x_init``) alone. The same bits for any request need the
-    same ``batch_size``, because libraries round differently at different batch sizes; solvers that adapt to the whole
-    batch depend on it altogether.
+    same ``batch_size``, because libraries round differently at different batch sizes; ``pf_ode`` with an adaptive
+    method depends on the whole batch altogether. A solver in which every sample has its own steps takes batches apart
+    as samples finish, so that they are not padded, and agrees to rounding.
 
     Args:
         model: the score model; its network is used where it lies, so move it to ``device`` yourself.
@@ -93,12 +96,15 @@ def sample(
         grid: a name, a Grid, or decreasing times; None is the solver's recommended grid.
         seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
         cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
-        batch_size: run in batches padded to this size; None runs the request as one batch as it is.
+        batch_size: run in batches padded to this size (solvers with steps of each sample's own: of at most this size);
+            None runs the request as one batch as it is.
         dtype: of the state, float32 (default) or float64.
         device: where the state lives; None is the device of ``x_init`` or of the network.
         decode: applied to the samples of each batch, such as an autoencoder's decoder.
         callback: called as ``callback(x, t)`` after each step; a tensor that it returns takes the place of the state.
-        trajectory: keep the state at every step.
+            An adaptive solver calls it once, at the end.
+        trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on the
+            way, the first and the last.
         progress: show a progress bar.
 
     Raises:
@@ -126,7 +132,8 @@ def sample(
     with bar, torch.no_grad():
         for batch in batches:
             # Padding repeats the last sample.
-            index = batch + [batch[-1]] * (size - len(batch)) if batch_size is not None else batch
+            padded = batch_size is not None and not runner.per_sample
+            index = batch + [batch[-1]] * (size - len(batch)) if padded else batch
             part = job.run(index, chosen, x_init, cond, bar.update)
             if decode is not None:
                 part.samples = decode(part.samples)
@@ -134,7 +141,8 @@ def sample(
     states = torch.cat([part.trajectory for part in parts], dim=1) if trajectory else None  # type: ignore[misc]
     return Result(
         samples=torch.cat([part.samples for part in parts]),
-        nfe=max(part.nfe for part in parts),
+        nfe=max(max(part.evaluations) for part in parts),
+        evaluations=[count for part in parts for count in part.evaluations],
         seeds=chosen,
         times=times,
         batch_size=batch_size,
@@ -146,13 +154,13 @@ def sample(
 @dataclass
 class _Part:
     samples: Tensor
-    nfe: int
+    evaluations: list[int]
     trajectory: Tensor | None
     times: list[float] = field(default_factory=list)
 
     def take(self, count: int) -> _Part:
         states = None if self.trajectory is None else self.trajectory[:, :count]
-        return _Part(self.samples[:count], self.nfe, states, self.times)
+        return _Part(self.samples[:count], self.evaluations[:count], states, self.times)
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,7 @@ class _Runner:
     run: Callable[..., Tensor]
     nfe: int | None
     adaptive: bool = False
+    per_sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,19 +220,28 @@ class _Job:
             noise.draw = 1  # draw 0 belongs to the initial state, used or not
         selected = _select(dict(cond or {}), index, self.device)
         states, times = [x], [self.times[0]]
-        evaluations = 0
+        counts = torch.zeros(len(index), dtype=torch.int64, device=self.device)
+        calls = 0
 
-        def predict(state: Tensor, t: float) -> Tensor:
-            nonlocal evaluations
-            evaluations += 1
-            output = self.model.output(state, t, **selected)
+        def predict(state: Tensor, t: Any, rows: Tensor | None = None) -> Tensor:
+            nonlocal calls
+            calls += 1
+            if rows is None or len(rows) == len(index):  # rows rise, so that all of them are the batch as it is
+                counts.add_(1)
+                output = self.model.output(state, t, **selected)
+            else:
+                counts[rows] += 1
+                output = self.model.output(state, t, **_select(selected, rows, self.device))
             advance()
             if checked:
                 for what, tensor in (("the state given to", state), ("the output of", output)):
                     if not bool(torch.isfinite(tensor).all()):
-                        bad = list(dict.fromkeys(seeds[index[i]] for i in _bad(tensor)))[:8]
+                        bad = _bad(tensor)
+                        where = t if rows is None else float(t[bad[0]])
+                        wrong = bad if rows is None else rows[bad].tolist()
+                        named = list(dict.fromkeys(seeds[index[i]] for i in wrong))[:8]
                         raise NonFiniteError(
-                            f"{what} evaluation {evaluations} at t = {t:g} is not finite for seeds {bad}"
+                            f"{what} evaluation {calls} at t = {where:g} is not finite for seeds {named}"
                         )
             return output
 
@@ -237,13 +255,13 @@ class _Job:
                 states.append(state if edited is None else edited)
                 times.append(t)
             if checked and not bool(torch.isfinite(state if edited is None else edited).all()):
-                raise NonFiniteError(f"the state after evaluation {evaluations}, at t = {t:g}, is not finite")
+                raise NonFiniteError(f"the state after evaluation {calls}, at t = {t:g}, is not finite")
             return edited
 
         hook = step if self.callback is not None or self.keep or checked else None
         samples = self.runner.run(predict, x, noise, step=hook)
         kept = torch.stack([state.cpu() for state in states]) if self.keep else None
-        return _Part(samples, evaluations, kept, times)
+        return _Part(samples, counts.tolist(), kept, times)
 
 
 def _bad(tensor: Tensor) -> list[int]:
@@ -294,7 +312,7 @@ def _method(
     def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
         return chosen.run(process, times, predict, x, noise, prediction=model.prediction, step=step)
 
-    return _Runner(run, None, bool(chosen.adaptive)), times
+    return _Runner(run, None, bool(chosen.adaptive), chosen.per_sample), times
 
 
 def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
@@ -401,7 +419,7 @@ def _check_cond(cond: Any, count: int, name: str = "cond") -> None:
             _check_cond(value, count, f"{name}[{position}]")
 
 
-def _select(cond: Any, index: list[int], device: torch.device) -> Any:
+def _select(cond: Any, index: list[int] | Tensor, device: torch.device) -> Any:
     """The part of a condition that belongs to the samples of a batch."""
     if isinstance(cond, Tensor):
         return cond[index].to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from solvers import frames
 from solvers.errors import nearest
-from solvers.registry import register
+from solvers.registry import registered
 from solvers.solver import Hook, Noise, Predict, Solver, tensor_views
 from solvers.steps import Point, Process, Times, check_times
 
@@ -23,6 +22,7 @@ SCIPY = {"RK23": 3, "RK45": 5, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 12}  
 METHODS = FIXED | ADAPTIVE | SCIPY
 
 
+@registered
 class PFODE(Solver):
     """The probability-flow ODE dy/dw = slope(x0, ε) in a frame, handed to torchdiffeq or scipy.
 
@@ -92,15 +92,13 @@ class PFODE(Solver):
         grid = check_times(process, times)
         if self.adaptive and len(grid) != 2:
             raise ValueError(f"pf_ode with {self.method!r} takes two end times, got {len(grid)} times")
-        frame = frames.get(self.frame or ("flow" if process.frame == "flow" else "vp"), process)
+        frame = frames.bounded(self.frame, process, Point.at(process, grid[0]))
         views = tensor_views(predict, prediction)
         denoise = process.sigma(grid[-1]) == 0
         if denoise:
             grid = (*grid[:-1], process.t_min) if self.adaptive else grid[:-1]
 
         points = [Point.at(process, t) for t in grid]
-        if not math.isfinite(frame.variable(points[0])) or frame.scale(points[0]) == 0:
-            raise ValueError(f"the frame {frame.name!r} is infinite at t = {grid[0]}, where α = 0; take flow or vp")
         for t, s in zip(points, points[1:], strict=False):
 
             def slope(w: Any, y: Tensor, noisy: float = t.t, clean: float = s.t) -> Tensor:
@@ -143,15 +141,3 @@ class PFODE(Solver):
 def _stepped(x: Tensor, t: float, step: Hook | None) -> Tensor:
     edited = None if step is None else step(x, t)
     return x if edited is None else edited
-
-
-def pf_ode(**options: Any) -> PFODE:
-    """Build :class:`PFODE` from options, refusing those it does not have."""
-    from solvers.errors import check_options
-
-    check_options("solver 'pf_ode'", options, PFODE().options)
-    return PFODE(**options)
-
-
-pf_ode.__doc__ = PFODE.__doc__
-register("pf_ode", pf_ode)

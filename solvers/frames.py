@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.arrays import namespace
 from solvers.errors import nearest
 from solvers.steps import Point, Process
 
@@ -42,31 +43,32 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frame:
-    """One row of the table above.
+    """One row of the table above. Noise levels are points of floats, or of tensors with a level for each sample.
 
     Attributes:
         name: what people type.
         scale: at a noise level.
         slope: dy/dw, from the views of a model and the noise level.
-        position: w at λ, on floats or arrays.
+        position: w at λ, on floats, arrays or tensors.
         rate: dw/dλ at λ, on arrays.
-        half_log_snr: λ at w.
+        half_log_snr: λ at w, on floats or tensors.
         log_clock: log of the variance of B at λ where dy = slope dw + dB; None where there is no noise.
     """
 
     name: str
-    scale: Callable[[Point], float]
+    scale: Callable[[Any], Any]
     slope: Callable[[Any, Point], Any]
     position: Callable[[Any], Any]
     rate: Callable[[Array], Array]
-    half_log_snr: Callable[[float], float]
+    half_log_snr: Callable[[Any], Any]
     log_clock: Callable[[float], float] | None = None
 
-    def variable(self, point: Point) -> float:
+    def variable(self, point: Point) -> Any:
         """w at a noise level."""
-        return float(self.position(point.lam))
+        w = self.position(point.lam)
+        return w if namespace(w) is not np else float(w)
 
-    def change(self, t: Point, s: Point) -> float:
+    def change(self, t: Point, s: Point) -> Any:
         """w_s − w_t."""
         return self.variable(s) - self.variable(t)
 
@@ -82,8 +84,17 @@ class Frame:
         return noise(math.sqrt(-math.exp(end) * math.expm1(self.log_clock(t.lam) - end)))
 
 
-def _minus_log(ratio: float) -> float:
+def _minus_log(ratio: Any) -> Any:
+    if namespace(ratio) is not np:
+        return -ratio.log()
     return -math.log(ratio) if ratio > 0 else math.inf
+
+
+def _from_noise(ratio: Callable[[Any], Any], w: Any, top: float) -> Any:
+    """λ of a frame whose w is ``top`` at α = 0: −log of σ/α at w."""
+    if namespace(w) is not np:
+        return _minus_log(ratio(w.clamp(max=top)))
+    return _minus_log(ratio(w)) if w < top else -math.inf
 
 
 def gaussian(data_std: float) -> Frame:
@@ -99,8 +110,8 @@ def gaussian(data_std: float) -> Frame:
     if not 0 < data_std < math.inf:
         raise ValueError(f"the data's standard deviation must be positive, got {data_std}")
 
-    def scale(p: Point) -> float:
-        return math.hypot(p.alpha * data_std, p.sigma)
+    def scale(p: Any) -> Any:
+        return (math if namespace(p.alpha) is np else namespace(p.alpha)).hypot(p.alpha * data_std, p.sigma)
 
     def slope(views: Any, p: Point) -> Any:
         if data_std == 1:
@@ -113,9 +124,9 @@ def gaussian(data_std: float) -> Frame:
         "vp" if data_std == 1 else f"gaussian({data_std:g})",
         scale,
         slope,
-        lambda lam: np.arctan(np.exp(-lam - shift)),
+        lambda lam: namespace(lam).arctan(namespace(lam).exp(-lam - shift)),
         lambda lam: -0.5 / np.cosh(lam + shift),
-        lambda w: _minus_log(math.tan(w)) - shift if w < math.pi / 2 else -math.inf,
+        lambda w: _from_noise(namespace(w).tan, w, math.pi / 2) - shift,
     )
 
 
@@ -168,7 +179,7 @@ FRAMES = {
             "edm",
             lambda p: p.alpha,
             lambda views, p: views.epsilon,
-            lambda lam: np.exp(-lam),
+            lambda lam: namespace(lam).exp(-lam),
             lambda lam: -np.exp(-lam),
             _minus_log,
         ),
@@ -176,7 +187,7 @@ FRAMES = {
             "data",
             lambda p: p.sigma,
             lambda views, p: views.x0,
-            np.exp,
+            lambda lam: namespace(lam).exp(lam),
             np.exp,
             lambda w: -_minus_log(w),
         ),
@@ -184,9 +195,9 @@ FRAMES = {
             "flow",
             lambda p: p.alpha + p.sigma,
             lambda views, p: views.flow,
-            lambda lam: 0.5 - 0.5 * np.tanh(0.5 * lam),
+            lambda lam: 0.5 - 0.5 * namespace(lam).tanh(0.5 * lam),
             lambda lam: -0.25 / np.cosh(0.5 * lam) ** 2,
-            lambda w: _minus_log(w / (1 - w)) if w < 1 else -math.inf,
+            lambda w: _from_noise(lambda w: w / (1 - w), w, 1.0),
         ),
         gaussian(1.0),
     )
@@ -211,3 +222,16 @@ def get(name: str | None, process: Process) -> Frame:
     """
     check(name)
     return FRAMES[process.frame if name is None else name]
+
+
+def bounded(name: str | None, process: Process, start: Point) -> Frame:
+    """The frame of that name, which must be finite at the start; None is one that is finite at both ends of every
+    process, ``flow`` on Flow and ``vp`` elsewhere.
+
+    Raises:
+        ValueError: there is no such frame, or it is infinite where α = 0.
+    """
+    frame = get(name or ("flow" if process.frame == "flow" else "vp"), process)
+    if not math.isfinite(frame.variable(start)) or frame.scale(start) == 0:
+        raise ValueError(f"the frame {frame.name!r} is infinite at t = {start.t}, where α = 0; take flow or vp")
+    return frame

@@ -10,6 +10,12 @@ from solvers.multistep import integral
 from solvers.registry import solver
 
 
+def predicted(frame, x, t, s, predict, noise):
+    """A first-order exponential step in a frame, with its noise."""
+    slope = frame.slope(predict(x, t), t)
+    return frame.move(x, t, s, integral(frame, exact, t, s, [(t, slope)]) + frame.diffused(t, s, noise))
+
+
 @solver(
     "predictor_corrector",
     order=1,
@@ -20,9 +26,9 @@ from solvers.registry import solver
 def predictor_corrector(steps, x, predict, noise, eta=1.0, strength=1.0, corrections=1):
     """A first-order exponential step of the reverse SDE to s, then Langevin steps x ← x + δ ∇log p_s(x) + √(2δ) ξ.
 
-    δ = strength · h σ_s²/corrections with h = λ_s − λ_t. The paper sets δ = 2 (snr |ξ|/|∇log p_s|)² by norms over the
-    batch, so that samples depend on each other; here σ_s stands for that ratio, and 2 snr² is in proportion to h, since
-    Langevin steps of one size leave an error of that size however many there are. As steps are added, this becomes the
+    δ = strength · h σ_s²/corrections with h = λ_s − λ_t. The paper sets δ = 2 (snr |ξ|/|∇log p_s|)² by norms, which
+    ``langevin_pc`` does; here σ_s stands for that ratio, and 2 snr² is in proportion to h, since Langevin steps of one
+    size leave an error of that size however many there are. As steps are added, this becomes the
     reverse SDE with η² + strength for η².
 
     Args:
@@ -39,8 +45,7 @@ def predictor_corrector(steps, x, predict, noise, eta=1.0, strength=1.0, correct
         raise ValueError(f"predictor_corrector needs 1 to 1000 corrections, got {corrections}")
     frame = frames.reverse(eta)
     for t, s in steps:
-        slope = frame.slope(predict(x, t), t)
-        x = frame.move(x, t, s, integral(frame, exact, t, s, [(t, slope)]) + frame.diffused(t, s, noise))
+        x = predicted(frame, x, t, s, predict, noise)
         size = strength * (s.lam - t.lam) * s.sigma**2 / corrections
         for _ in range(corrections):
             x = x + size * predict(x, s).score + noise(math.sqrt(2 * size))

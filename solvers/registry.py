@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from solvers.errors import check_options, nearest
 from solvers.solver import PROTOCOL, PlannedSolver, Solver
 
 Order = int | Callable[..., int]
+Made = TypeVar("Made", bound=Solver)
 
 _REGISTRY: dict[str, Callable[..., Solver]] = {}
 _ALIASES: dict[str, str] = {}
@@ -24,6 +25,17 @@ def register(name: str, make: Callable[..., Solver]) -> None:
     if name in _REGISTRY or name in _ALIASES:
         raise ValueError(f"there already is a solver named {name!r}")
     _REGISTRY[name] = make
+
+
+def registered(kind: type[Made]) -> type[Made]:
+    """Register a solver's class under its ``name``; its constructor's arguments are the options."""
+
+    def make(**options: Any) -> Solver:
+        check_options(f"solver {kind.name!r}", options, inspect.signature(kind).parameters)
+        return kind(**options)
+
+    register(kind.name, make)
+    return kind
 
 
 def alias(name: str, of: str) -> None:

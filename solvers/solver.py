@@ -15,11 +15,16 @@ Everything else in the signature is an option of the solver with its default.
 
 Two steps are not the function's business. The step to zero noise is a denoise, x = E[x0 | x_t] (a function that takes
 it itself says ``to_clean=True``). The step from α = 0 is DDIM's, exact there: x = α_s E[x0 | x_t] + σ_s E[ε | x_t].
+
+A solver in which every sample has its own steps (``per_sample``, see :mod:`solvers.per_sample`) evaluates a part of the
+batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows)``, with ``rows`` the samples in question.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,8 +40,8 @@ from solvers.views import Views
 if TYPE_CHECKING:
     from torch import Tensor
 
-Predict = Callable[["Tensor", float], Any]
-Noise = Callable[[], "Tensor"]
+Predict = Callable[..., Any]
+Noise = Callable[..., "Tensor"]
 Hook = Callable[["Tensor", float], "Tensor | None"]
 
 PROTOCOL = ("steps", "x", "predict", "noise")
@@ -54,6 +59,8 @@ class Solver(ABC):
         weak_order: weak order on the reverse SDE; None for deterministic solvers.
         grid: name of the grid that is used when none is given.
         adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
+        per_sample: whether every sample has steps of its own, so that ``predict`` and ``noise`` are told which samples
+            they serve.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Solver(ABC):
     weak_order: int | None
     grid: str
     adaptive: ClassVar[bool] | bool = False
+    per_sample: ClassVar[bool] = False
 
     @abstractmethod
     def run(
@@ -82,11 +90,17 @@ class Solver(ABC):
         Args:
             process: the forward process.
             times: the grid, or two end times for an adaptive solver.
-            predict: called as ``predict(x, t)`` with a float t, returns the model's output shaped like x.
-            x: initial state.
-            noise: gives the next standard normal at each call.
+            predict: called as ``predict(x, t)`` with a float t, returns the model's output shaped like x. By a
+                ``per_sample`` solver called as ``predict(x, t, rows)``: x holds the states of some samples, the int64
+                tensor ``rows`` of shape (n,) says which (in rising order), and t of shape (n,), float64, has the time
+                of each.
+            x: initial state, batch first.
+            noise: gives the next standard normal at each call, shaped like x. Called as ``noise(rows)`` by a
+                ``per_sample`` solver: the next normal of these samples. Whoever takes part in one call took part in all
+                before it, so the number of the call is each sample's own.
             prediction: what ``predict`` returns.
-            step: called as ``step(x, t)`` after each step; a tensor that it returns takes the place of the state.
+            step: called as ``step(x, t)`` after each step; a tensor that it returns takes the place of the state. An
+                adaptive solver calls it at ``times[-1]`` alone.
 
         Raises:
             ValueError: illegal times, or a prediction type that is undefined at one of them.
@@ -228,17 +242,41 @@ def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point],
     predictions.check(prediction)
 
     def evaluate(x: Tensor, t: Point) -> Views:
-        if not predictions.defined(prediction, t.alpha, t.sigma):
-            raise ValueError(
-                f"a model that predicts {prediction!r} says nothing about x0 at t = {t.t} (α = {t.alpha:g})"
-            )
-        result = predict(x, t.t)
-        outputs = result if isinstance(result, Mapping) else {"model": result}
-
-        def get(output: str, kind: str) -> Tensor:
-            a, b = predictions.convert(prediction, kind, t.alpha, t.sigma)
-            return a * x + b * outputs[output]
-
-        return Views(get)
+        check_defined(prediction, t)
+        return _views(predict(x, t.t), prediction, x, t)
 
     return evaluate
+
+
+def row_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point, Tensor], Views]:
+    """The same for solvers in which every sample has its own noise level: at a point of tensors, for some rows."""
+    predictions.check(prediction)
+    return lambda x, t, rows: _views(predict(x, t.t, rows), prediction, x, t)
+
+
+def check_defined(prediction: str, t: Point) -> None:
+    """Refuse predictions from which x0 does not follow.
+
+    Raises:
+        ValueError: names the prediction type and the time.
+    """
+    if not predictions.defined(prediction, t.alpha, t.sigma):
+        raise ValueError(f"a model that predicts {prediction!r} says nothing about x0 at t = {t.t} (α = {t.alpha:g})")
+
+
+def _views(result: Any, prediction: str, x: Tensor, t: Point) -> Views:
+    outputs = result if isinstance(result, Mapping) else {"model": result}
+
+    def get(output: str, kind: str) -> Tensor:
+        a, b = predictions.convert(prediction, kind, t.alpha, t.sigma)
+        return mix((a, x), (b, outputs[output]))
+
+    return Views(get)
+
+
+def mix(*terms: tuple[Any, Tensor]) -> Tensor:
+    """Σ c x over pairs (c, x), where c is a number or a tensor with a number for each sample, in the dtype of x."""
+    scaled = (
+        (c if isinstance(c, (int, float)) else c.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))) * x for c, x in terms
+    )
+    return functools.reduce(operator.add, scaled)

@@ -78,6 +78,43 @@ class Tableau:
         return product
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two methods on the same stages: the step is taken with b, and the difference to b̂ estimates its error.
+
+    Args:
+        a: as in :class:`Tableau`.
+        b: weights of the step.
+        b_hat: weights of the method of lower order.
+
+    Raises:
+        ValueError: either is not a valid tableau, or b̂ is not of lower order than b.
+    """
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    b_hat: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.embedded.order < self.method.order:
+            raise ValueError(
+                f"the embedded method must be of lower order, got {self.embedded.order} beside {self.method.order}"
+            )
+
+    @cached_property
+    def method(self) -> Tableau:
+        return Tableau(self.a, self.b)
+
+    @cached_property
+    def embedded(self) -> Tableau:
+        return Tableau(self.a, self.b_hat)
+
+    @property
+    def reuses_last(self) -> bool:
+        """Whether the last stage is at the end of the step, where the next step begins."""
+        return self.a[-1] == self.b[:-1] and self.b[-1] == 0
+
+
 def _size(tree: Tree) -> int:
     return 1 + sum(_size(branch) for branch in tree)
 
@@ -125,6 +162,57 @@ TABLEAUS = {
         (23 / 192, 0, 125 / 192, 0, -27 / 64, 125 / 192),
     ),
 }
+
+# Heun 1900 with Euler 1768; Bogacki & Shampine 1989; Dormand & Prince 1980; Tsitouras 2011
+PAIRS = {
+    "heun_euler": Pair(((1,),), (1 / 2, 1 / 2), (1, 0)),
+    "bosh3": Pair(
+        ((1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)), (2 / 9, 1 / 3, 4 / 9, 0), (7 / 24, 1 / 4, 1 / 3, 1 / 8)
+    ),
+    "dopri5": Pair(
+        (
+            (1 / 5,),
+            (3 / 40, 9 / 40),
+            (44 / 45, -56 / 15, 32 / 9),
+            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+            (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+        ),
+        (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
+        (5179 / 57600, 0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40),
+    ),
+    "tsit5": Pair(
+        (
+            (0.161,),
+            (-0.008480655492356989, 0.335480655492357),
+            (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
+            (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
+            (5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383),
+            (0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774),
+        ),
+        (0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774, 0),
+        (
+            0.09468075576583945,
+            0.009183565540343254,
+            0.4877705284247616,
+            1.234297566930479,
+            -2.7077123499835256,
+            1.866628418170587,
+            1 / 66,
+        ),
+    ),
+}
+
+
+def pair(name: str, owner: str) -> Pair:
+    """The pair of that name.
+
+    Raises:
+        ValueError: there is none; the nearest is given.
+    """
+    if name not in PAIRS:
+        raise ValueError(f"unknown method {name!r} of {owner}{nearest(name, PAIRS)}")
+    return PAIRS[name]
 
 
 def get(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:

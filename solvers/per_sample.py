@@ -1,0 +1,256 @@
+"""Adaptive steps for each sample on its own, in one batched loop.
+
+Every sample has its own time, its own step size and its own decision whether a step was good enough. In each turn of
+the loop all samples that are not yet at the end attempt one step together, as one batch: an evaluation is ``predict(x,
+t, rows)`` with a time for each row. Samples that reach the end leave the batch. So a batch costs the sum of what its
+samples cost alone, each gets what it would get alone, and the number of batched evaluations is that of the sample that
+takes longest. Times, step sizes and coefficients are float64 tensors beside the state; once in a turn the host waits
+for them, to know who is left.
+
+A solver says what variable it steps in, how a step is attempted and how its controller judges it; the loop, both ends
+and the bookkeeping are here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from solvers.grids.grid import FIRST_HALF_LOG_SNR
+from solvers.solver import Hook, Noise, Predict, Solver, check_defined, mix, row_views
+from solvers.steps import Point, Process, Times, check_times
+from solvers.views import Views
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY = 1e-8  # added to an error that is inverted
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A PID controller: h ← h · limit(safety · e^((P+I+D)/k) e₁^(−(P+2D)/k) e₂^(D/k)), e = 1/error.
+
+    e₁ and e₂ are those of the last two accepted steps, and k is the order of the error of a step.
+
+    Source: Söderlind 2003, Digital filters in adaptive time-stepping.
+
+    Args:
+        order: k.
+        proportional, integral, derivative: P, I and D; I = 1 alone is the textbook rule.
+        safety: factor by which steps stay below what the error would allow.
+        limit: what a step may grow or shrink by in one go, as a function of the bare factor.
+        least: a step is accepted where its own factor is at least so much; None accepts errors up to 1.
+    """
+
+    order: float
+    proportional: float = 0.0
+    integral: float = 1.0
+    derivative: float = 0.0
+    safety: float = 0.9
+    limit: Callable[[Tensor], Tensor] = lambda factor: factor
+    least: float | None = None
+
+    def __call__(self, error: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which steps are accepted, the factor for each next step, and e₁ and e₂ then, (n, 2) with nan for none."""
+        now = 1 / (error.nan_to_num(nan=math.inf) + TINY)
+        before, earlier = past.where(~past.isnan(), now[:, None]).unbind(1)
+        p, i, d = (value / self.order for value in (self.proportional, self.integral, self.derivative))
+        factor = self.limit(self.safety * now ** (p + i + d) * before ** -(p + 2 * d) * earlier**d)
+        accepted = error <= 1 if self.least is None else factor >= self.least
+        return accepted, factor, torch.stack((now, before), dim=1).where(accepted[:, None], past)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is the same for all samples and steps of a run.
+
+    Attributes:
+        process, first, last: the process and its noise levels between which the loop runs.
+        evaluate: called as ``evaluate(x, t, rows)`` at a point of tensors.
+        noise: called as ``noise(rows)``.
+    """
+
+    process: Process
+    first: Point
+    last: Point
+    evaluate: Callable[[Tensor, Any, Tensor], Views]
+    noise: Noise
+
+    def at_time(self, t: Any) -> Any:
+        """The noise levels of times, one for each sample; rounding may not take them beyond the ends."""
+        return Point.at(self.process, t.clamp(self.last.t, self.first.t))
+
+    def at(self, half_log_snr: Any) -> Any:
+        """The noise levels of λ, one for each sample."""
+        return self.at_time(self.process.time(half_log_snr))
+
+
+@dataclass
+class Active:
+    """The samples that are under way; every tensor has one row for each.
+
+    Attributes:
+        rows: which samples of the batch they are, int64.
+        x: states.
+        at: where they are, in the solver's variable, float64.
+        size: signed size of the next step, float64.
+        end: where they go.
+        memory: what the solver remembers.
+        past: what the controller remembers.
+    """
+
+    rows: Tensor
+    x: Tensor
+    at: Tensor
+    size: Tensor
+    end: Tensor
+    memory: dict[str, Tensor]
+    past: Tensor
+
+    def only(self, chosen: Tensor) -> Active:
+        """Those under a mask."""
+        values = {name: value[chosen] for name, value in vars(self).items() if name != "memory"}
+        return Active(**values, memory={name: value[chosen] for name, value in self.memory.items()})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A step that may be rejected.
+
+    Attributes:
+        x: states at its end.
+        at: where that is.
+        error: of each sample, at most 1 where it is good.
+        remembered: the memory that follows, given which samples accept.
+    """
+
+    x: Tensor
+    at: Tensor
+    error: Tensor
+    remembered: Callable[[Tensor], dict[str, Tensor]]
+
+
+class PerSampleSolver(Solver):
+    """A solver in which every sample has its own steps."""
+
+    adaptive: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
+    needs_signal: ClassVar[bool] = True  # whether its variable is infinite at α = 0
+    grid = "quadratic"
+    controller: Controller
+
+    def __init__(self, rtol: float, atol: float):
+        if not (0 < rtol < math.inf and 0 < atol < math.inf):
+            raise ValueError(f"{self.name} needs positive tolerances, got rtol = {rtol} and atol = {atol}")
+        self.rtol, self.atol = float(rtol), float(atol)
+
+    @abstractmethod
+    def _ends(self, run: Run) -> tuple[float, float]:
+        """The solver's variable at both ends.
+
+        Raises:
+            ValueError: it is infinite at the first.
+        """
+
+    @abstractmethod
+    def _begin(self, run: Run, active: Active) -> tuple[Tensor, dict[str, Tensor]]:
+        """The first step size of each sample, positive, and what is remembered at first."""
+
+    @abstractmethod
+    def _attempt(self, run: Run, active: Active, target: Tensor) -> Attempt:
+        """A step of each sample to its target, or not as far."""
+
+    def _error(self, low: Tensor, high: Tensor, before: Tensor) -> Tensor:
+        """Root mean square of (low − high)/max(atol, rtol max(|low|, |before|)), with the low of the step before."""
+        return rms((low - high) / (self.rtol * torch.maximum(low.abs(), before.abs())).clamp(min=self.atol))
+
+    def nfe(self, process: Process, times: Times) -> int:
+        raise TypeError(f"{self.name} chooses its own steps: its NFE is known after the run")
+
+    def run(
+        self,
+        process: Process,
+        times: Times,
+        predict: Predict,
+        x: Tensor,
+        noise: Noise | None = None,
+        *,
+        prediction: str = "epsilon",
+        step: Hook | None = None,
+    ) -> Tensor:
+        grid = check_times(process, times)
+        if len(grid) != 2:
+            raise ValueError(f"{self.name} takes two end times, got {len(grid)} times")
+        if self.stochastic and noise is None:
+            raise ValueError(f"{self.name!r} draws noise: give noise=")
+        denoise = process.sigma(grid[1]) == 0
+        first, last = Point.at(process, grid[0]), Point.at(process, process.t_min if denoise else grid[1])
+        check_defined(prediction, first)
+        evaluate, rows = row_views(predict, prediction), torch.arange(len(x), device=x.device)
+
+        def view(x: Tensor, t: Point) -> Views:
+            return evaluate(x, _everywhere(t, x), rows)
+
+        if self.needs_signal and first.alpha == 0:
+            entered = Point.at(process, process.time(FIRST_HALF_LOG_SNR))
+            entered = last if entered.t < last.t else entered
+            p, first = view(x, first), entered
+            x = mix((first.alpha, p.x0), (first.sigma, p.epsilon))
+        if last.t < first.t:
+            x = self._integrate(Run(process, first, last, evaluate, noise or (lambda rows: x)), x, rows)
+        if denoise:
+            x = view(x, last if last.t < first.t else first).x0
+        edited = None if step is None else step(x, grid[1])
+        return x if edited is None else edited
+
+    def _integrate(self, run: Run, x: Tensor, rows: Tensor) -> Tensor:
+        """Every sample from the first to the last noise level."""
+        start, end = (torch.full((len(x),), w, dtype=torch.float64, device=x.device) for w in self._ends(run))
+        active = Active(rows, x, start, end - start, end, {}, torch.full_like(start, math.nan)[:, None].expand(-1, 2))
+        size, active.memory = self._begin(run, active)
+        active.size, result = size * (end - start).sign(), torch.empty_like(x)
+        while len(active.rows):
+            here = active.at
+            target = active.end.where(active.size.abs() >= (active.end - here).abs(), here + active.size)
+            attempt = self._attempt(run, active, target)
+            accepted, factor, active.past = self.controller(attempt.error, active.past)
+            active.memory = attempt.remembered(accepted)
+            active.size = (attempt.at - here) * factor
+            active.x, active.at = where(accepted, attempt.x, active.x), attempt.at.where(accepted, here)
+            done = active.at == active.end
+            stuck = ~done & (active.at + active.size == active.at)
+            if torch.stack((done.any(), stuck.any())).tolist() != [False, False]:  # the one wait of each turn
+                self._check_moving(active, stuck)
+                result[active.rows[done]] = active.x[done]
+                active = active.only(~done)
+        return result
+
+    def _check_moving(self, active: Active, stuck: Tensor) -> None:
+        if stuck.any():
+            raise ValueError(
+                f"the steps of {self.name} became too small to move on for samples {active.rows[stuck].tolist()[:8]}: "
+                f"the model is not smooth or not finite there, or rtol = {self.rtol:g} and atol = {self.atol:g} are "
+                f"too tight for {str(active.x.dtype).removeprefix('torch.')}"
+            )
+
+
+def where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """For each sample one or the other."""
+    return yes.where(chosen.reshape(-1, *[1] * (yes.ndim - 1)), no)
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square over the elements of each sample, (n,), float64."""
+    return x.reshape(len(x), -1).square().mean(1).to(torch.float64).sqrt()
+
+
+def _everywhere(t: Point, x: Tensor) -> Any:
+    """The same noise level for each sample."""
+    values = (torch.full((len(x),), value, dtype=torch.float64, device=x.device) for value in (t.t, t.alpha, t.sigma))
+    return Point(*values, t.lam, t.process)  # type: ignore[arg-type]
