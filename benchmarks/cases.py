@@ -90,7 +90,7 @@ _DEFAULT = {repr(solver) for solver in _REGISTERED}
 VARIANTS = [(name, options) for name, options in _TABLE if repr(solvers.get(name, **options)) not in _DEFAULT]
 DETERMINISTIC: list[Case] = sorted([*DEFAULTS, *VARIANTS], key=lambda case: case[0])
 _NOISY: list[Case] = [
-    *((solver.name, {}) for solver in _REGISTERED if solver.stochastic),
+    *((solver.name, {}) for solver in _REGISTERED if solver.weak_order is not None and not solver.adaptive),
     *each("ddim", *every("eta", (1.0, 0.5))),
     *each("euler_maruyama", {"eta": 0.5}),
     *each("heun", {}, {"frame": "vp"}, s_churn=2.0),

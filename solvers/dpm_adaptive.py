@@ -78,7 +78,7 @@ class DPMAdaptive(PerSampleSolver):
         self.h_init, self.eta, self._order = float(h_init), float(eta), int(order)
         judged = 1.5 if eta else order
         controllers: dict[str, Callable[[], Controller]] = {
-            "pid": lambda: Controller(judged, pcoeff, icoeff, dcoeff, 1.0, _soft, accept_safety),
+            "pid": lambda: Controller(judged, pcoeff, icoeff, dcoeff, 1.0, _soft, accept_safety, uncut=True),
             "published": lambda: Controller(judged),
         }
         self.controller = choose("dpm_adaptive", "controller", controller, controllers)()

@@ -46,6 +46,7 @@ class Controller:
         safety: factor by which steps stay below what the error would allow.
         limit: what a step may grow or shrink by in one go, as a function of the bare factor.
         least: a step is accepted where its own factor is at least so much; None accepts errors up to 1.
+        uncut: whether the factor is for the step as it was before it was cut to end where the run does.
     """
 
     order: float
@@ -55,6 +56,7 @@ class Controller:
     safety: float = 0.9
     limit: Callable[[Tensor], Tensor] = lambda factor: factor
     least: float | None = None
+    uncut: bool = False
 
     def __call__(self, error: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which steps are accepted, the factor for each next step, and e₁ and e₂ then, (n, 2) with nan for none."""
@@ -221,7 +223,7 @@ class PerSampleSolver(Solver):
             attempt = self._attempt(run, active, target)
             accepted, factor, active.past = self.controller(attempt.error, active.past)
             active.memory = attempt.remembered(accepted)
-            active.size = (attempt.at - here) * factor
+            active.size = (active.size if self.controller.uncut else attempt.at - here) * factor
             active.x, active.at = where(accepted, attempt.x, active.x), attempt.at.where(accepted, here)
             done = active.at == active.end
             stuck = ~done & (active.at + active.size == active.at)

@@ -18,6 +18,7 @@ from scoresde.exact import Gaussian
 
 MODEL = Gaussian(scoresde.VP(), torch.zeros(3), torch.eye(3))
 FLOW = scoresde.Flow()
+ADAPTIVE = [name for name in solvers.names() if solvers.get(name).adaptive]
 
 
 def planned(name: str, process: scoresde.Process, prediction: str) -> solvers.Plan:
@@ -56,6 +57,8 @@ def refused(error: type[Exception], *words: str, model: Any = MODEL, **request: 
         ({"steps": 4, "nfe": 8}, ["exactly one of steps and nfe", "steps = 4", "nfe = 8"]),
         ({"steps": 4, "grid": [1.0, 0.5, 0.0]}, ["given as times", "neither steps (4) nor nfe"]),
         ({"nfe": 4, "grid": np.array([1.0, 0.5])}, ["given as times", "nfe (4)"]),
+        ({"solver": "dpm_adaptive", "steps": 4}, ["dpm_adaptive", "chooses its own steps", "neither steps nor nfe"]),
+        ({"solver": "rk_adaptive", "grid": [1.0, 0.5, 0.0]}, ["rk_adaptive", "two end times, got 3"]),
         ({"solver": "pf_ode", "steps": 4}, ["pf_ode", "chooses its own steps", "neither steps nor nfe"]),
         ({"solver": "pf_ode", "nfe": 4}, ["pf_ode", "chooses its own steps"]),
         ({"solver": "pf_ode", "grid": "karras"}, ["pf_ode", "chooses its own steps", "grid's name"]),
@@ -88,7 +91,7 @@ def test_names_counts_and_pairs(request_: dict[str, Any], words: list[str]) -> N
     ],
     ids=str,
 )
-@pytest.mark.parametrize("solver", ["dpmpp_2m", "pf_ode"])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "pf_ode", "rk_adaptive"])
 def test_grids(grid: list[Any], words: list[str], solver: str) -> None:
     refused(ValueError, *words, grid=grid, solver=solver)
 
@@ -178,11 +181,13 @@ def test_plans_of_another_model() -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "score"])
 @pytest.mark.parametrize(
-    "solver", ["dpmpp_2m", "euler", "heun", solvers.get("pf_ode", method="rk4"), "pf_ode"], ids=str
+    "solver",
+    ["dpmpp_2m", "euler", "heun", solvers.get("pf_ode", method="rk4"), *ADAPTIVE],
+    ids=str,
 )
 def test_a_prediction_that_says_nothing_at_the_noisy_end_of_flow(solver: Any, prediction: str) -> None:
     model = Gaussian(FLOW, torch.zeros(3), torch.eye(3), prediction=prediction)
-    steps = None if solver == "pf_ode" else 4
+    steps = None if solver in ADAPTIVE else 4
     refused(
         ValueError,
         f"predicts {prediction!r}",
@@ -263,6 +268,12 @@ def test_an_ode_library_does_not_hide_where_a_value_stopped_being_finite(method:
     steps = 5 if method == "rk4" else None
     words = ["the output of evaluation", "at t = 0.", "is not finite for seeds [31]"]
     refused(scoresde.NonFiniteError, *words, model=breaking(0.4, math.nan), solver=solver, seeds=30, steps=steps)
+
+
+@pytest.mark.parametrize("solver", ["rk_adaptive", "dpm_adaptive", "adaptive_sde"])
+def test_a_solver_of_each_sample_s_own_steps_names_the_seed_and_its_time(solver: str) -> None:
+    words = ["the output of evaluation", "at t = 0.", "is not finite for seeds [31]"]
+    refused(scoresde.NonFiniteError, *words, model=breaking(0.4, math.nan), solver=solver, seeds=30)
 
 
 def test_a_padded_sample_is_named_once() -> None:

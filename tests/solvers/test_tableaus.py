@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import solvers
 from scoresde.process import VP
 from solvers import tableaus
-from solvers.tableaus import TABLEAUS, Tableau
+from solvers.tableaus import PAIRS, TABLEAUS, Pair, Tableau
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "ralston2": 2, "heun3": 3, "kutta3": 3, "ralston3": 3, "ssprk3": 3}
 ORDERS |= {"rk4": 4, "rk4_38": 4, "nystrom5": 5}
@@ -26,6 +26,30 @@ def test_there_are_as_many_trees_as_butcher_counts() -> None:
 @pytest.mark.parametrize("name", TABLEAUS)
 def test_a_tableau_has_its_textbook_order(name: str) -> None:
     assert TABLEAUS[name].order == ORDERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "orders", "reuses"),
+    [("heun_euler", (2, 1), False), ("bosh3", (3, 2), True), ("dopri5", (5, 4), True), ("tsit5", (5, 4), True)],
+)
+def test_both_methods_of_a_pair_have_their_textbook_orders(name: str, orders: tuple[int, int], reuses: bool) -> None:
+    pair = PAIRS[name]
+    assert (pair.method.order, pair.embedded.order) == orders
+    assert pair.reuses_last == reuses and pair.method.c[-1] == pytest.approx(1, abs=1e-14)
+
+
+@given(name=st.sampled_from(sorted(set(PAIRS) - {"heun_euler"})), data=st.data())
+def test_an_embedded_weight_that_is_one_percent_off_loses_the_order(name: str, data: Any) -> None:
+    pair = PAIRS[name]
+    index = data.draw(st.sampled_from([i for i, b in enumerate(pair.b_hat) if b != 0 and i > 0]))
+    b = list(pair.b_hat)
+    b[0], b[index] = b[0] - 0.01 * b[index], b[index] * 1.01
+    assert replace(pair, b_hat=tuple(b)).embedded.order == 1
+
+
+def test_a_pair_whose_estimate_is_not_of_lower_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be of lower order, got 2 beside 2"):
+        Pair(((1 / 2,), (-1, 2)), (0, 1, 0), (0, 1, 0))
 
 
 @pytest.mark.parametrize("name", TABLEAUS)
