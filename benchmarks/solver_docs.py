@@ -15,6 +15,7 @@ from benchmarks.certificate import RESULTS
 from benchmarks.certificate_report import measured, span
 from benchmarks.docstrings import Docstring
 from scoresde.files import replacing
+from scoresde.process import VP
 from solvers import PlannedSolver, Solver
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -138,11 +139,13 @@ def _words(options: Mapping[str, Any]) -> str:
 
 
 def _order(solver: Solver) -> str:
+    if solver.adaptive:
+        return "by its tolerance" if solver.per_sample else "by its method and tolerance"
     if solver.weak_order is not None:
         return f"weak {solver.weak_order}"
+    if solver.order is None:
+        return "none"
     kept = _kept(solver)
-    if solver.adaptive:
-        return "by its method and tolerance"
     return (
         f"{solver.order}"
         if kept is None
@@ -152,13 +155,26 @@ def _order(solver: Solver) -> str:
 
 def _each(solver: Solver, results: Results) -> str:
     found = rows(solver, results)
-    return str(found[""]["evaluations"][0]) if "" in found else "by its method"
+    if "" in found:
+        return str(found[""]["evaluations"][0])
+    return "by its tolerance" if solver.per_sample else "by its method" if solver.adaptive else _plain(solver)
+
+
+def _plain(solver: Solver) -> str:
+    """Evaluations that one more step costs."""
+    process = VP()
+    few, more = (solver.nfe(process, solver.recommended(process, steps)) for steps in (10, 11))
+    return str(more - few)
 
 
 def _evaluations(solver: Solver, results: Results) -> str:
     found = rows(solver, results)
-    if "" not in found:
+    if "" not in found and solver.per_sample:
+        return "as many as its tolerance takes, a number for each sample"
+    if "" not in found and solver.adaptive:
         return "as many as its tolerance takes; `euler` 1, `midpoint` and `heun2` 2, `heun3` 3, `rk4` 4 a step"
+    if "" not in found:
+        return f"{_plain(solver)} a step"
     each, more = found[""]["evaluations"]
     text = f"{each} a step"
     if more:
@@ -170,6 +186,8 @@ def _evaluations(solver: Solver, results: Results) -> str:
 def _grid(solver: Solver) -> str:
     ends = ", ".join(f"`{key}={value}`" for key, value in solver.recommended.options.items() if key == "end" and value)
     grid = f"[`{solver.grid}`](grids.md#{solver.grid})" + (f" {ends}" if ends else "")
+    if solver.per_sample:
+        return "its own steps"
     return f"its own steps; {grid} for methods that need one" if solver.adaptive else grid
 
 
@@ -197,7 +215,7 @@ def grid_page() -> str:
         rule = solvers.grids.get(name).rule
         modules.setdefault(rule.__module__, {}).setdefault(rule, []).append(name)
     recommended: dict[str, list[str]] = {}
-    for solver in ours():
+    for solver in (solver for solver in ours() if not solver.per_sample):
         recommended.setdefault(solver.grid, []).append(f"[`{solver.name}`](solvers.md#{solver.name})")
     lines = [
         "# Grids",

@@ -74,8 +74,10 @@ def run(config: DictConfig, out: Path) -> None:
     outputs.record(out, settings, device)
     _write(out, samples, result.seeds, labels, result.nfe, checkpoint.classes if config.label == "cycle" else 0)
     where = "steps of its own" if solver.adaptive else f"the grid {grid or solver.recommended}"
+    mean = sum(result.evaluations) / n
+    taken = f"{result.nfe} NFE" if mean == result.nfe else f"{mean:.1f} NFE on average, {result.nfe} at most"
     print(
-        f"{solver.name} on {where}, {model.process.name} process: {result.nfe} NFE\n"
+        f"{solver.name} on {where}, {model.process.name} process: {taken}\n"
         f"{n} images in {seconds:.2f} s ({n / seconds:.1f} images/s, {config.dtype} network, {device})\n"
         f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}"
     )

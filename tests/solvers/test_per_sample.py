@@ -117,7 +117,7 @@ def ode_error(solver: solvers.Solver, process: scoresde.Process) -> float:
     start, end = (torch.from_numpy(values)[:, None] for values in trajectories(FIRST, LAST))
     norms = [math.hypot(process.alpha(t), process.sigma(t)) for t in times]
     model = exact(process)
-    found = solver.run(process, times, lambda x, t, rows: model.net(x, t), norms[0] * start, prediction="sample")
+    found = solver.run(process, times, on_rows(model), norms[0] * start, prediction="sample")
     return float((found / norms[1] - end).square().mean().sqrt())
 
 
@@ -151,6 +151,10 @@ def test_dpm_adaptive_takes_the_steps_of_the_planned_dpm_solver(order: int) -> N
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
 
 
+def on_rows(model: scoresde.ScoreModel) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda x, t, rows: model.net(x, t)
+
+
 @every_one
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
 def test_prediction_types_agree(name: str, kind: str) -> None:
@@ -159,9 +163,8 @@ def test_prediction_types_agree(name: str, kind: str) -> None:
     for prediction in ("sample", kind):
         model = Gaussian(process, [0.5, -1.0, 0.2], torch.eye(3) * 0.1, prediction=prediction)
         x, noise = noises(process, [0, 1, 2])
-        found.append(
-            stepping(name).run(process, times, lambda x, t, rows: model.net(x, t), x, noise, prediction=prediction)
-        )
+        run = stepping(name).run(process, times, on_rows(model), x, noise, prediction=prediction)
+        found.append(run)
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-9)
 
 
@@ -190,8 +193,8 @@ def labelled(process: scoresde.Process) -> GaussianMixture:
     return GaussianMixture(process, torch.ones(5), means, [1.0, 0.01, 0.02, 0.01, 0.03], labels=[0, 1, 1, 1, 1])
 
 
-@every_process
-@every_one
+@pytest.mark.parametrize("process", ["VP", "Flow"])
+@pytest.mark.parametrize("name", ["heun_euler", "dopri5", "dpm_23", "dpm_12_eta", "adaptive_sde"])
 def test_through_sample_each_seed_and_label_has_its_own_steps(name: str, process: str) -> None:
     model, rows = labelled(PROCESSES[process]), []
     inner = model.net
@@ -211,9 +214,9 @@ def test_through_sample_each_seed_and_label_has_its_own_steps(name: str, process
     parts = scoresde.sample(watched, shape=(5, 3), seeds=seeds, cond={"label": labels}, batch_size=2, **ask)
     assert sum(rows) == 2 * sum(whole.evaluations)  # not padded
     alone = [
-        scoresde.sample(watched, shape=(1, 3), seeds=[s], cond={"label": l[None]}, **ask)
-        for s, l in zip(seeds, labels, strict=True)
-    ]  # noqa: E501, E741
+        scoresde.sample(watched, shape=(1, 3), seeds=[seed], cond={"label": label}, **ask)
+        for seed, label in zip(seeds, labels.split(1), strict=True)
+    ]
     for other in (parts.samples, torch.cat([one.samples for one in alone])):
         torch.testing.assert_close(other, whole.samples, rtol=1e-11, atol=1e-11)
     assert parts.evaluations == whole.evaluations == [one.nfe for one in alone]
@@ -286,7 +289,7 @@ def spread_error(tolerance: float) -> float:
     noise = Noise(range(count), (1,), torch.float64)
     x = math.sqrt(process.alpha(1.0) ** 2 * 0.0625 + process.sigma(1.0) ** 2) * noise()
     solver = solvers.get("adaptive_sde", rtol=tolerance, atol=tolerance)
-    end = solver.run(process, (1.0, 0.01), lambda x, t, rows: model.net(x, t), x, noise, prediction="sample")
+    end = solver.run(process, (1.0, 0.01), on_rows(model), x, noise, prediction="sample")
     exactly = process.alpha(0.01) ** 2 * 0.0625 + process.sigma(0.01) ** 2
     return abs(float(end.var()) / exactly - 1)
 
