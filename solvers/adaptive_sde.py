@@ -64,7 +64,7 @@ class AdaptiveSDE(PerSampleSolver):
         return 0.01 * (active.at - active.end), {"euler": active.x, **nothing_known(active)}
 
     def _attempt(self, run: Run, active: Active, target: Tensor) -> Attempt:
-        increment = Increment(active, target, run.noise(active.rows))
+        increment = Increment(active, target, run.normal(active.rows))
         t, s = run.at_time(active.at), run.at_time(increment.to)
         h, known = t.t - s.t, active.memory["euler"]
 

@@ -136,7 +136,7 @@ class DPMAdaptive(PerSampleSolver):
         error = self._error(low, high, active.memory["low"])
         if self.eta:
             up = torch.sqrt(-torch.expm1(2 * (s.lam - down.lam)).clamp(max=0))
-            high = mix((s.alpha / down.alpha, high), (s.sigma * up, run.noise(rows)))
+            high = mix((s.alpha / down.alpha, high), (s.sigma * up, run.normal(rows)))
         return Attempt(high, target, error, lambda accepted: {"low": where(accepted, low, active.memory["low"])})
 
 

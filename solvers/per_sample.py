@@ -75,14 +75,19 @@ class Run:
     Attributes:
         process, first, last: the process and its noise levels between which the loop runs.
         evaluate: called as ``evaluate(x, t, rows)`` at a point of tensors.
-        noise: called as ``noise(rows)``.
+        noise: called as ``noise(rows)``; None for a solver that draws none.
     """
 
     process: Process
     first: Point
     last: Point
     evaluate: Callable[[Tensor, Any, Tensor], Views]
-    noise: Noise
+    noise: Noise | None
+
+    def normal(self, rows: Tensor) -> Tensor:
+        """The next standard normal of these samples."""
+        assert self.noise is not None
+        return self.noise(rows)
 
     def at_time(self, t: Any) -> Any:
         """The noise levels of times, one for each sample; rounding may not take them beyond the ends."""
@@ -205,7 +210,7 @@ class PerSampleSolver(Solver):
             p, first = view(x, first), entered
             x = mix((first.alpha, p.x0), (first.sigma, p.epsilon))
         if last.t < first.t:
-            x = self._integrate(Run(process, first, last, evaluate, noise or (lambda rows: x)), x, rows)
+            x = self._integrate(Run(process, first, last, evaluate, noise), x, rows)
         if denoise:
             x = view(x, last if last.t < first.t else first).x0
         edited = None if step is None else step(x, grid[1])
