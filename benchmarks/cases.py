@@ -49,7 +49,7 @@ _TABLE: list[Case] = [
     ("dpmpp_sde", {"eta": 0.0}),
     *each("dpmpp_3m_sde", {}, KEPT, eta=0.0),
     ("seeds_3", {"eta": 0.0}),
-    *each("sa_solver", {"order": 2, "corrector_order": 2}, {"order": 2, "corrector_order": 0}, eta=0.0),
+    *each("sa_solver", {"order": 1, "corrector_order": 2}, {"order": 2, "corrector_order": 0}, eta=0.0),
     ("sra1", {"eta": 0.0}),
     *each("dpm_solver_2", *SINGLESTEP_2),
     *each("dpmpp_2s", *SINGLESTEP_2),

@@ -47,8 +47,8 @@ class Quadrature:
         """Little enough for hundreds of steps: the more steps there are, the less noise has each."""
         steps, depth = len(plan.times) - 1, remembers(plan)
         stage = 0 if steps < 32 else 1 if steps < 64 else 2
-        points, earlier = ((150, (1, 1, 1)), (150, (15, 9, 7)), (100, (9, 7, 5)), (80, (7, 6, 5)))[depth]
-        return cls(points, earlier[stage], (6, 5, 4)[stage])
+        earlier = ((1, 1, 1), (15, 9, 7), (9, 7, 5), (7, 6, 5))[depth]
+        return cls(150 if depth < 3 else 100, earlier[stage], (6, 5, 4)[stage])
 
     @property
     def coarser(self) -> Quadrature:

@@ -36,8 +36,7 @@ class AdaptiveSDE(PerSampleSolver):
         rtol, atol: relative and absolute tolerance of a step, on x.
 
     Use:
-        Samples of the reverse SDE with a tolerance in place of steps; on a grid ``dpmpp_2m_sde`` needs fewer
-        evaluations.
+        Samples of the reverse SDE with a tolerance in place of steps.
 
     Raises:
         ValueError: a tolerance that is not positive.

@@ -23,7 +23,8 @@ class LangevinPC(Solver):
     the batch (the paper's code takes the mean of each norm over the batch). (α_t/α_s)² is the paper's α: 1 on EDM and
     VE, and 1 − β_i on the chain of DDPM. Norms are not linear in the state, so that this is no plan; it is on a grid,
     and its evaluations are known beforehand. Langevin steps do not become shorter on longer grids, and what they leave,
-    an error of relative size snr², does not vanish either: ``predictor_corrector`` is the method that converges.
+    an error of relative size snr² in many dimensions and more in few, where the ratio of norms varies, does not vanish
+    either: ``predictor_corrector`` is the method that converges.
 
     Args:
         snr: signal-to-noise ratio r of the Langevin steps.
