@@ -1,8 +1,8 @@
 """Our deterministic solvers beside public implementations: python benchmarks/agreement.py [--peers FOLDER].
 
-Each row of ``benchmarks/peers/table.py`` is one public function with its options and the solver of ours with the same
-formula. Both take the same states over the same grid with the same exact score, that of a Gaussian mixture in three
-dimensions:
+Each row of ``benchmarks/adapters/table.py`` is one public function with its options and the solver of ours with the
+same formula. Both take the same states over the same grid with the same exact score, that of a Gaussian mixture in
+three dimensions:
 
 * *difference*: the largest absolute difference after 10 steps from λ = −3 to 4, states of order one;
 * *order*: the slope of the error against the exact solution, λ from −1.5 to 2, from 64 to 128 steps. For orders
@@ -34,8 +34,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import solvers
-from benchmarks import peers
-from benchmarks.peers.table import ROWS, Ours, Row
+from benchmarks import adapters
+from benchmarks.adapters.table import ROWS, Ours, Row
 from scoresde.exact import GaussianMixture
 from scoresde.files import replacing
 from scoresde.process import EDM, VP, Flow, Process
@@ -102,7 +102,7 @@ class Problem:
         found = _solution(float(self.lam[0]), float(self.lam[-1]), self.variances)
         return torch.from_numpy(found) * self.norm(float(self.times[-1]))
 
-    def theirs(self, peer: peers.Peer, row: Row) -> tuple[Tensor, int]:
+    def theirs(self, peer: adapters.Peer, row: Row) -> tuple[Tensor, int]:
         """The peer's result and the number of evaluations."""
         calls = 0
 
@@ -149,7 +149,7 @@ def _solution(first: float, last: float, variances: tuple[float, ...]) -> Array:
 Run = Callable[[Problem], tuple[Tensor, int]]
 
 
-def difference(peer: peers.Peer, row: Row) -> float | None:
+def difference(peer: adapters.Peer, row: Row) -> float | None:
     """Largest absolute difference to our solver of the same formula; None if there is none."""
     if row.same is None:
         return None
@@ -182,7 +182,7 @@ def errors(run: Run, row: Row) -> dict[int, float]:
     return found
 
 
-def measure(row: Row, peer: peers.Peer) -> dict[str, Any]:
+def measure(row: Row, peer: adapters.Peer) -> dict[str, Any]:
     """Everything the report says about a row."""
     runs: dict[str, Run] = {
         "theirs": lambda problem: problem.theirs(peer, row),
@@ -288,15 +288,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parent / "results" / "agreement.md"
     parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
-    parser.add_argument("--only", action="append", choices=peers.NAMES, help="compare this peer alone; repeatable")
+    parser.add_argument("--only", action="append", choices=adapters.NAMES, help="compare this peer alone; repeatable")
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     rows, absent = [], {}
-    for name in arguments.only or peers.NAMES:
+    for name in arguments.only or adapters.NAMES:
         try:
-            peer = peers.load(name, arguments.peers)
-        except peers.AbsentError as error:
+            peer = adapters.load(name, arguments.peers)
+        except adapters.AbsentError as error:
             absent[name] = str(error)
         else:
             rows += [measure(row, peer) for row in ROWS if row.peer == name]

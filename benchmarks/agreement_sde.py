@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from benchmarks import peers
+from benchmarks import adapters
 from benchmarks.agreement import PROCESSES, TOLERANCE, Problem, levels
 from scoresde.files import replacing
 from solvers import PlannedSolver
@@ -38,7 +38,7 @@ class Row:
     """A public function beside ours.
 
     Attributes:
-        peer, function, options: as :mod:`benchmarks.peers` calls it.
+        peer, function, options: as :mod:`benchmarks.adapters` calls it.
         process: ``VP`` or ``EDM``.
         name, ours: our solver of the same formula and its options.
         note: why they differ by more than the tolerance; empty where they must not.
@@ -158,7 +158,7 @@ def interval(eta: float, low: float, high: float) -> Callable[[Any], float]:
     return lambda level: eta if low <= float(level) <= high else 0.0
 
 
-def difference(peer: peers.Peer, row: Row) -> float:
+def difference(peer: adapters.Peer, row: Row) -> float:
     """Largest absolute difference of the end states, with the same noise."""
     problem = Problem(PROCESSES[row.process], levels(-3.0, 4.0, 10))
     found = solvers.get(row.name, **row.ours)
@@ -222,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, absent = [], {}
     for name in dict.fromkeys(row.peer for row in ROWS):
         try:
-            peer = peers.load(name, arguments.peers)
-        except peers.AbsentError as error:
+            peer = adapters.load(name, arguments.peers)
+        except adapters.AbsentError as error:
             absent[name] = str(error)
             continue
         for row in ROWS:

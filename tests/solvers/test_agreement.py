@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import agreement, peers
-from benchmarks.peers.table import ROWS, Row
+from benchmarks import adapters, agreement
+from benchmarks.adapters.table import ROWS, Row
 
 ROWS_OF_DIFFUSERS = [row for row in ROWS if row.peer == "diffusers"]
 
@@ -20,12 +20,12 @@ def name(row: Row) -> str:
 
 
 @pytest.fixture(scope="module")
-def diffusers() -> peers.Peer:
-    return peers.load("diffusers")
+def diffusers() -> adapters.Peer:
+    return adapters.load("diffusers")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS_OF_DIFFUSERS if row.same], ids=name)
-def test_agrees_with_diffusers(diffusers: peers.Peer, row: Row) -> None:
+def test_agrees_with_diffusers(diffusers: adapters.Peer, row: Row) -> None:
     found = agreement.difference(diffusers, row)
     assert found is not None
     assert (found <= agreement.TOLERANCE) == (not row.note)

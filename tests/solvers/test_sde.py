@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import solvers
-from benchmarks import agreement_sde, peers
+from benchmarks import adapters, agreement_sde
 from benchmarks.agreement import TOLERANCE
 from benchmarks.convergence import PROCESSES, predictor, smooth_grid
 from benchmarks.weak import frechet_order, weak_order
@@ -185,7 +185,7 @@ ROWS = [row for row in agreement_sde.ROWS if row.peer == "diffusers"]
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.function}-{row.name}-{row.ours}")
 def test_agrees_with_diffusers_given_the_same_noise(row: agreement_sde.Row) -> None:
-    assert agreement_sde.difference(peers.load("diffusers"), row) <= TOLERANCE
+    assert agreement_sde.difference(adapters.load("diffusers"), row) <= TOLERANCE
 
 
 def test_orders_two_and_three_of_er_sde_are_those_of_riemann_sums_made_exact() -> None:

@@ -27,7 +27,7 @@ class Row:
     """A public function beside ours.
 
     Attributes:
-        peer, function, options: as :mod:`benchmarks.peers` calls it.
+        peer, function, options: as :mod:`benchmarks.adapters` calls it.
         process: ``VP``, ``EDM`` or ``Flow``.
         claim: the order its authors give.
         same: our solver of the same formula, None if we have none.

@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 import torch
 from torch import Tensor
 
-from benchmarks.peers import Denoised, Levels, Sample, source, version
+from benchmarks.adapters import Denoised, Levels, Sample, source, version
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:

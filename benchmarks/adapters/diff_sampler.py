@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers import Denoised, Levels, Sample, clone, source
+from benchmarks.adapters import Denoised, Levels, Sample, clone, source
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers import AbsentError, Denoised, Levels, Sample, importing_from, version
+from benchmarks.adapters import AbsentError, Denoised, Levels, Sample, importing_from, version
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers import AbsentError, Denoised, Levels, Sample, clone, importing_from
+from benchmarks.adapters import AbsentError, Denoised, Levels, Sample, clone, importing_from
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:

@@ -14,7 +14,7 @@ from unittest.mock import MagicMock
 
 from torch import Tensor
 
-from benchmarks.peers import AbsentError, Denoised, Levels, Sample, clone, k_diffusion, source
+from benchmarks.adapters import AbsentError, Denoised, Levels, Sample, clone, k_diffusion, source
 
 CLONES = {"ComfyUI": "comfy", "stable-diffusion-webui-reForge": "ldm_patched"}
 PROGRAM = ("modules", "model_patcher", "model_sampling", "memory_management", "utils")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers import AbsentError, Denoised, Levels, Sample, version
+from benchmarks.adapters import AbsentError, Denoised, Levels, Sample, version
 
 EVEN = {"HeunDiscreteScheduler": 2, "FlowMatchHeunDiscreteScheduler": 2, "KDPM2DiscreteScheduler": 2}
 WHOLE = {"lower_order_final": False, "final_sigmas_type": "sigma_min", "clip_sample": False}

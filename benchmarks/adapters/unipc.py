@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.peers import Sample, clone, dpm_solver, source
+from benchmarks.adapters import Sample, clone, dpm_solver, source
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:

@@ -72,7 +72,7 @@ def load(name: str, folder: Path | None = None) -> Peer:
     """
     if name not in NAMES:
         raise KeyError(f"unknown peer {name!r}; known: {', '.join(NAMES)}")
-    module = importlib.import_module(f"benchmarks.peers.{name.lower().replace('-', '_')}")
+    module = importlib.import_module(f"benchmarks.adapters.{name.lower().replace('-', '_')}")
     return Peer(name, *module.load(folder))
 
 
