@@ -4,7 +4,9 @@
 the state x of shape (batch, 1, 1, dim) from ``times[0]`` to ``times[-1]`` by one of its functions. ``denoised(x, t)``
 is E[x0 | x_t = x] at process time t. The peers get the noise levels of ``times`` in float64 and no denoise at the end.
 Where their steps stop short of their own options (lower orders at the last steps, a final Euler step, clamped
-predictions), those are off. Nothing of theirs is kept here: each is imported from where the user has it.
+predictions), those are off. With ``steps=n`` among the options the grid is their own, by their own code, and so are
+these options and the end; x then has the scale α² + σ² = 1, and the state that comes back is divided by its α.
+Nothing of theirs is kept here: each is imported from where the user has it.
 """
 
 from __future__ import annotations

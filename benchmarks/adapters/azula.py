@@ -1,4 +1,8 @@
-"""Samplers of azula (https://github.com/probabilists/azula), on any process and grid."""
+"""Samplers of azula (https://github.com/probabilists/azula), on any process and grid.
+
+With ``steps=n`` the grid is their own, of one of their noise schedules: ``schedule`` is its name, ``levels`` are its
+arguments. x then has the scale α² + σ² = 1, and the process is EDM, on which x/α is asked for at σ/α.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from benchmarks.adapters import AbsentError, Denoised, Levels, Sample, importing
 def load(folder: Path | None) -> tuple[str, Sample]:
     with importing_from(folder or Path()):
         try:
-            sample, denoise = (importlib.import_module(f"azula.{name}") for name in ("sample", "denoise"))
+            sample, denoise, noise = (importlib.import_module(f"azula.{n}") for n in ("sample", "denoise", "noise"))
         except ImportError as error:
             raise AbsentError(f"azula: {error}") from None
 
@@ -27,6 +31,20 @@ def load(folder: Path | None) -> tuple[str, Sample]:
             def forward(self, x: Tensor, t: Tensor) -> Any:
                 return denoise.DiracPosterior(mean=denoised(x, float(t)))
 
+        if "steps" in options:
+            place = getattr(noise, options.pop("schedule"))(**options.pop("levels"))
+
+            class Scheduled(denoise.Denoiser):
+                def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
+                    return place(t)
+
+                def forward(self, x: Tensor, t: Tensor) -> Any:
+                    alpha, sigma = place(t)
+                    return denoise.DiracPosterior(mean=denoised(x / alpha, float(sigma / alpha)))
+
+            sampler = getattr(sample, function)(Scheduled(), silent=True, **options)
+            first, last = sampler.timesteps[0], sampler.timesteps[-1]
+            return sampler(x * torch.hypot(*place(first))) / place(last)[0]
         grid = property(lambda self: torch.from_numpy(times))
         kind = type(function, (getattr(sample, function),), {"timesteps": grid})
         return kind(Denoiser(), silent=True, **options)(x)

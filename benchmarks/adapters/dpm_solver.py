@@ -1,4 +1,7 @@
-"""DPM-Solver's own code (https://github.com/LuChengTHU/dpm-solver), on the continuous VP process."""
+"""DPM-Solver's own code (https://github.com/LuChengTHU/dpm-solver), on the continuous VP process.
+
+With ``steps=n``, what their code calls the number of steps, the grid is their own between the two ``times``.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,10 @@ def sampler(module: Any, name: str) -> Sample:
         order: int,
         remainder: int = 0,
         solver_type: str | None = None,
+        steps: int | None = None,
+        skip_type: str = "logSNR",
+        lower_order_final: bool = False,
+        denoise_to_zero: bool = False,
         **options: Any,
     ) -> Tensor:
         def epsilon(x: Tensor, t: Tensor) -> Tensor:
@@ -43,26 +50,30 @@ def sampler(module: Any, name: str) -> Sample:
             dtype=torch.float64,
         )
         solver = getattr(module, name)(epsilon, schedule, **options)
-        spaced, grid = solver.get_time_steps, [torch.from_numpy(times)]
-        # The first call places the steps, later ones the stages within a step.
-        solver.get_time_steps = lambda *a, **asked: grid.pop() if grid else spaced(**{**asked, "skip_type": "logSNR"})
+        count = steps
+        if count is None:
+            spaced, grid = solver.get_time_steps, [torch.from_numpy(times)]
+            # The first call places the steps, later ones the stages within a step.
+            solver.get_time_steps = lambda *a, **asked: grid.pop() if grid else spaced(**asked)
+            count = len(times) - 1
+            if function == "singlestep_fixed":
+                count *= order
+            elif function == "singlestep":
+                count = 3 * (count - 1) + remainder
         extra = {} if solver_type is None else {"solver_type": solver_type}
-        count = len(times) - 1
-        if function == "singlestep_fixed":
-            count *= order
-        elif function == "singlestep":
-            count = 3 * (count - 1) + remainder
         ends = {"t_start": float(times[0]), "t_end": float(times[-1])}
         with contextlib.redirect_stdout(io.StringIO()):
-            return solver.sample(
+            end = solver.sample(
                 x,
                 steps=count,
                 order=order,
                 method=function,
-                skip_type="logSNR",
-                lower_order_final=False,
+                skip_type=skip_type,
+                lower_order_final=lower_order_final,
+                denoise_to_zero=denoise_to_zero,
                 **ends,
                 **extra,
             )
+        return end if steps is None or denoise_to_zero else end / process.alpha(ends["t_end"])
 
     return run

@@ -1,9 +1,14 @@
-"""Samplers of k-diffusion (https://github.com/crowsonkb/k-diffusion), in σ with α = 1: its sampling.py alone."""
+"""Samplers of k-diffusion (https://github.com/crowsonkb/k-diffusion), in σ with α = 1: its sampling.py alone.
+
+With ``steps=n`` the grid is ``get_sigmas_{schedule}(n, **levels)``, and x has the scale α² + σ² = 1.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,17 +39,41 @@ def sampler(module: ModuleType) -> Sample:
     """What runs ``sample_*`` functions of a module that follows k-diffusion's conventions."""
 
     def run(denoised: Denoised, process: Any, times: Levels, x: Tensor, function: str, **options: Any) -> Tensor:
-        sigmas = torch.tensor([process.sigma(float(t)) for t in times])
         model = Model(denoised, process)
+        if "steps" in options:
+            return by_their_grid(module, model, x, function, **options)
+        sigmas = torch.tensor([process.sigma(float(t)) for t in times])
         if function == "sample_dpm_fast":
             nfe = 3 * (len(times) - 2) + options.pop("remainder")  # which buys as many steps, even in λ
             return module.sample_dpm_fast(model, x, float(sigmas[-1]), float(sigmas[0]), nfe, disable=True, **options)
-        found = getattr(module, function)
-        if "noise_sampler" in inspect.signature(found).parameters:
-            options.setdefault("noise_sampler", lambda *levels: 0.0)  # none is drawn unless it is asked for
-        return found(model, x, sigmas, disable=True, **options)
+        return sampled(module, model, x, sigmas, function, **options)
 
     return run
+
+
+def sampled(module: ModuleType, model: Model, x: Tensor, sigmas: Tensor, function: str, **options: Any) -> Tensor:
+    found = getattr(module, function)
+    if "noise_sampler" in inspect.signature(found).parameters:
+        options.setdefault("noise_sampler", lambda *levels: 0.0)  # none is drawn unless it is asked for
+    return found(model, x, sigmas, disable=True, **options)
+
+
+def by_their_grid(
+    module: ModuleType,
+    model: Model,
+    x: Tensor,
+    function: str,
+    steps: int,
+    schedule: str,
+    levels: Mapping[str, float],
+    **options: Any,
+) -> Tensor:
+    """All of one of their grids; ``sample_dpm_fast`` makes its own and calls ``steps`` what it may evaluate."""
+    if function == "sample_dpm_fast":
+        x = x * math.hypot(1, levels["sigma_max"])
+        return module.sample_dpm_fast(model, x, n=steps, disable=True, **levels, **options)
+    sigmas = getattr(module, f"get_sigmas_{schedule}")(steps, **levels)
+    return sampled(module, model, x * math.hypot(1, float(sigmas[0])), sigmas, function, **options)
 
 
 class Model(torch.nn.Module):

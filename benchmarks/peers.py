@@ -1,0 +1,262 @@
+"""Ours beside every peer, each at its best: python benchmarks/peers.py --peers FOLDER --data FOLDER.
+
+diffusers, k-diffusion, azula and the official code of DPM-Solver and UniPC, each over all its deterministic solvers of a
+fixed number of evaluations and all its own grids (:mod:`benchmarks.peer_grids`), and ours over all solvers and variants
+on all grids and ends of :mod:`benchmarks.grids`, and on the grid that each recommends; ``auto`` is one of them.
+
+All start from the same states at t_max of the process and are measured against the converged solution at zero noise, on
+the exact problems of :mod:`benchmarks.peer_problems`: the root mean square error over all samples, and the median over
+samples of each one's. Evaluations are those that the denoiser has seen, one for a call with all samples. A run with at
+most N of them is an entry at NFE N; its steps are the most that N allows.
+
+The peers come from the installed packages or the folder given by --peers, the data from that given by --data; a peer
+that is not there is reported as absent. ``--cache`` keeps all errors, so that ``--only`` can measure a part again and
+the report can be written without measuring (``--only`` and nothing).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import multiprocessing
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import solvers
+from benchmarks import adapters, peer_grids, peer_problems
+from benchmarks.grids import candidates, label, places
+from benchmarks.peer_problems import Joined, Source, scaled
+from benchmarks.peers_report import NFE, OURS, Cache, write
+from scoresde import ScoreModel, sample
+from scoresde.files import replacing
+from scoresde.process import EDM, VP, Flow, Process
+from solvers import Plan, PlannedSolver
+from solvers.grids import Grid
+
+PROCESSES: dict[str, Process] = {"VP": VP(), "EDM": EDM(), "Flow": Flow()}
+Entry = tuple[int, dict[str, tuple[float, float]]]  # evaluations, and the errors by problem
+Sampler = Callable[["Counted", int], Tensor]  # takes that many steps
+Steps = dict[tuple[str, int], int]  # the most steps of a solver that a budget allows
+
+
+class SpentError(Exception):
+    """The denoiser was called more often than the budget allows."""
+
+
+@dataclass
+class Counted:
+    """A denoiser that counts its evaluations and refuses those beyond a budget.
+
+    A call with all rows of the start is one evaluation, one with some of them that part of one.
+
+    Attributes:
+        start: states at t_max, in the scale α² + σ² = 1.
+        denoised: called as ``denoised(x, σ)``, for α = 1.
+        budget: of evaluations.
+        rows: evaluated so far.
+    """
+
+    start: Tensor
+    denoised: Callable[[Tensor, float], Tensor]
+    budget: int
+    rows: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        return math.ceil(self.rows / len(self.start))
+
+    def on(self, process: Process) -> Callable[[Tensor, float], Tensor]:
+        """As a denoiser of states on a process, at its times."""
+
+        def denoised(x: Tensor, t: float) -> Tensor:
+            self.rows += len(x)
+            if self.evaluations > self.budget:
+                raise SpentError
+            return scaled(self.denoised, x, process.alpha(t), process.sigma(t))
+
+        return denoised
+
+
+def fit(sampler: Sampler, start: Tensor, budget: int) -> int:
+    """The most steps that a budget allows, found by trying them on a single state with a denoiser that returns 0."""
+
+    def allowed(steps: int) -> bool:
+        counted = Counted(start[:1], lambda x, level: torch.zeros_like(x), budget)
+        try:
+            sampler(counted, steps)
+        except SpentError:
+            return False
+        except Exception:  # too few steps for this method: it may take more
+            return True
+        return True
+
+    low, high = 0, budget
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if allowed(middle) else (low, middle - 1)
+    return low
+
+
+def entries(joined: Joined, sampler: Sampler, name: str, budgets: Sequence[int], known: Steps) -> dict[int, Entry]:
+    """Errors by budget. As many steps are tried as it has evaluations, then what fits; ``known`` keeps it by solver."""
+    start, found = joined.start, {}
+    for budget in budgets:
+        steps = known.setdefault((name, budget), budget)
+        for attempt in range(4):
+            counted = Counted(start, joined.denoised, budget)
+            try:
+                x = sampler(counted, steps)
+            except SpentError:
+                steps = known[name, budget] = fit(sampler, start, budget) if attempt == 0 else steps - 1
+                continue
+            except Exception:  # the method refuses this; the report counts configurations that refuse all
+                break
+            found[budget] = (counted.evaluations, joined.errors(x.double()))
+            break
+    return found
+
+
+def theirs(peer: adapters.Peer, run: peer_grids.Run) -> Sampler:
+    """A peer's solver on its own grid."""
+
+    def sampler(counted: Counted, steps: int) -> Tensor:
+        denoised = counted.on(run.carrier)
+        options = {**run.options, **run.place}
+        return peer.sample(denoised, run.carrier, run.times, counted.start, run.function, steps=steps, **options)
+
+    return sampler
+
+
+def ours(solver: PlannedSolver, rule: Grid, process: Process) -> Sampler:
+    """Our solver on one of our grids."""
+    norm = math.hypot(process.alpha(process.t_max), process.sigma(process.t_max))
+
+    def sampler(counted: Counted, steps: int) -> Tensor:
+        return plan(solver, rule, process, steps).run(counted.on(process), counted.start * norm)
+
+    return sampler
+
+
+@functools.lru_cache(maxsize=4)  # the last ones are tried and then run
+def plan(solver: PlannedSolver, rule: Grid, process: Process, steps: int) -> Plan:
+    return solver.plan(process, rule(process, steps), "sample")
+
+
+def auto(process: Process) -> Sampler:
+    """``solver=auto`` as a user has it, with a number of evaluations in the place of steps."""
+    norm = math.hypot(process.alpha(process.t_max), process.sigma(process.t_max))
+
+    def sampler(counted: Counted, steps: int) -> Tensor:
+        denoised = counted.on(process)
+        model = ScoreModel(lambda x, t: denoised(x, float(t[0])), process, "sample")
+        return sample(model, "auto", nfe=steps, x_init=counted.start * norm).samples
+
+    return sampler
+
+
+def our_samplers(process: Process) -> Iterator[tuple[str, str, Sampler]]:
+    """Label, solver and sampler of each solver and variant on each grid and end, and on the one that it recommends."""
+    for solver in candidates():
+        if solver.name == "auto":
+            continue
+        chosen = (solver.grid, solver.recommended.options.get("end"))
+        for grid, end in {*places(), chosen}:
+            rule = solvers.grids.get(grid, **({} if end is None else {"end": end}))
+            yield f"{label(solver)} | {grid}, {end or 't_min'}", label(solver), ours(solver, rule, process)
+
+
+def measure(joined: Joined, part: str, folder: Path | None, budgets: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Entries of a toolkit, or of ours and of auto, by toolkit and label."""
+    known: Steps = {}
+    if part == OURS:
+        found = {
+            OURS: {
+                name: entries(joined, sampler, solver, budgets, known)
+                for name, solver, sampler in our_samplers(joined.process)
+            }
+        }
+        if "auto" in solvers.names():
+            found["auto"] = {"auto": entries(joined, auto(joined.process), "auto", budgets, known)}
+        return found
+    peer = adapters.load(part, folder)
+    return {
+        part: {
+            run.label: entries(joined, theirs(peer, run), run.solver, budgets, known)
+            for run in peer_grids.runs(part, joined.process)
+        }
+    }
+
+
+def _job(arguments: tuple[str, str, list[Source], Path | None, Sequence[int]]) -> tuple[str, dict[str, Any]]:
+    name, part, sources, folder, budgets = arguments
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    start = time.perf_counter()
+    joined = Joined.of(sources, PROCESSES[name])
+    errors = measure(joined, part, folder, budgets)
+    doubts = {problem.name: peer_problems.doubt(problem) for problem in joined.problems} if part == OURS else {}
+    return name, {"part": part, "seconds": time.perf_counter() - start, "errors": errors, "doubts": doubts}
+
+
+def run(arguments: argparse.Namespace, kept: Cache) -> None:
+    """Measure what is asked for, into ``kept``."""
+    parts = []
+    for part in arguments.only or [OURS, *peer_grids.PEERS]:
+        try:
+            if part != OURS:
+                kept["versions"][part] = adapters.load(part, arguments.peers).version
+                kept["absent"].pop(part, None)
+            parts.append(part)
+        except adapters.AbsentError as error:
+            kept["absent"][part] = str(error)
+    sources = peer_problems.sources(arguments.data, tuple(arguments.problems))
+    jobs = [(name, part, sources, arguments.peers, arguments.nfe) for part in parts for name in arguments.processes]
+    jobs.sort(key=lambda job: ("diffusers", OURS).index(job[1]) if job[1] in ("diffusers", OURS) else 2)
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        for name, found in pool.imap_unordered(_job, jobs):
+            kept["seconds"][f"{name} {found['part']}"] = found["seconds"]
+            kept["doubts"].setdefault(name, {}).update(found["doubts"])
+            # Through JSON, as they come back from the cache.
+            kept["errors"].setdefault(name, {}).update(json.loads(json.dumps(found["errors"])))
+            print(f"{name} {found['part']}: {found['seconds']:.0f} s", flush=True)
+            if arguments.cache:
+                with replacing(arguments.cache) as path:
+                    path.write_text(json.dumps(kept))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).parent / "results" / "peers.md"
+    parts = [OURS, *peer_grids.PEERS]
+    parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
+    parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(peer_problems.FILES.values())}")
+    parser.add_argument("--only", nargs="*", choices=parts, help="measure these alone; none of them writes the report")
+    parser.add_argument("--nfe", nargs="+", type=int, default=NFE, help="budgets")
+    parser.add_argument("--problems", nargs="+", choices=peer_problems.NAMES, default=peer_problems.NAMES)
+    parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=list(PROCESSES))
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--cache", type=Path, help="where all errors are kept as JSON; added to if it exists")
+    parser.add_argument("--out", type=Path, default=default, help="markdown; .json and .png of that name go beside")
+    arguments = parser.parse_args(argv)
+    kept: Cache = {"versions": {}, "absent": {}, "seconds": {}, "doubts": {}, "errors": {}}
+    if arguments.cache and arguments.cache.exists():
+        kept = json.loads(arguments.cache.read_text())
+    if arguments.only != []:
+        try:
+            run(arguments, kept)
+        except peer_problems.MissingDataError as error:
+            parser.error(str(error))
+    print(write(kept, arguments.out))
+
+
+if __name__ == "__main__":
+    main()
