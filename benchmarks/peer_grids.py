@@ -101,8 +101,8 @@ def no_noise(t: Any) -> float:
 
 def diffusers(low: float, high: float) -> Iterator[Run]:
     package = importlib.import_module("diffusers")
-    ends = [VP().time(-math.log(level)) for level in (high, low)]
-    table = np.linspace(*ends, TRAINING)
+    first, last = (VP().time(-math.log(level)) for level in (high, low))
+    table = np.linspace(first, last, TRAINING)
 
     def each(name: str, options: Options, grids: Named, carrier: Process) -> Iterator[Run]:
         known = {*inspect.signature(getattr(package, name)).parameters, "first"}

@@ -224,7 +224,8 @@ def _mnist(folder: Path | None) -> Source:
         spreads.append(variances[-RANK:] - rests[-1])
     weights = images.labels.bincount() / len(images)
     rest = float(torch.stack(rests).mean())
-    return _rotated("MNIST", weights.double(), *map(torch.stack, (means, axes, spreads)), rest)
+    stacked = [torch.stack(values) for values in (means, axes, spreads)]
+    return _rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest)
 
 
 def _cifar(folder: Path | None) -> Source:

@@ -1,8 +1,9 @@
 """Ours beside every peer, each at its best: python benchmarks/peers.py --peers FOLDER --data FOLDER.
 
-diffusers, k-diffusion, azula and the official code of DPM-Solver and UniPC, each over all its deterministic solvers of a
-fixed number of evaluations and all its own grids (:mod:`benchmarks.peer_grids`), and ours over all solvers and variants
-on all grids and ends of :mod:`benchmarks.grids`, and on the grid that each recommends; ``auto`` is one of them.
+diffusers, k-diffusion, azula and the official code of DPM-Solver and UniPC, each over all its deterministic solvers of
+a fixed number of evaluations and all its own grids (:mod:`benchmarks.peer_grids`), and ours over all solvers and
+variants on all grids and ends of :mod:`benchmarks.grids`, and on the grid that each recommends; ``auto`` has a column
+of its own.
 
 All start from the same states at t_max of the process and are measured against the converged solution at zero noise, on
 the exact problems of :mod:`benchmarks.peer_problems`: the root mean square error over all samples, and the median over
