@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from benchmarks.peer_problems import STEPS
 from scoresde.files import replacing
 
 NFE = (5, 6, 8, 10, 12, 15, 20, 30, 50)
@@ -111,7 +112,8 @@ def singles(kept: Cache, found: Sequence[Cell], processes: Sequence[str], measur
     chosen = [c for c in found if c.process in processes and c.measure == measure and FEW[0] <= c.nfe <= FEW[1]]
     names = {
         (toolkit, label)
-        for toolkit, labels in kept["errors"][processes[0]].items()
+        for process in processes[:1]
+        for toolkit, labels in kept["errors"][process].items()
         for label in labels
         if toolkit not in (OURS, "auto")
     }
@@ -190,7 +192,7 @@ def report(kept: Cache) -> str:
         *(f"Compared: {peer} {version}." for peer, version in kept["versions"].items()),
         *(f"Absent: {peer} ({why})." for peer, why in kept["absent"].items()),
         *(f"{_census(kept, toolkit)}." for toolkit in toolkits),
-        "The converged solution differs from that with half the steps by "
+        f"The converged solution, by {STEPS} steps of rk4, differs from that with half the steps by "
         + "; ".join(
             f"{', '.join(f'{value:.0e} ({problem})' for problem, value in doubts.items())} on {process}"
             for process, doubts in kept["doubts"].items()
@@ -281,7 +283,7 @@ def figure(found: Sequence[Cell], path: Path) -> None:
 
 
 def write(kept: Cache, out: Path) -> str:
-    """The page, its cells as JSON and the figure beside it; returns the page."""
+    """The page, its cells as JSON and the figure beside it, if anything was measured; returns the page."""
     found, text = cells(kept), report(kept)
     rows = [asdict(c) for c in found]
     content = {key: kept[key] for key in ("versions", "absent", "seconds", "doubts")} | {"cells": rows}
@@ -289,6 +291,7 @@ def write(kept: Cache, out: Path) -> str:
         path.write_text(text, encoding="utf-8")
     with replacing(out.with_suffix(".json")) as path:
         path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-    with replacing(out.with_suffix(".png")) as path:
-        figure(found, path)
+    if found:
+        with replacing(out.with_suffix(".png")) as path:
+            figure(found, path)
     return text
