@@ -99,6 +99,14 @@ def no_noise(t: Any) -> float:
     return 0.0
 
 
+def endings(order: int) -> list[Options]:
+    """How diffusers' multistep DPM-Solvers may end, that of the first order always alike."""
+    if order == 1:
+        return [ZERO | LOWER, LAST | LOWER]
+    finals = [ZERO | LOWER, LAST | LOWER, LAST | SAME, LAST | SAME | {"euler_at_final": True}]
+    return finals if order == 2 else [*finals, ZERO | SAME]
+
+
 def diffusers(low: float, high: float) -> Iterator[Run]:
     package = importlib.import_module("diffusers")
     first, last = (VP().time(-math.log(level)) for level in (high, low))
@@ -117,19 +125,19 @@ def diffusers(low: float, high: float) -> Iterator[Run]:
         for kind, formula in product(("dpmsolver++", "dpmsolver"), FORMULAS):
             finals = [ZERO | LOWER, LAST | LOWER, LAST | SAME]
             if not single:
-                finals += [LAST | SAME | {"euler_at_final": True}, ZERO | SAME]
-            if formula["solver_order"] == 1:
-                finals = [] if single else [ZERO | LOWER, LAST | LOWER]
+                finals = endings(formula["solver_order"])
+            elif formula["solver_order"] == 1:
+                finals = []
             for final in finals:
                 if kind == "dpmsolver++" or "zero" not in final.values():
                     places = {"default": {}} | CONVERTED | FLOW if single else grids
                     yield from each(name, {"algorithm_type": kind, **formula, **final}, places, VP())
     for k, variant, data, off in product((1, 2, 3), ("bh1", "bh2"), (True, False), ([], list(range(50)))):
         options = {"solver_order": k, "solver_type": variant, "predict_x0": data, "disable_corrector": off}
-        for final in (ZERO | LOWER, LAST | LOWER, LAST | SAME):
+        for final in (ZERO | LOWER, LAST | LOWER, LAST | SAME)[: 2 if k == 1 else 3]:
             if data or "zero" not in final.values():
                 yield from each("UniPCMultistepScheduler", options | final, grids, VP())
-    for k, final in product((1, 2, 3), (LOWER, SAME)):
+    for k, final in [(1, LOWER), *product((2, 3), (LOWER, SAME))]:
         yield from each("DEISMultistepScheduler", {"solver_order": k} | final, grids, VP())
     for kind, k, corrector in product(("data_prediction", "noise_prediction"), (1, 2, 3), (1, 2, 3)):
         orders = {"predictor_order": k, "corrector_order": corrector, "algorithm_type": kind}
@@ -138,7 +146,7 @@ def diffusers(low: float, high: float) -> Iterator[Run]:
         place = {"sigma_schedule": schedule, "sigma_min": last, "sigma_max": high}
         one = {f"{schedule}, {name}": place}
         for formula in FORMULAS:
-            for final in (ZERO | LOWER, ZERO | SAME, LAST | LOWER, LAST | SAME, LAST | {"euler_at_final": True}):
+            for final in endings(formula["solver_order"]):
                 yield from each("EDMDPMSolverMultistepScheduler", formula | final, one, EDM())
         for final in (ZERO, LAST):
             yield from each("EDMEulerScheduler", final, one, EDM())
@@ -229,6 +237,7 @@ def unipc(low: float, high: float) -> Iterator[Run]:
     solvers = [
         ("multistep", {"variant": variant, "algorithm_type": kind, "order": k} | final)
         for variant, kind, k, final in product(variants, kinds, (1, 2, 3, 4), (LOWER, SAME))
+        if k > 1 or final is LOWER
     ]
     return _published("UniPC", solvers, high)
 

@@ -11,8 +11,8 @@ samples of each one's. Evaluations are those that the denoiser has seen, one for
 most N of them is an entry at NFE N; its steps are the most that N allows.
 
 The peers come from the installed packages or the folder given by --peers, the data from that given by --data; a peer
-that is not there is reported as absent. ``--cache`` keeps all errors, so that ``--only`` can measure a part again and
-the report can be written without measuring (``--only`` and nothing).
+that is not there is reported as absent. ``--cache`` keeps all errors, so that a part can be measured again
+(``--only``, ``--nfe``, ``--processes``) and the report written without measuring (``--only`` and nothing).
 """
 
 from __future__ import annotations
@@ -226,8 +226,10 @@ def run(arguments: argparse.Namespace, kept: Cache) -> None:
         for name, found in pool.imap_unordered(_job, jobs):
             kept["seconds"][f"{name} {found['part']}"] = found["seconds"]
             kept["doubts"].setdefault(name, {}).update(found["doubts"])
-            # Through JSON, as they come back from the cache.
-            kept["errors"].setdefault(name, {}).update(json.loads(json.dumps(found["errors"])))
+            before = kept["errors"].setdefault(name, {})
+            for toolkit, labels in json.loads(json.dumps(found["errors"])).items():  # as they come back from the cache
+                old = before.get(toolkit, {})
+                before[toolkit] = {key: old.get(key, {}) | budgets for key, budgets in labels.items()}
             print(f"{name} {found['part']}: {found['seconds']:.0f} s", flush=True)
             if arguments.cache:
                 with replacing(arguments.cache) as path:
@@ -243,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", choices=parts, help="measure these alone; none of them writes the report")
     parser.add_argument("--nfe", nargs="+", type=int, default=NFE, help="budgets")
     parser.add_argument("--problems", nargs="+", choices=peer_problems.NAMES, default=peer_problems.NAMES)
-    parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=list(PROCESSES))
+    parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=("VP", "EDM"))
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--cache", type=Path, help="where all errors are kept as JSON; added to if it exists")
     parser.add_argument("--out", type=Path, default=default, help="markdown; .json and .png of that name go beside")
