@@ -127,7 +127,7 @@ def singles(kept: Cache, found: Sequence[Cell], processes: Sequence[str], measur
             ratios.append(error / c.least)
         else:
             result.append(Single(mean(ratios), max(ratios), toolkit, label))
-    return sorted(result, key=lambda single: single.mean)
+    return sorted(result, key=lambda single: (single.mean, single.label))
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,13 @@ def summary(kept: Cache, found: Sequence[Cell]) -> list[str]:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for process in kept["errors"]:
-        single = next(iter(singles(kept, found, [process])), None)
         for measure in MEASURES:
+            single = next(iter(singles(kept, found, [process], measure)), None)
             chosen = [c for c in found if (c.process, c.measure) == (process, measure)]
             few = [c for c in chosen if FEW[0] <= c.nfe <= FEW[1]]
             ratios = [c.ratio for c in chosen if c.ratio is not None]
             auto = [c for c in few if c.auto is not None]
-            shown = f"{single.mean:.2f}, {single.worst:.2f}" if single and measure == "RMSE" else "–"
+            shown = f"{single.mean:.2f}, {single.worst:.2f}" if single else "–"
             lines.append(
                 f"| {process} | {measure} | {sum(ratio <= 1 for ratio in ratios)} of {len(ratios)} | "
                 f"{_ratio([c.ratio for c in few if c.ratio is not None])} | {_ratio(ratios)} | "
@@ -163,12 +163,15 @@ def summary(kept: Cache, found: Sequence[Cell]) -> list[str]:
                 f"{_ratio([c.auto / c.peer[0] for c in auto if c.auto is not None and c.peer])} | "
                 f"{_ratio([c.auto / c.least for c in auto if c.auto is not None])} | {shown} |"
             )
-    lines += ["", "The best single public configurations, mean and worst ratio to the best of all:", ""]
-    for processes in [[process] for process in kept["errors"]] + [list(kept["errors"])]:
-        for single in singles(kept, found, processes)[:1]:
-            lines.append(
-                f"- {', '.join(processes)}: {single.mean:.2f}, {single.worst:.2f}, {single.toolkit}, `{single.label}`"
+    lines += ["", "The best single public configurations, mean and worst RMSE over the best of all:", ""]
+    names = list(kept["errors"])
+    for processes in dict.fromkeys((*((name,) for name in names), tuple(names))):
+        for best in singles(kept, found, processes)[:1]:
+            each = [one for name in processes for one in singles(kept, found, [name]) if one.label == best.label]
+            shown = "; ".join(
+                f"{name} {one.mean:.2f}, {one.worst:.2f}" for name, one in zip(processes, each, strict=True)
             )
+            lines.append(f"- {best.toolkit}, `{best.label}`: {shown}")
     return lines
 
 
