@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -257,9 +257,6 @@ def _rotated(name: str, weights: Tensor, means: Tensor, axes: Tensor, spreads: T
     return Source(name, dim, draws, weights, pad(means @ basis, (0, 1)), variance, lifted, spreads)
 
 
-Build = Callable[[Process], Problem]
-
-
-def builders(folder: Path | None) -> dict[str, Build]:
+def builders(folder: Path | None, names: Sequence[str] = NAMES) -> dict[str, Callable[[Process], Problem]]:
     """The problems by name, each a function of the process, like ``benchmarks.problems.exact``."""
-    return {source.name: lambda process, source=source: exact(source, process) for source in sources(folder)}
+    return {source.name: partial(exact, source) for source in sources(folder, names)}
