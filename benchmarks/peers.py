@@ -87,42 +87,48 @@ class Counted:
         return denoised
 
 
-def fit(sampler: Sampler, start: Tensor, budget: int) -> int:
-    """The most steps that a budget allows, found by trying them on a single state with a denoiser that returns 0."""
-
-    def allowed(steps: int) -> bool:
-        counted = Counted(start[:1], lambda x, level: torch.zeros_like(x), budget)
-        try:
-            sampler(counted, steps)
-        except SpentError:
-            return False
-        except Exception:  # too few steps for this method: it may take more
-            return True
+def allowed(sampler: Sampler, start: Tensor, budget: int, steps: int) -> bool:
+    """Whether so many steps stay within a budget, by a run on a single state with a denoiser that returns 0."""
+    try:
+        sampler(Counted(start[:1], lambda x, level: torch.zeros_like(x), budget), steps)
+    except SpentError:
+        return False
+    except Exception:  # too few steps for this method: it may take more
         return True
+    return True
 
+
+def fit(sampler: Sampler, start: Tensor, budget: int) -> int:
+    """The most steps that a budget allows."""
     low, high = 0, budget
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if allowed(middle) else (low, middle - 1)
+        low, high = (middle, high) if allowed(sampler, start, budget, middle) else (low, middle - 1)
     return low
 
 
 def entries(joined: Joined, sampler: Sampler, name: str, budgets: Sequence[int], known: Steps) -> dict[int, Entry]:
-    """Errors by budget. As many steps are tried as it has evaluations, then what fits; ``known`` keeps it by solver."""
+    """Errors by budget, with as many steps as it has evaluations or, if these take more, with the most that fit.
+
+    ``known`` keeps what was fitted for other grids of the same solver, from which it differs by a step at most.
+    """
     start, found = joined.start, {}
     for budget in budgets:
-        steps = known.setdefault((name, budget), budget)
-        for attempt in range(4):
+        steps = known.get((name, budget), budget)
+        if steps < budget and allowed(sampler, start, budget, steps + 1):
+            steps += 1
+        while steps > 0 and budget not in found:
             counted = Counted(start, joined.denoised, budget)
             try:
                 x = sampler(counted, steps)
             except SpentError:
-                steps = known[name, budget] = fit(sampler, start, budget) if attempt == 0 else steps - 1
-                continue
+                if (name, budget) not in known:
+                    known[name, budget] = fit(sampler, start, budget)
+                steps = min(steps - 1, known[name, budget])
             except Exception:  # the method refuses this; the report counts configurations that refuse all
                 break
-            found[budget] = (counted.evaluations, joined.errors(x.double()))
-            break
+            else:
+                found[budget] = (counted.evaluations, joined.errors(x.double()))
     return found
 
 
@@ -147,7 +153,7 @@ def ours(solver: PlannedSolver, rule: Grid, process: Process) -> Sampler:
     return sampler
 
 
-@functools.lru_cache(maxsize=4)  # the last ones are tried and then run
+@functools.lru_cache(maxsize=4)  # what is tried is then run
 def plan(solver: PlannedSolver, rule: Grid, process: Process, steps: int) -> Plan:
     return solver.plan(process, rule(process, steps), "sample")
 
@@ -221,7 +227,7 @@ def run(arguments: argparse.Namespace, kept: Cache) -> None:
             kept["absent"][part] = str(error)
     sources = peer_problems.sources(arguments.data, tuple(arguments.problems))
     jobs = [(name, part, sources, arguments.peers, arguments.nfe) for part in parts for name in arguments.processes]
-    jobs.sort(key=lambda job: ("diffusers", OURS).index(job[1]) if job[1] in ("diffusers", OURS) else 2)
+    jobs.sort(key=lambda job: job[1] not in ("diffusers", OURS))  # the longest first
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for name, found in pool.imap_unordered(_job, jobs):
             kept["seconds"][f"{name} {found['part']}"] = found["seconds"]

