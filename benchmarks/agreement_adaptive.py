@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from benchmarks import peers
+from benchmarks import adapters
 from benchmarks.agreement import PROCESSES, TOLERANCE, Problem, levels
 from scoresde.files import replacing
 
@@ -29,7 +29,7 @@ class Row:
     """A public function beside ours.
 
     Attributes:
-        peer, function: as :mod:`benchmarks.peers` calls it.
+        peer, function: as :mod:`benchmarks.adapters` calls it.
         process: ``VP`` or ``EDM``.
         options: of theirs.
         ours: options of ``dpm_adaptive`` beside those.
@@ -63,7 +63,7 @@ ROWS = [
 ]
 
 
-def compare(peer: peers.Peer, row: Row) -> dict[str, Any]:
+def compare(peer: adapters.Peer, row: Row) -> dict[str, Any]:
     """The largest difference of the end states, and the evaluations of each start point by both."""
     problem, order = Problem(PROCESSES[row.process], levels(-3.0, 4.0, 1)), int(row.options["order"])
     starts, generator = problem.start, torch.Generator().manual_seed(1)
@@ -141,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, absent = [], {}
     for name in dict.fromkeys(row.peer for row in ROWS):
         try:
-            peer = peers.load(name, arguments.peers)
-        except peers.AbsentError as error:
+            peer = adapters.load(name, arguments.peers)
+        except adapters.AbsentError as error:
             absent[name] = str(error)
             continue
         rows += [{**asdict(row), "version": peer.version, **compare(peer, row)} for row in ROWS if row.peer == name]

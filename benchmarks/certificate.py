@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 import solvers
-from benchmarks.cases import DETERMINISTIC, STOCHASTIC, Case
+from benchmarks.cases import DETERMINISTIC, STOCHASTIC, Case, label
 from benchmarks.certificate_figure import draw
 from benchmarks.certificate_report import GRIDS, failures, report
 from benchmarks.convergence import (
@@ -152,6 +152,16 @@ def tolerances(process: str) -> list[float]:
     ]
 
 
+def joined(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with new rows in the place of old ones, in the order of the cases, and the seconds of both."""
+    result = {**before, "environment": {**new["environment"]}}
+    result["environment"]["seconds"] += before["environment"]["seconds"]
+    for section, cases in (("order", DETERMINISTIC), ("weak_order", STOCHASTIC)):
+        rows = {label(row["solver"], row["options"]): row for row in [*before[section], *new[section]]}
+        result[section] = [rows[label(*case)] for case in cases if label(*case) in rows]
+    return result
+
+
 def written(results: Mapping[str, Any]) -> str:
     """The results as JSON with a line for each solver, so that a change shows as one."""
 
@@ -171,12 +181,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, default=RESULTS.with_suffix(".md"), help="the table; .json and .png go beside"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes to measure in, one thread each")
-    parser.add_argument("--only", nargs="+", metavar="SOLVER", help="measure these solvers alone")
+    parser.add_argument(
+        "--only", nargs="+", metavar="SOLVER", help="measure these alone, into the results that are there"
+    )
     args = parser.parse_args(arguments)
     chosen = [
         [case for case in cases if not args.only or case[0] in args.only] for cases in (DETERMINISTIC, STOCHASTIC)
     ]
     results = measure(args.workers, *chosen)
+    if args.only and args.out.with_suffix(".json").exists():
+        results = joined(json.loads(args.out.with_suffix(".json").read_text(encoding="utf-8")), results)
     for suffix, content in ((".json", written(results)), (".md", report(results))):
         with replacing(args.out.with_suffix(suffix)) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -33,10 +33,11 @@ from solvers import Plan
 
 NAMES = ("ring", "MNIST", "CIFAR")
 FILES = {"MNIST": "mnist.npz.xz", "CIFAR": "cifar10-train.tar.xz"}
-SAMPLES = 32
+SAMPLES = {"ring": 512, "MNIST": 256, "CIFAR": 512}  # so many that it counts little where single ones end
 RANK = 10
-POINTS = 256
+POINTS = 100
 BANDWIDTH = 0.05
+SEED = 2  # of the draws
 STEPS = 800  # of the converged solution
 FAR = 1e8  # a noise level σ/α at which nothing is left of the data
 
@@ -130,14 +131,19 @@ class Problem(problems.Problem):
         return self.errors(plan.run(self.predict, self.start))[0]
 
 
-def sources(folder: Path | None, names: Sequence[str] = NAMES) -> list[Source]:
+def sources(folder: Path | None, names: Sequence[str] = NAMES, seed: int = SEED) -> list[Source]:
     """The problems of these names; MNIST and CIFAR are fitted to the files of ``FILES`` in the folder.
+
+    Args:
+        folder: of the data.
+        names: of the problems.
+        seed: of the draws.
 
     Raises:
         MissingDataError: the folder has no such file.
     """
     found = {"ring": _ring, "MNIST": _mnist, "CIFAR": _cifar}
-    return [found[name](folder) for name in names]
+    return [found[name](folder, seed) for name in names]
 
 
 def exact(source: Source, process: Process, steps: int = STEPS) -> Problem:
@@ -199,18 +205,27 @@ class Joined:
         return found
 
 
-def _draws(dim: int) -> Tensor:
-    return torch.randn(SAMPLES, dim, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+def _draws(samples: int, dim: int, seed: int) -> Tensor:
+    return torch.randn(samples, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def _ring(folder: Path | None) -> Source:
+def _ring(folder: Path | None, seed: int) -> Source:
     mixture = problems.EXACT["ring"](EDM())
     assert isinstance(mixture, GaussianMixture)
     flat = torch.zeros(len(mixture.means), 2, 0, dtype=torch.float64)
-    return Source("ring", 2, _draws(2), mixture.weights, mixture.means, float(mixture.variances[0]), flat, flat[:, 0])
+    return Source(
+        "ring",
+        2,
+        _draws(SAMPLES["ring"], 2, seed),
+        mixture.weights,
+        mixture.means,
+        float(mixture.variances[0]),
+        flat,
+        flat[:, 0],
+    )
 
 
-def _mnist(folder: Path | None) -> Source:
+def _mnist(folder: Path | None, seed: int) -> Source:
     images = data.load(_file(folder, "MNIST"))
     assert images.labels is not None
     states = data.to_state(images.pixels).flatten(1).double()
@@ -225,17 +240,17 @@ def _mnist(folder: Path | None) -> Source:
     weights = images.labels.bincount() / len(images)
     rest = float(torch.stack(rests).mean())
     stacked = [torch.stack(values) for values in (means, axes, spreads)]
-    return _rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest)
+    return _rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest, SAMPLES["MNIST"], seed)
 
 
-def _cifar(folder: Path | None) -> Source:
+def _cifar(folder: Path | None, seed: int) -> Source:
     images = data.load(_file(folder, "CIFAR"))
     assert images.labels is not None
     ranks = torch.stack([images.labels == label for label in range(images.classes)]).cumsum(1)
     turn = ranks.gather(0, images.labels[None])[0]  # 1 for the first image of each class
     points = data.to_state(images.pixels[turn.argsort(stable=True)[:POINTS]]).flatten(1).double()
     weights, flat = torch.full((POINTS,), 1 / POINTS).double(), points[..., None][..., :0]
-    return _rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2)
+    return _rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2, SAMPLES["CIFAR"], seed)
 
 
 def _file(folder: Path | None, name: str) -> Path:
@@ -245,11 +260,13 @@ def _file(folder: Path | None, name: str) -> Path:
     return path
 
 
-def _rotated(name: str, weights: Tensor, means: Tensor, axes: Tensor, spreads: Tensor, variance: float) -> Source:
+def _rotated(
+    name: str, weights: Tensor, means: Tensor, axes: Tensor, spreads: Tensor, variance: float, samples: int, seed: int
+) -> Source:
     """In coordinates in the span of means and axes, and the distance to it, which is 0 for the data."""
     dim, pad = means.shape[1], torch.nn.functional.pad
     basis = torch.linalg.qr(torch.cat([means.T, axes.movedim(0, 1).flatten(1)], 1)).Q
-    draws = _draws(dim)
+    draws = _draws(samples, dim, seed)
     inside = draws @ basis
     outside = (draws - inside @ basis.T).norm(dim=1, keepdim=True)
     lifted = pad(basis.T @ axes, (0, 0, 0, 1))

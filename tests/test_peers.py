@@ -38,7 +38,7 @@ def mixture() -> tuple[Source, GaussianMixture]:
     means = torch.randn(3, 12, generator=generator, dtype=torch.float64)
     axes = torch.linalg.qr(torch.randn(3, 12, 2, generator=generator, dtype=torch.float64)).Q
     spreads, weights = torch.tensor([[1.0, 0.3], [0.5, 0.2], [2.0, 0.1]]).double(), torch.tensor([0.5, 0.3, 0.2])
-    source = peer_problems._rotated("small", weights.double(), means, axes, spreads, 0.01)
+    source = peer_problems._rotated("small", weights.double(), means, axes, spreads, 0.01, samples=32, seed=2)
     return source, GaussianMixture(VP(), weights, means, [0.01] * 3, axes * spreads[:, None].sqrt())
 
 
@@ -64,7 +64,7 @@ def test_errors_in_the_rotated_coordinates_are_those_of_the_states() -> None:
     source, model = mixture()
     rotated = peer_problems.exact(source, VP(), steps=100)
     plan = planned("dpmpp_2m").plan(VP(), solvers.grids.get("log_snr")(VP(), 6), "sample")
-    start = VP().sigma(1.0) * peer_problems._draws(12)
+    start = VP().sigma(1.0) * peer_problems._draws(32, 12, 2)
     converged = problems.converged(VP(), model.denoised, start, 100)
     each = (plan.run(model.denoised, start) - converged).square().mean(1)
     assert rotated.errors(plan.run(rotated.predict, rotated.start)) == pytest.approx(

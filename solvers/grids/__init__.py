@@ -18,6 +18,7 @@ Rules that are one and the same have one function and several names: ``exponenti
 """
 
 from solvers.grids import align_your_steps as _tables  # noqa: F401  (registers its rule)
+from solvers.grids import auto as _auto  # noqa: F401
 from solvers.grids import in_time as _in_time  # noqa: F401
 from solvers.grids.grid import BY_STEPS, FIRST_HALF_LOG_SNR, Grid, get, names
 from solvers.grids.in_half_log_snr import vp_half_log_snr, vp_time

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
 from solvers.grids.grid import Array, spaced_in
 
@@ -77,6 +78,17 @@ def chebyshev(u: Array, first: float, last: float) -> Array:
     Source: Trefethen 2013, Approximation theory and approximation practice, ch. 2.
     """
     return first + (last - first) * np.sin(0.5 * np.pi * u) ** 2
+
+
+@spaced_in("half_log_snr")
+def beta_log_snr(u: Array, first: float, last: float, alpha: float = 1.3, beta: float = 1.2) -> Array:
+    """At quantiles of a Beta distribution in λ: λ = λ_first + (λ_last − λ_first) F⁻¹(u; alpha, beta).
+
+    alpha = beta = 1 is ``log_snr``; an alpha above 1 makes the first steps longer, a beta above 1 the last ones.
+
+    Source: the rule of ``beta`` (Lee et al. 2024, Beta sampling is all you need), in λ in the place of t.
+    """
+    return first + (last - first) * betaincinv(alpha, beta, u)
 
 
 def vp_time(half_log_snr: Any) -> Any:

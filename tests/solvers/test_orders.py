@@ -73,6 +73,15 @@ def told_with_order(case: Case) -> tuple[str, int | None]:
     return label(*case), solver.weak_order if solver.stochastic else solver.order
 
 
+def test_a_part_that_is_measured_again_goes_into_the_results_that_are_there() -> None:
+    before = json.loads(certificate.RESULTS.read_text(encoding="utf-8"))
+    new = {"environment": {"seconds": 1}, "order": [{**before["order"][3], "declared": 7}], "weak_order": []}
+    result = certificate.joined(before, new)
+    assert [row["declared"] for row in result["order"]].count(7) == 1 and result["order"][3]["declared"] == 7
+    assert result["order"][4:] == before["order"][4:] and result["weak_order"] == before["weak_order"]
+    assert result["environment"]["seconds"] == before["environment"]["seconds"] + 1
+
+
 def test_certify_fails_where_an_order_does_not_hold(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     results = json.loads(certificate.RESULTS.read_text(encoding="utf-8"))
     results["order"][0]["processes"]["EDM"]["shapes"]["karras"]["holds"] = False

@@ -1,0 +1,44 @@
+"""The grid of solver=auto."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from solvers.grids.grid import Array, get, rule
+from solvers.steps import Process
+
+# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/auto.py.
+TUNED = {
+    5: (1.4, 0.92, 0.15),
+    6: (1.6, 1.0, 0.14),
+    8: (1.4, 0.95, 0.09),
+    10: (1.5, 1.05, 0.035),
+    12: (1.7, 1.3, 0.03),
+    15: (1.6, 1.3, 0.017),
+    20: (1.9, 1.5, 0.011),
+    30: (1.8, 1.3, 0.0041),
+    50: (1.5, 1.2, 0.002),
+}
+
+
+def placed(process: Process, steps: int, alpha: float, beta: float, end: float) -> Array:
+    """The noisy times of ``beta_log_snr``, ``end`` being at least the level of t_min."""
+    grid = get("beta_log_snr", alpha=alpha, beta=beta, end=max(end, math.exp(-process.half_log_snr(process.t_min))))
+    return grid.place(process, steps, **grid.options)
+
+
+@rule()
+def auto(process: Process, steps: int) -> Array:
+    """``beta_log_snr`` with alpha, beta and end that were tuned for the number of steps.
+
+    Between the numbers of steps that were tuned for, 5 to 50, the logarithms of all three are linear in that of the
+    number of steps; beyond, the nearest are taken. ``end`` is at least the level of t_min.
+
+    Source: this project, ``benchmarks/results/auto.md``, as in Sabour et al. 2024, Align your steps, grids tuned to a
+    solver and a few steps, here to five exact problems on two processes and for the solver ``auto``.
+    """
+    known, tuned = np.log(list(TUNED)), np.log(list(TUNED.values()))
+    alpha, beta, end = (math.exp(np.interp(math.log(steps), known, values)) for values in tuned.T)
+    return placed(process, steps, alpha, beta, end)
