@@ -30,6 +30,8 @@ def every(option: str, values: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 KEPT = {"starter": "singlestep"}
+# What keeps its order where a solver without that option loses some at its start.
+STARTED = {"auto": ("uni_pc", {"order": 3, "variant": "vary_coeff", **KEPT})}
 UNI_PC = ("bh1", "bh2", "vary_coeff")
 SINGLESTEP_2 = [{"r1": 0.3}, {"solver_type": "heun"}, {"r1": 0.3, "solver_type": "heun"}]
 SINGLESTEP_3 = [{"solver_type": "heun"}, {"r1": 0.25}, {"r2": 0.5}, {"r2": 0.5, "solver_type": "heun"}]

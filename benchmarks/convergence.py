@@ -23,6 +23,7 @@ from torch import Tensor
 
 import solvers
 from benchmarks.cases import DETERMINISTIC as DETERMINISTIC
+from benchmarks.cases import STARTED
 from benchmarks.cases import STOCHASTIC as STOCHASTIC
 from scoresde.process import EDM, VP, Flow, Process
 from solvers import PlannedSolver, Solver
@@ -191,6 +192,9 @@ def order_of_start(solver: Solver, kept: Solver, process: Process, shape: str) -
 
 def kept_start(solver: Solver) -> Solver | None:
     """The same solver started without loss of order; None if that is how it starts anyway."""
+    if solver.name in STARTED:
+        name, options = STARTED[solver.name]
+        return solvers.get(name, **options)
     if solver.options.get("starter") != "cold":
         return None
     kept = solvers.get(solver.name, **{**solver.options, "starter": "singlestep"})

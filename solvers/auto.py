@@ -13,7 +13,7 @@ from solvers.uni_pc import uni_pc
     grid="auto",
 )
 def auto(steps, x, predict):
-    """``uni_pc`` of order 3, one evaluation a step: ``bh1`` below 10 steps, ``vary_coeff`` from there on.
+    """``uni_pc`` of order 3, one evaluation a step: ``bh1`` up to 10 steps, ``vary_coeff`` beyond.
 
     On the grid ``auto``. Of nine solvers, each on grids tuned for it, this is where errors were smallest on five exact
     problems at 5 to 20 evaluations (benchmarks/results/auto.md). There is nothing to set.
@@ -21,5 +21,5 @@ def auto(steps, x, predict):
     Use:
         Where nobody wants to choose, from 5 evaluations on.
     """
-    chosen = uni_pc(order=3, variant="bh1" if steps.count < 10 else "vary_coeff")
+    chosen = uni_pc(order=3, variant="bh1" if steps.count <= 10 else "vary_coeff")
     yield from chosen.function(steps, x, predict, **chosen.options)
