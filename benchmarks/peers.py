@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import multiprocessing
@@ -37,12 +38,35 @@ from benchmarks import adapters, peer_grids, peer_problems
 from benchmarks.grids import candidates, label, places
 from benchmarks.peer_problems import Joined, Source, scaled
 from benchmarks.peers_report import NFE, OURS, Cache, write
+from benchmarks.problems import planned
 from scoresde import ScoreModel, sample
 from scoresde.files import replacing
 from scoresde.process import EDM, VP, Flow, Process
 from solvers import Plan, PlannedSolver
 from solvers.grids import Grid
 
+# Ours that are tried on more grids and ends.
+STRONG: list[tuple[str, dict[str, Any]]] = [
+    ("uni_pc", {"order": 3, "variant": "vary_coeff"}),
+    ("uni_pc", {"order": 3, "variant": "bh1"}),
+    ("uni_pc", {"order": 2, "variant": "bh1"}),
+    ("uni_pc", {"order": 1}),
+    ("uni_pc", {"order": 3, "variant": "vary_coeff", "frame": "flow"}),
+    ("uni_pc", {"order": 3, "variant": "vary_coeff", "frame": "vp"}),
+    ("eab", {"order": 3, "variable": "vp_time"}),
+    ("eab", {"order": 3, "frame": "flow", "variable": "frame"}),
+    ("eab", {"order": 2, "frame": "vp", "variable": "frame"}),
+    ("ipndm", {"order": 3}),
+    ("sa_solver", {"eta": 0.0, "order": 3, "corrector_order": 2}),
+    ("dpmpp_3s", {}),
+]
+GRIDS: list[tuple[str, dict[str, Any]]] = [
+    ("log_snr", {}),
+    ("karras", {}),
+    ("flow_shift", {}),
+    ("beta_log_snr", {"alpha": 1.5, "beta": 1.2}),
+]
+ENDS = (0.01, 0.04, 0.1)
 PROCESSES: dict[str, Process] = {"VP": VP(), "EDM": EDM(), "Flow": Flow()}
 Entry = tuple[int, dict[str, tuple[float, float]]]  # evaluations, and the errors by problem
 Sampler = Callable[["Counted", int], Tensor]  # takes that many steps
@@ -143,19 +167,19 @@ def theirs(peer: adapters.Peer, run: peer_grids.Run) -> Sampler:
     return sampler
 
 
-def ours(solver: PlannedSolver, rule: Grid, process: Process) -> Sampler:
-    """Our solver on one of our grids."""
+def ours(solver: PlannedSolver, rule: Grid, process: Process, denoise: bool) -> Sampler:
+    """Our solver on one of our grids, with the denoise at its end or with a step of its own to the last noisy time."""
     norm = math.hypot(process.alpha(process.t_max), process.sigma(process.t_max))
 
     def sampler(counted: Counted, steps: int) -> Tensor:
-        return plan(solver, rule, process, steps).run(counted.on(process), counted.start * norm)
+        return plan(solver, rule, process, steps, denoise).run(counted.on(process), counted.start * norm)
 
     return sampler
 
 
 @functools.lru_cache(maxsize=4)  # what is tried is then run
-def plan(solver: PlannedSolver, rule: Grid, process: Process, steps: int) -> Plan:
-    return solver.plan(process, rule(process, steps), "sample")
+def plan(solver: PlannedSolver, rule: Grid, process: Process, steps: int, denoise: bool) -> Plan:
+    return solver.plan(process, rule(process, steps) if denoise else rule(process, steps + 1)[:-1], "sample")
 
 
 def auto(process: Process) -> Sampler:
@@ -171,14 +195,29 @@ def auto(process: Process) -> Sampler:
 
 
 def our_samplers(process: Process) -> Iterator[tuple[str, str, Sampler]]:
-    """Label, solver and sampler of each solver and variant on each grid and end, and on the one that it recommends."""
+    """Label, solver and sampler: each solver and variant on the grid that it recommends, and the strong ones on every
+    grid and end, some of these without the denoise too."""
+
+    def on(solver: PlannedSolver, grid: str, end: float | str | None, denoise: bool = True, **options: Any) -> Any:
+        rule = solvers.grids.get(grid, **options, **({} if end is None else {"end": end}))
+        where = " ".join([grid, *(f"{key}={value}" for key, value in options.items())])
+        where = f"{where}, {end or 't_min'}{'' if denoise else ', without denoise'}"
+        return f"{label(solver)} | {where}", f"{label(solver)} {denoise}", ours(solver, rule, process, denoise)
+
     for solver in candidates():
-        if solver.name == "auto":
-            continue
-        chosen = (solver.grid, solver.recommended.options.get("end"))
-        for grid, end in {*places(), chosen}:
-            rule = solvers.grids.get(grid, **({} if end is None else {"end": end}))
-            yield f"{label(solver)} | {grid}, {end or 't_min'}", label(solver), ours(solver, rule, process)
+        if solver.name != "auto":
+            yield on(solver, solver.grid, solver.recommended.options.get("end"))
+    for name, options in STRONG:
+        solver = planned(name, **options)
+        for grid, end in places():
+            yield on(solver, grid, end)
+        for (grid, shape), end, denoise in itertools.product(GRIDS, ENDS, (True, False)):
+            yield on(solver, grid, max(end, 1.001 * level(process)), denoise, **shape)
+
+
+def level(process: Process) -> float:
+    """σ/α at t_min."""
+    return math.exp(-process.half_log_snr(process.t_min))
 
 
 def measure(joined: Joined, part: str, folder: Path | None, budgets: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -64,6 +64,7 @@ def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
     weak_order=2,
     stochastic="eta",
     reference="Lu et al. 2022, DPM-Solver++, app. B, on the reverse SDE; k-diffusion's sample_dpmpp_3m_sde, 2023",
+    grid="log_snr",
 )
 def dpmpp_3m_sde(steps, x, predict, noise, eta=1.0, variant="exact", starter="cold"):
     """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ, w = e^{(1+η²)λ}.

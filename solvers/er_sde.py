@@ -48,6 +48,7 @@ def published(frame, t, s, nodes):
     weak_order=lambda order, variant: min(order, 2),
     stochastic=True,
     reference="Cui et al. 2023, Elucidating the solution space of extended reverse-time SDE, Algorithms 1 to 3",
+    grid="karras",
 )
 def er_sde(steps, x, predict, noise, order=3, variant="exact"):
     """x_s/α_s = (φ_s/φ_t) x/α_t + φ_s ∫ P(u) d(1/φ) + √(u_s² − u_t² φ_s²/φ_t²) ξ, u = σ/α, φ(u) = u (e^{u^0.3} + 10).

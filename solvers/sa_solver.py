@@ -25,6 +25,7 @@ def order_of_sa_solver(eta, order, corrector_order, variant, s_tmin, s_tmax):
     weak_order=order_of_sa_solver,
     stochastic="eta",
     reference="Xue et al. 2023, SA-Solver: stochastic Adams solver, Algorithm 1, eqs. 14 to 18 (PEC)",
+    grid="log_snr",
 )
 def sa_solver(
     steps, x, predict, noise, eta=1.0, order=3, corrector_order=4, variant="exact", s_tmin=0.0, s_tmax=math.inf

@@ -13,6 +13,7 @@ from solvers.registry import solver
     weak_order=2,
     stochastic="eta",
     reference="Gonzalez et al. 2023, SEEDS: exponential SDE solvers for fast high-quality sampling, SEEDS-3",
+    grid="log_snr",
 )
 def seeds_3(steps, x, predict, noise, eta=1.0, r1=1 / 3, r2=2 / 3):
     """``dpmpp_3s`` on the reverse SDE, its stages and its end on one Brownian path: three draws a step.

@@ -91,7 +91,7 @@ def test_evaluations_are_counted_by_rows_and_end_with_the_budget() -> None:
 def test_the_most_steps_that_a_budget_allows_are_taken(joined: Joined, solver: str, steps: int) -> None:
     chosen, rule = planned(solver), solvers.grids.get("log_snr")
     known: peers.Steps = {}
-    found = peers.entries(joined, peers.ours(chosen, rule, joined.process), solver, [9], known)
+    found = peers.entries(joined, peers.ours(chosen, rule, joined.process, True), solver, [9], known)
     assert known.get((solver, 9), 9) == steps
     plan = chosen.plan(joined.process, rule(joined.process, steps), "sample")
     problem = peer_problems.builders(None, ["ring"])["ring"](joined.process)
@@ -118,7 +118,7 @@ def test_first_order_on_diffusers_grids_is_ddim(
         for run in runs
         if run.solver.startswith(f"{solver} final_sigmas_type={final}") and run.options.get("lower_order_final", True)
     )
-    ours = peers.ours(planned("ddim"), solvers.grids.get(grid), joined.process)
+    ours = peers.ours(planned("ddim"), solvers.grids.get(grid), joined.process, True)
     beside = peers.entries(joined, ours, "ddim", [8 if final == "zero" else 9], {})
     theirs = peers.entries(joined, peers.theirs(diffusers, run), "theirs", [8], {})[8]
     if final == "zero":

