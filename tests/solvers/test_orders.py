@@ -51,8 +51,10 @@ def test_a_solver_converges_with_its_declared_order(case: Case, process: str, sh
     assert found.holds, (found.declared, found.total.slopes, found.start and found.start.slopes)
 
 
-def test_every_solver_is_measured() -> None:
+def test_every_solver_of_a_declared_order_on_a_grid_is_measured() -> None:
     for solver in ours():
+        if solver.per_sample or (solver.order, solver.weak_order) == (None, None):
+            continue
         assert solver.name in [name for name, _ in (STOCHASTIC if solver.stochastic else DETERMINISTIC)], solver.name
 
 
@@ -86,9 +88,9 @@ def test_certify_fails_where_an_order_does_not_hold(tmp_path: Any, monkeypatch: 
     results = json.loads(certificate.RESULTS.read_text(encoding="utf-8"))
     results["order"][0]["processes"]["EDM"]["shapes"]["karras"]["holds"] = False
     monkeypatch.setattr(certificate, "measure", lambda *_: results)
-    with pytest.raises(SystemExit, match="1 declared orders do not hold:\n`ddim` on EDM, karras: declared 1, measured"):
+    with pytest.raises(SystemExit, match="1 declared orders do not hold:\n`auto` on EDM, karras: declared 3, measured"):
         certificate.main(["--out", str(tmp_path / "table.md")])
-    assert "`ddim` on EDM, karras" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "`auto` on EDM, karras" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "table.json").read_text(encoding="utf-8")) == results
 
 
