@@ -15,8 +15,8 @@ from solvers.uni_pc import uni_pc
 def auto(steps, x, predict):
     """``uni_pc`` of order 3, one evaluation a step: ``bh1`` up to 10 steps, ``vary_coeff`` beyond.
 
-    On the grid ``auto``. Of nine solvers, each on grids tuned for it, this is where errors were smallest on five exact
-    problems at 5 to 20 evaluations (benchmarks/results/auto.md). There is nothing to set.
+    On the grid ``auto``. Of the solvers that were tried, each on grids tuned for it, errors were smallest with this one
+    on exact problems at 5 to 20 evaluations (benchmarks/results/auto.md). There is nothing to set.
 
     Use:
         Where nobody wants to choose, from 5 evaluations on.

@@ -37,7 +37,7 @@ def auto(process: Process, steps: int) -> Array:
     number of steps; beyond, the nearest are taken. ``end`` is at least the level of t_min.
 
     Source: this project, ``benchmarks/results/auto.md``, as in Sabour et al. 2024, Align your steps, grids tuned to a
-    solver and a few steps, here to five exact problems on two processes and for the solver ``auto``.
+    solver and a few steps, here to exact problems on two processes and for the solver ``auto``.
     """
     known, tuned = np.log(list(TUNED)), np.log(list(TUNED.values()))
     alpha, beta, end = (math.exp(np.interp(math.log(steps), known, values)) for values in tuned.T)
