@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class AdaptiveSDE(PerSampleSolver):
     """Euler–Maruyama x' and an Euler–Maruyama step with drift and noise of its end, x̃; x'' = (x' + x̃)/2 is kept.
 
-    x' = x − h [f x − g² ∇log p](x, t) + g(t) ΔB and x̃ = x − h [f x − g² ∇log p](x', t − h) + g(t − h) ΔB with the same
+    With the drift F = f x − g² ∇log p: x' = x − h F(x, t) + g(t) ΔB and x̃ = x − h F(x', t − h) + g(t − h) ΔB, the same
     increment ΔB, the stochastic improved Euler method of weak order 2. The difference x' − x'', each element in units
     of max(atol, rtol max(|x'|, |x' before|)), is the error E, its root mean square over the sample. Up to 1 the step is
     taken, and the next is 0.9 h E^(−0.9). The first is a hundredth of the way. An attempt, taken or not, costs two
