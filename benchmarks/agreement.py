@@ -22,7 +22,7 @@ import argparse
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -291,21 +291,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", action="append", choices=adapters.NAMES, help="compare this peer alone; repeatable")
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     arguments = parser.parse_args(argv)
+    names = arguments.only or adapters.NAMES
+    rows, absent = compared(names, ROWS, arguments.peers, lambda peer, row: measure(row, peer))
+    write(arguments.out, report(rows, absent), rows, absent)
+
+
+def compared(
+    names: Iterable[str], rows: Sequence[Any], folder: Path | None, measure: Callable[[Any, Any], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What ``measure(peer, row)`` finds for the rows of these peers, and which peers are absent, and why."""
     torch.set_num_threads(1)
-    rows, absent = [], {}
-    for name in arguments.only or adapters.NAMES:
+    found, absent = [], {}
+    for name in names:
         try:
-            peer = adapters.load(name, arguments.peers)
+            peer = adapters.load(name, folder)
         except adapters.AbsentError as error:
             absent[name] = str(error)
         else:
-            rows += [measure(row, peer) for row in ROWS if row.peer == name]
-    text = report(rows, absent)
-    content = json.dumps({"absent": absent, "rows": rows}) + "\n"
-    for path, written in ((arguments.out, text), (arguments.out.with_suffix(".json"), content)):
+            found += [measure(peer, row) for row in rows if row.peer == name]
+    return found, absent
+
+
+def write(out: Path, text: str, rows: Sequence[Mapping[str, Any]], absent: Mapping[str, str]) -> None:
+    """The report as it is, and its numbers in a .json of the same name."""
+    content = json.dumps({"absent": absent, "rows": rows}, default=str) + "\n"
+    for path, written in ((out, text), (out.with_suffix(".json"), content)):
         with replacing(path) as temporary:
             temporary.write_text(written, encoding="utf-8")
-    print(f"{text}\n{arguments.out} written")
+    print(f"{text}\n{out} written")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ counted by a wrapper. A peer that is not there is reported as absent.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +19,7 @@ from torch import Tensor
 
 import solvers
 from benchmarks import adapters
-from benchmarks.agreement import PROCESSES, TOLERANCE, Problem, levels
-from scoresde.files import replacing
+from benchmarks.agreement import PROCESSES, TOLERANCE, Problem, compared, levels, write
 
 
 @dataclass(frozen=True)
@@ -137,21 +135,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    rows, absent = [], {}
-    for name in dict.fromkeys(row.peer for row in ROWS):
-        try:
-            peer = adapters.load(name, arguments.peers)
-        except adapters.AbsentError as error:
-            absent[name] = str(error)
-            continue
-        rows += [{**asdict(row), "version": peer.version, **compare(peer, row)} for row in ROWS if row.peer == name]
-    text = report(rows, absent)
-    content = json.dumps({"absent": absent, "rows": rows}) + "\n"
-    for path, written in ((arguments.out, text), (arguments.out.with_suffix(".json"), content)):
-        with replacing(path) as temporary:
-            temporary.write_text(written, encoding="utf-8")
-    print(f"{text}\n{arguments.out} written")
+    names = dict.fromkeys(row.peer for row in ROWS)
+    rows, absent = compared(
+        names,
+        ROWS,
+        arguments.peers,
+        lambda peer, row: {**asdict(row), "version": peer.version, **compare(peer, row)},
+    )
+    write(arguments.out, report(rows, absent), rows, absent)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,9 @@ def relative(errors: Mapping[str, Mapping[str, float]]) -> dict[Key, dict[str, f
     return table
 
 
-def mean(values: list[float]) -> float:
-    """Geometric."""
-    return math.exp(sum(map(math.log, values)) / len(values))
+def mean(values: Sequence[float]) -> float:
+    """Geometric, nan of none."""
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
 def main() -> None:

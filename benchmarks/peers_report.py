@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from benchmarks.grids import mean
 from benchmarks.peer_problems import STEPS
 from scoresde.files import replacing
 
@@ -99,11 +100,6 @@ def at(entries: Mapping[str, Any], problem: str, nfe: int, measure: str) -> floa
     """The error of one configuration with this budget, None if it has none."""
     error = entries[str(nfe)][1][problem][MEASURES.index(measure)] if str(nfe) in entries else math.nan
     return error if math.isfinite(error) else None
-
-
-def mean(numbers: Sequence[float]) -> float:
-    """Geometric."""
-    return math.exp(sum(map(math.log, numbers)) / len(numbers)) if numbers else math.nan
 
 
 def singles(kept: Cache, found: Sequence[Cell], processes: Sequence[str], measure: str = "RMSE") -> list[Single]:

@@ -220,18 +220,18 @@ class _Job:
             noise.draw = 1  # draw 0 belongs to the initial state, used or not
         selected = _select(dict(cond or {}), index, self.device)
         states, times = [x], [self.times[0]]
-        counts = torch.zeros(len(index), dtype=torch.int64, device=self.device)
+        counts = torch.zeros(len(index), dtype=torch.int64, device=self.device)  # of calls for some of the samples
         calls = 0
 
         def predict(state: Tensor, t: Any, rows: Tensor | None = None) -> Tensor:
             nonlocal calls
             calls += 1
-            if rows is None or len(rows) == len(index):  # rows rise, so that all of them are the batch as it is
-                counts.add_(1)
-                output = self.model.output(state, t, **selected)
-            else:
+            if rows is not None:
                 counts[rows] += 1
-                output = self.model.output(state, t, **_select(selected, rows, self.device))
+            given = selected
+            if rows is not None and len(rows) < len(index):  # rows rise, so that all of them are the batch as it is
+                given = _select(selected, rows, self.device)
+            output = self.model.output(state, t, **given)
             advance()
             if checked:
                 for what, tensor in (("the state given to", state), ("the output of", output)):
@@ -261,7 +261,8 @@ class _Job:
         hook = step if self.callback is not None or self.keep or checked else None
         samples = self.runner.run(predict, x, noise, step=hook)
         kept = torch.stack([state.cpu() for state in states]) if self.keep else None
-        return _Part(samples, counts.tolist(), kept, times)
+        evaluations = counts.tolist() if self.runner.per_sample else [calls] * len(index)
+        return _Part(samples, evaluations, kept, times)
 
 
 def _bad(tensor: Tensor) -> list[int]:
