@@ -56,14 +56,14 @@ def test_figures_show_every_solver(out):
 
 
 def test_a_second_run_computes_nothing(out, capsys):
-    with mock.patch.object(bench, "sample", side_effect=AssertionError("sampled again")):
+    with mock.patch.object(bench.run, "sample", side_effect=AssertionError("sampled again")):
         assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5,8]", f"out={out}"]) == 0
     assert "already in" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_does_only_what_is_missing(tmp_path, out):
     arguments = ["bench", *SMALL, "solvers=[ddim]", "nfe=[4,5,8]", f"out={tmp_path / 'out'}"]
-    sample, calls = bench.sample, []
+    sample, calls = bench.run.sample, []
 
     def interrupted(*args, **kwargs):
         calls.append(kwargs["nfe"])
@@ -71,7 +71,7 @@ def test_an_interrupted_run_does_only_what_is_missing(tmp_path, out):
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    with mock.patch.object(bench, "sample", interrupted):
+    with mock.patch.object(bench.run, "sample", interrupted):
         assert main(arguments) == 130
         assert main(arguments) == 0
     assert calls == [30, 15, 4, 5, 5, 8]

@@ -1,0 +1,104 @@
+"""What a benchmark finds: rows, and what they are read against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from scoresde.metrics import Floors
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure measured on samples.
+
+    Attributes:
+        value: the figure.
+        low, high: ends of its 95 % interval over draws of the samples; None where there is none.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One solver at one budget.
+
+    Attributes:
+        solver: its name with the options that differ from the defaults, ``ddim(eta=1)``; the curve that a row is on.
+        name, options: the solver as :func:`solvers.get` takes it.
+        stochastic: whether it draws noise.
+        grid: name of the grid, with its options; ``own steps`` for an adaptive solver.
+        budget: the NFE asked for, or the tolerance of an adaptive solver.
+        nfe: measured model evaluations per sample, the mean over samples.
+        guidance: what guides the model, in words; "" for nothing.
+        dtype: precision of the network.
+        compile: mode of torch.compile; "" where the network runs as it is.
+        samples: number of samples.
+        feature_space: in which ``fid``, ``kid``, ``precision`` and ``recall`` are measured.
+        metrics: estimates by name: ``fid``, ``kid``, ``precision``, ``recall``, ``sliced_wasserstein``, ``pixel_fd``,
+            ``own_class`` (share of samples that the feature network's classifier puts into the class asked for), and
+            ``error`` (root mean square per pixel of [−1, 1] images from the converged solution of the same seeds; not
+            for stochastic solvers). Those that were not asked for are missing.
+        seconds: wall time of sampling, network included.
+    """
+
+    solver: str
+    name: str
+    options: dict[str, Any]
+    stochastic: bool
+    grid: str
+    budget: float
+    nfe: float
+    guidance: str
+    dtype: str
+    compile: str
+    samples: int
+    feature_space: str
+    metrics: dict[str, Estimate]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.samples / self.seconds
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Row:
+        """A row from what ``dataclasses.asdict`` made of it.
+
+        Raises:
+            TypeError: fields are missing or unknown.
+        """
+        metrics = {name: Estimate(**value) for name, value in content["metrics"].items()}
+        return cls(**{**content, "metrics": metrics})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a benchmark found: rows in the order asked for, the converged solution's row, the floors, and pictures.
+
+    Attributes:
+        rows: one for each solver, budget and whatever else was varied.
+        converged: the reference solution itself; its solver is called ``converged``, its NFE is the budget.
+        reference_error: how far the reference solution is from one with half its evaluations, on some of the seeds.
+        floors: FID of real images and of the model's own converged samples, at the same sample count.
+        images: uint8 pixels (rows + 1, shown, channels, height, width) of the first seeds, the converged solution's
+            last.
+        labels: classes of those images; empty for a model without.
+        config: what was asked for, as plain values.
+        environment: versions and hardware, in words.
+    """
+
+    rows: list[Row]
+    converged: Row
+    reference_error: float
+    floors: Floors
+    images: Tensor
+    labels: list[int]
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
