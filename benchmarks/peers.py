@@ -35,7 +35,8 @@ from torch import Tensor
 
 import solvers
 from benchmarks import adapters, peer_grids, peer_problems
-from benchmarks.grids import candidates, label, places
+from benchmarks.grids import candidates, label
+from benchmarks.peer_grids import LOWS
 from benchmarks.peer_problems import Joined, Source, scaled
 from benchmarks.peers_report import NFE, OURS, Cache, write
 from benchmarks.problems import planned
@@ -45,28 +46,35 @@ from scoresde.process import EDM, VP, Flow, Process
 from solvers import Plan, PlannedSolver
 from solvers.grids import Grid
 
-# Ours that are tried on more grids and ends.
+# Ours that are tried on all of PLACES.
 STRONG: list[tuple[str, dict[str, Any]]] = [
-    ("uni_pc", {"order": 3, "variant": "vary_coeff"}),
-    ("uni_pc", {"order": 3, "variant": "bh1"}),
-    ("uni_pc", {"order": 2, "variant": "bh1"}),
-    ("uni_pc", {"order": 1}),
-    ("uni_pc", {"order": 3, "variant": "vary_coeff", "frame": "flow"}),
-    ("uni_pc", {"order": 3, "variant": "vary_coeff", "frame": "vp"}),
+    *(("uni_pc", {"order": 1, "frame": frame}) for frame in ("data", "edm")),
+    *(
+        ("uni_pc", {"order": order, "variant": variant, "frame": frame})
+        for order, frame in itertools.product((2, 3), ("data", "edm"))
+        for variant in ("bh1", "vary_coeff")
+    ),
+    *(("uni_pc", {"order": 4, "variant": "bh1", "frame": frame}) for frame in ("data", "edm")),
+    *(("uni_pc", {"order": 3, "variant": "vary_coeff", "frame": frame}) for frame in ("flow", "vp")),
+    *(("uni_pc", {"order": order, "corrector": False, "frame": "edm"}) for order in (2, 3)),
+    ("dpmpp_2m", {}),
     ("eab", {"order": 3, "variable": "vp_time"}),
     ("eab", {"order": 3, "frame": "flow", "variable": "frame"}),
     ("eab", {"order": 2, "frame": "vp", "variable": "frame"}),
     ("ipndm", {"order": 3}),
-    ("sa_solver", {"eta": 0.0, "order": 3, "corrector_order": 2}),
+    *(
+        ("sa_solver", {"eta": 0.0, "order": order, "corrector_order": corrector})
+        for order, corrector in ((1, 3), (3, 1), (3, 2), (3, 3))
+    ),
     ("dpmpp_3s", {}),
 ]
-GRIDS: list[tuple[str, dict[str, Any]]] = [
-    ("log_snr", {}),
-    ("karras", {}),
-    ("flow_shift", {}),
-    ("beta_log_snr", {"alpha": 1.5, "beta": 1.2}),
+# Grid, its options, and ends: None is t_min, numbers are levels σ/α, tried where they are above that of t_min.
+PLACES: list[tuple[str, dict[str, Any], tuple[float | str | None, ...]]] = [
+    *(("quadratic", {}, (None, "by_steps", *LOWS)), ("uniform", {}, (None,)), ("log_snr", {}, (None, *LOWS))),
+    *(("karras", {}, (None, *LOWS)), ("flow_shift", {}, (None, *LOWS)), ("leading", {}, (None,))),
+    ("beta_log_snr", {"alpha": 1.5, "beta": 1.2}, (None, *LOWS)),
 ]
-ENDS = (0.01, 0.04, 0.1)
+ALONE = ("auto", "align_your_steps", "trailing")  # grids with an end of their own
 PROCESSES: dict[str, Process] = {"VP": VP(), "EDM": EDM(), "Flow": Flow()}
 Entry = tuple[int, dict[str, tuple[float, float]]]  # evaluations, and the errors by problem
 Sampler = Callable[["Counted", int], Tensor]  # takes that many steps
@@ -195,8 +203,8 @@ def auto(process: Process) -> Sampler:
 
 
 def our_samplers(process: Process) -> Iterator[tuple[str, str, Sampler]]:
-    """Label, solver and sampler: each solver and variant on the grid that it recommends, and the strong ones on every
-    grid and end, some of these without the denoise too."""
+    """Label, solver and sampler: each solver and variant on the grid that it recommends, and the strong ones on more
+    grids and ends, with the denoise and without."""
 
     def on(solver: PlannedSolver, grid: str, end: float | str | None, denoise: bool = True, **options: Any) -> Any:
         rule = solvers.grids.get(grid, **options, **({} if end is None else {"end": end}))
@@ -204,20 +212,18 @@ def our_samplers(process: Process) -> Iterator[tuple[str, str, Sampler]]:
         where = f"{where}, {end or 't_min'}{'' if denoise else ', without denoise'}"
         return f"{label(solver)} | {where}", f"{label(solver)} {denoise}", ours(solver, rule, process, denoise)
 
+    level = math.exp(-process.half_log_snr(process.t_min))
     for solver in candidates():
         if solver.name != "auto":
             yield on(solver, solver.grid, solver.recommended.options.get("end"))
     for name, options in STRONG:
         solver = planned(name, **options)
-        for grid, end in places():
-            yield on(solver, grid, end)
-        for (grid, shape), end, denoise in itertools.product(GRIDS, ENDS, (True, False)):
-            yield on(solver, grid, max(end, 1.001 * level(process)), denoise, **shape)
-
-
-def level(process: Process) -> float:
-    """σ/α at t_min."""
-    return math.exp(-process.half_log_snr(process.t_min))
+        for grid in ALONE:
+            yield on(solver, grid, None)
+        for grid, shape, ends in PLACES:
+            above = [end for end in ends if not isinstance(end, float) or end > level]
+            for end, denoise in itertools.product(above, (True, False)):
+                yield on(solver, grid, end, denoise, **shape)
 
 
 def measure(joined: Joined, part: str, folder: Path | None, budgets: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,5 @@
 """Steps against quality: every solver at every budget, on one model, from the same seeds."""
 
-from scoresde.bench.run import SHOWN, Bench, Outcome, Row, describe, table
+from scoresde.bench.run import ROWS, SHOWN, Bench, Outcome, Row, describe, table
 
-__all__ = ["SHOWN", "Bench", "Outcome", "Row", "describe", "table"]
+__all__ = ["ROWS", "SHOWN", "Bench", "Outcome", "Row", "describe", "table"]
