@@ -1,4 +1,4 @@
-"""Feature spaces for FID: a small network, its name, and the one road from images to features."""
+"""The bundled feature space: a small network and its folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from scoresde.data import to_pixels, to_state
+from scoresde.data import to_state
 from scoresde.files import replacing
+from scoresde.metrics.space import check_shape, in_batches, pixels_of
 
 FORMAT = "scoresde-features-1"
-BATCH = 500
 
 
 class FeatureNetwork(nn.Module):
@@ -121,11 +121,7 @@ class FeatureSpace:
         return self.network.size
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (n, size), float32, of n images.
-
-        Args:
-            images: uint8 pixels, or floating-point states in [−1, 1], of shape (n, *shape). States are rounded to 8-bit
-                pixels first: the real images are 8 bit, so anything finer would be compared with what cannot be there.
+        """Features (n, size) of n images of shape (n, *shape), as :class:`~scoresde.metrics.space.Space` has it.
 
         Raises:
             ValueError: another shape or dtype, or a state that is not finite.
@@ -136,24 +132,10 @@ class FeatureSpace:
         """Logits (n, classes), float32, of n images given as for :meth:`features`."""
         return self._batched(self.network.classify, images)
 
-    @torch.no_grad()
     def _batched(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        check_shape(self.name, images, self.shape)
         device = next(self.network.parameters()).device
-        parts = [function(to_state(part.to(device))) for part in self._pixels(images).split(BATCH)]
-        return torch.cat(parts).cpu()
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1:] != self.shape:
-            wanted = ", ".join(map(str, self.shape))
-            raise ValueError(f"{self.name} takes images of shape (n, {wanted}), got {tuple(images.shape)}")
-        if images.dtype == torch.uint8:
-            return images
-        if not images.is_floating_point():
-            raise ValueError(f"images must be uint8 pixels or floating-point states in [-1, 1], got {images.dtype}")
-        if not images.isfinite().all():
-            bad = int((~images.isfinite()).flatten(1).any(1).sum())
-            raise ValueError(f"{bad} of {len(images)} images hold values that are not finite")
-        return to_pixels(images)
+        return in_batches(lambda pixels: function(to_state(pixels)), pixels_of(images), device)
 
 
 def save_features(

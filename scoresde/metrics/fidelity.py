@@ -1,0 +1,137 @@
+"""Inception-v3, DINOv2 and CLIP, as torch-fidelity has them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.metrics.space import as_rgb, in_batches, pixels_of
+from solvers.errors import nearest
+
+INCEPTION = "inception-v3-compat"
+DINOV2 = ("dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14", "dinov2-vit-g-14")
+CLIP = (
+    "clip-rn50",
+    "clip-rn101",
+    "clip-rn50x4",
+    "clip-rn50x16",
+    "clip-rn50x64",
+    "clip-vit-b-32",
+    "clip-vit-b-16",
+    "clip-vit-l-14",
+    "clip-vit-l-14-336px",
+)
+
+
+class Fidelity:
+    """A feature extractor of torch-fidelity, which resizes images itself (bilinear, as TensorFlow 1 did it).
+
+    Grey images are given as three equal channels.
+
+    Args:
+        model: its name in torch-fidelity.
+        weights: a file of weights in the form that torch-fidelity takes; None lets it load its own.
+        device: where it runs.
+
+    Raises:
+        ImportError: torch-fidelity or torchvision is not installed or does not load.
+        ValueError: an unknown model, or weights that it cannot take.
+    """
+
+    def __init__(self, model: str, weights: str | Path | None = None, *, device: str | torch.device = "cpu"):
+        extractors = _registry()
+        if model not in extractors:
+            raise ValueError(f"torch-fidelity has no model {model!r}{nearest(model, extractors)}")
+        path = None if weights is None else _checked(model, Path(weights).expanduser())
+        kind = extractors[model]
+        layer = kind.get_default_feature_layer_for_metric("fid")
+        try:
+            network = kind(model, [layer], feature_extractor_weights_path=path)
+        except (RuntimeError, KeyError, NotImplementedError) as error:
+            source = f"from {path!r}" if path else "by its own download"
+            raise ValueError(f"torch-fidelity cannot load {model} {source}: {error or type(error).__name__}") from error
+        self.device = torch.device(device)
+        self.network: Any = network.to(self.device).eval().requires_grad_(False)
+        self.resize = int(getattr(network, "resolution", 0) or network.INPUT_IMAGE_SIZE)
+        self.name = f"{model} of torch-fidelity ({_digest(network)}), resized to {self.resize}×{self.resize} (bilinear)"
+        self.size = self.features(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[1]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, size), as :class:`~scoresde.metrics.space.Space` has it, of images of 1 or 3 channels.
+
+        Raises:
+            ValueError: another number of channels, another dtype, or a state that is not finite.
+        """
+        pixels = as_rgb(self.name, pixels_of(images))
+        return in_batches(lambda batch: self.network(batch)[0], pixels, self.device)
+
+
+def inception(weights: str | None = None, *, device: str | torch.device = "cpu") -> Fidelity:
+    """The space of the FID of the literature: 2,048 features of TensorFlow's Inception-v3 of 2015-12-05.
+
+    Source: Heusel et al. 2017, GANs trained by a two time-scale update rule.
+    """
+    return Fidelity(INCEPTION, weights, device=device)
+
+
+def dinov2(model: str = "dinov2-vit-l-14", *, device: str | torch.device = "cpu") -> Fidelity:
+    """DINOv2's class token; torch.hub fetches code and weights from its authors' repository.
+
+    Source: Stein et al. 2023, Exposing flaws of generative model evaluation metrics.
+    """
+    return Fidelity(_one_of(model, DINOV2), device=device)
+
+
+def clip(model: str = "clip-vit-b-32", weights: str | None = None, *, device: str | torch.device = "cpu") -> Fidelity:
+    """CLIP's image embedding.
+
+    Source: Kynkäänniemi et al. 2023, The role of ImageNet classes in Fréchet inception distance.
+    """
+    return Fidelity(_one_of(model, CLIP), weights, device=device)
+
+
+def _one_of(model: str, known: tuple[str, ...]) -> str:
+    if model not in known:
+        raise ValueError(f"unknown model {model!r}{nearest(model, known)}")
+    return model
+
+
+def _registry() -> dict[str, Any]:
+    try:
+        # Without torchvision's compiled operators beside this torch, importing it raises RuntimeError.
+        from torch_fidelity import registry  # type: ignore[reportMissingImports]
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            "Inception, DINOv2 and CLIP features come from torch-fidelity: install scoresde[inception] in an "
+            f"environment whose torch and torchvision are of one build ({error})"
+        ) from error
+    return registry.FEATURE_EXTRACTORS_REGISTRY
+
+
+def _checked(model: str, path: Path) -> str:
+    """The path, once it is clear that torch-fidelity, which would unpickle anything, finds only tensors there."""
+    if not path.is_file():
+        raise ValueError(f"no weights of {model} at {str(path)!r}")
+    if model in CLIP:  # a TorchScript archive, whose reader runs no Python
+        return str(path)
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{str(path)!r} does not hold weights and nothing else: {error}") from error
+    return str(path)
+
+
+def _digest(network: nn.Module) -> str:
+    """Start of the SHA-256 of all parameters and buffers, by name: the same for a file and for a download."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]

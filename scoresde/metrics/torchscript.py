@@ -1,0 +1,104 @@
+"""Any TorchScript file as a feature space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scoresde.data import to_state
+from scoresde.metrics.space import as_rgb, check_shape, in_batches, pixels_of
+from solvers.errors import nearest
+
+INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "uint8": lambda pixels: pixels.round().clamp(0, 255).to(torch.uint8),
+    "unit": lambda pixels: pixels / 255,
+    "state": lambda pixels: to_state(pixels),
+}
+
+
+class TorchScript:
+    """A network in a TorchScript file; TorchScript runs its own small language, not Python.
+
+    Args:
+        path: the file.
+        shape: (channels, height, width) of the images, tried out at once.
+        input: what the network takes, of shape (n, channels, height, width): ``uint8`` pixels, ``unit`` for float32 in
+            [0, 1], ``state`` for float32 in [−1, 1].
+        resize: side of the square to which images are resized before, bicubic with antialiasing; None leaves that to
+            the network. Source: Parmar et al. 2022, On aliased resizing and surprising subtleties in GAN evaluation.
+        rgb: whether grey images are given as three equal channels.
+        arguments: further named arguments of the network.
+        device: where it runs.
+
+    Raises:
+        ValueError: no TorchScript at ``path``, an unknown ``input``, or a network that does not make one finite vector
+            of each image.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        shape: Sequence[int],
+        *,
+        input: str = "uint8",
+        resize: int | None = None,
+        rgb: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        path = Path(path).expanduser()
+        if input not in INPUTS:
+            raise ValueError(f"unknown input {input!r} of a TorchScript network{nearest(input, INPUTS)}")
+        if not path.is_file():
+            raise ValueError(f"no TorchScript file at {str(path)!r}")
+        try:
+            self.network = torch.jit.load(str(path), map_location=device).eval()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} is no TorchScript file: {error}") from error
+        channels, height, width = shape
+        self.shape = channels, height, width
+        self.device, self.rgb, self.resize = torch.device(device), rgb, resize
+        self.arguments, self._convert = dict(arguments or {}), INPUTS[input]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        details = [input, f"resized to {resize}×{resize} (bicubic)" if resize else "not resized"]
+        details += [f"{key}={value}" for key, value in sorted(self.arguments.items())]
+        self.name = f"{path.stem} ({digest}), {', '.join(details)}"
+        self.size = self._tried()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, size), as :class:`~scoresde.metrics.space.Space` has it.
+
+        Raises:
+            ValueError: another shape or dtype, or a state that is not finite.
+        """
+        check_shape(self.name, images, self.shape)
+        pixels = pixels_of(images)
+        return in_batches(self._run, as_rgb(self.name, pixels) if self.rgb else pixels, self.device)
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        values = pixels.to(torch.float32)
+        if self.resize is not None:
+            size = (self.resize, self.resize)
+            values = functional.interpolate(values, size, mode="bicubic", antialias=True)
+        return self.network(self._convert(values), **self.arguments).to(torch.float32)
+
+    def _tried(self) -> int:
+        try:
+            features = self.features(torch.zeros(2, *self.shape, dtype=torch.uint8))
+        except (RuntimeError, AttributeError) as error:
+            raise ValueError(f"{self.name} does not run on images of shape {self.shape}: {error}") from error
+        if features.ndim != 2 or len(features) != 2 or not features.isfinite().all():
+            raise ValueError(
+                f"{self.name} must give one vector of finite features for each image, and gave shape "
+                f"{tuple(features.shape)} for 2 images"
+            )
+        return features.shape[1]
