@@ -8,21 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoresde.metrics import Floors
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure measured on samples.
-
-    Attributes:
-        value: the figure.
-        low, high: ends of its 95 % interval over draws of the samples; None where there is none.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
+from scoresde.metrics import Estimate, Floors
 
 
 @dataclass(frozen=True)

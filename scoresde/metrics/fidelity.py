@@ -48,6 +48,8 @@ class Fidelity:
         if model not in extractors:
             raise ValueError(f"torch-fidelity has no model {model!r}{nearest(model, extractors)}")
         path = None if weights is None else _checked(model, Path(weights).expanduser())
+        if path is None and model == INCEPTION:
+            _download_inception()
         kind = extractors[model]
         layer = kind.get_default_feature_layer_for_metric("fid")
         try:
@@ -127,6 +129,15 @@ def _checked(model: str, path: Path) -> str:
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{str(path)!r} does not hold weights and nothing else: {error}") from error
     return str(path)
+
+
+def _download_inception() -> None:
+    """Put the file into torch.hub's cache by its hash and as tensors alone; torch-fidelity checks neither."""
+    from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[reportMissingImports]
+        URL_INCEPTION_V3,
+    )
+
+    torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, map_location="cpu", check_hash=True, weights_only=True)
 
 
 def _digest(network: nn.Module) -> str:

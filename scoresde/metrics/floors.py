@@ -117,7 +117,7 @@ def floors(n: int, folder: str | Path = BUNDLED) -> Floors:
     sets = max(1, len(real.features) // max(1, n))
     values = [frechet_distance(real.moments(n, index * n), reference) for index in range(sets)]
     return Floors(
-        real=Score(float(np.mean(values)), reference.space, n),
+        real=Score(float(np.mean(values)), reference.space, n, reference.count),
         spread=float(np.std(values, ddof=1)) if sets > 1 else None,
-        converged=Score(frechet_distance(converged.moments(n), reference), reference.space, n),
+        converged=Score(frechet_distance(converged.moments(n), reference), reference.space, n, reference.count),
     )

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from scoresde.metrics import npz
 
 FORMAT = "scoresde-moments-1"
+
+
+class Gaussian(Protocol):
+    """What the Fréchet distance takes: :class:`Moments`, or statistics from elsewhere."""
+
+    @property
+    def space(self) -> str: ...
+
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+
+    @property
+    def covariance(self) -> NDArray[np.float64]: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+
+def check_comparable(a: Gaussian, b: Gaussian) -> None:
+    """Raise ValueError unless both have one size and one feature space."""
+    if (len(a.mean), a.space) != (len(b.mean), b.space):
+        raise ValueError(
+            f"moments of {len(a.mean)} features in {a.space!r} and of {len(b.mean)} features in {b.space!r} "
+            "have nothing to do with each other: measure both in one feature space"
+        )
 
 
 class Moments:
@@ -75,17 +101,9 @@ class Moments:
         Raises:
             ValueError: ``other`` has another size or feature space.
         """
-        self.check_comparable(other)
+        check_comparable(self, other)
         if other.count:
             self._join(other.count, other.mean, other._scatter)
-
-    def check_comparable(self, other: Moments) -> None:
-        """Raise ValueError unless ``other`` has the same size and feature space."""
-        if (self.size, self.space) != (other.size, other.space):
-            raise ValueError(
-                f"moments of {self.size} features in {self.space!r} and of {other.size} features in {other.space!r} "
-                "have nothing to do with each other: measure both in one feature space"
-            )
 
     def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
         total = self.count + count
@@ -93,6 +111,45 @@ class Moments:
         self._scatter = self._scatter + scatter + np.outer(difference, difference) * (self.count * count / total)
         self.mean = self.mean + difference * (count / total)
         self.count = total
+
+    def packed(self, shift: NDArray[np.float64]) -> Tensor:
+        """n, Σ (f − c) and Σ (f − c)(f − c)ᵀ in one float64 tensor, for a given c = ``shift``.
+
+        Tensors packed with one shift may be added, as ``torch.distributed.all_reduce`` does, and :meth:`unpacked`
+        again. With a shift near the mean, such as the reference's, nothing cancels.
+
+        Raises:
+            ValueError: the shift is not one finite value for each feature.
+        """
+        shift = self._checked(shift)
+        offset = self.mean - shift
+        second = self._scatter + self.count * np.outer(offset, offset)
+        return torch.from_numpy(np.concatenate([[self.count], self.count * offset, second.ravel()]))
+
+    @classmethod
+    def unpacked(cls, packed: Tensor, shift: NDArray[np.float64], space: str = "") -> Moments:
+        """Moments from a sum of :meth:`packed` tensors.
+
+        Raises:
+            ValueError: it is not such a sum for as many features as the shift has.
+        """
+        moments = cls(len(shift), space)
+        values = packed.detach().double().cpu().numpy()
+        if values.shape != (1 + moments.size + moments.size**2,) or values[0] < 0 or values[0] != round(values[0]):
+            raise ValueError(f"no packed moments of {moments.size} features: shape {values.shape}")
+        moments.count = int(values[0])
+        if moments.count:
+            offset = values[1 : 1 + moments.size] / moments.count
+            second = values[1 + moments.size :].reshape(moments.size, moments.size)
+            moments.mean = moments._checked(shift) + offset
+            moments._scatter = second - moments.count * np.outer(offset, offset)
+        return moments
+
+    def _checked(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        shift = np.asarray(shift, dtype=np.float64)
+        if shift.shape != self.mean.shape or not np.isfinite(shift).all():
+            raise ValueError(f"the shift must be {self.size} finite values, got shape {shift.shape}")
+        return shift
 
     def save(self, path: str | Path) -> None:
         """Write an npz of ``format``, ``space``, ``count``, ``mean`` (size,) and ``scatter`` (size, size)."""

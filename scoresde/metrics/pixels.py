@@ -33,8 +33,8 @@ class PixelSpace:
         self.size = math.prod(self.shape)
         if self.size > LARGEST:
             raise ValueError(
-                f"pixel space of {channels}×{height}×{width} images has {self.size:,} dimensions, more than {LARGEST:,}: "
-                "its covariance says nothing at common sample counts; use the features of a network"
+                f"pixel space of {channels}×{height}×{width} images has {self.size:,} dimensions, more than "
+                f"{LARGEST:,}: its covariance says nothing at common sample counts; use the features of a network"
             )
         self.name = f"pixels {channels}×{height}×{width}, as they are"
 

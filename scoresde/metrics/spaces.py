@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,13 @@ def _given(shape: Sequence[int] | None) -> Sequence[int]:
     return shape
 
 
-SPACES: dict[str, tuple[Callable[..., Space], tuple[str, ...]]] = {
-    "model": (model, ("path",)),
-    "pixels": (pixels, ("shape",)),
-    "torchscript": (torchscript, ("path", "shape", "input", "resize", "rgb", "arguments")),
-    "inception": (inception, ("weights",)),
-    "dinov2": (dinov2, ("model",)),
-    "clip": (clip, ("model", "weights")),
+SPACES: dict[str, Callable[..., Space]] = {
+    "model": model,
+    "pixels": pixels,
+    "torchscript": torchscript,
+    "inception": inception,
+    "dinov2": dinov2,
+    "clip": clip,
 }
 
 
@@ -79,6 +80,6 @@ def get(name: str, *, device: str | torch.device = "cpu", **options: Any) -> Spa
     """
     if name not in SPACES:
         raise ValueError(f"unknown feature space {name!r}{nearest(name, SPACES)}")
-    make, known = SPACES[name]
+    known = [option for option in inspect.signature(SPACES[name]).parameters if option != "device"]
     check_options(f"feature space {name!r}", options, known)
-    return make(device=device, **options)
+    return SPACES[name](device=device, **options)

@@ -1,0 +1,195 @@
+"""What samples are compared with: statistics and features of real images."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoresde.metrics.floors import SampleFeatures
+from scoresde.metrics.kid import kernel_mean
+from scoresde.metrics.moments import Moments
+from scoresde.metrics.precision_recall import squared_radii
+from scoresde.metrics.space import Space
+
+DAMAGE = (KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError)
+# What a pickle of numbers and numpy arrays needs; anything else in it is refused unread.
+HARMLESS = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and covariance from elsewhere.
+
+    Attributes:
+        space: name of the feature space, as the user says; such files do not.
+        mean: (size,), float64.
+        covariance: (size, size), float64.
+        count: of the images; None where the file does not say.
+    """
+
+    space: str
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        mean, covariance = self.mean, self.covariance
+        if not (
+            mean.ndim == 1
+            and covariance.shape == (len(mean), len(mean))
+            and np.isfinite(mean).all()
+            and np.isfinite(covariance).all()
+            and np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-6 * np.abs(covariance).max())
+            and np.linalg.eigvalsh(covariance)[0] >= -1e-6 * np.trace(covariance)
+        ):
+            raise ValueError(
+                f"a mean of shape {mean.shape} and a covariance of shape {covariance.shape} are no finite mean and "
+                "positive semi-definite covariance"
+            )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images as all figures need them.
+
+    Attributes:
+        moments: for Fréchet distances.
+        features: of some real images, for KID, precision, recall and sliced Wasserstein; None where there are none, and
+            those figures are not to be had. They need not be those of the moments: the bundled reference has the
+            moments of 60,000 training images and the features of 10,000 test images.
+
+    Raises:
+        ValueError: moments and features are of two spaces.
+    """
+
+    moments: Moments | Statistics
+    features: SampleFeatures | None = None
+
+    def __post_init__(self) -> None:
+        if self.features is not None and self.features.space != self.moments.space:
+            raise ValueError(
+                f"reference moments in {self.moments.space!r} and features in {self.features.space!r}: measure both in "
+                "one feature space"
+            )
+
+    @property
+    def space(self) -> str:
+        """Name of the feature space."""
+        return self.moments.space
+
+    @cached_property
+    def kernel_mean(self) -> float:
+        """See :func:`scoresde.metrics.kid.kernel_mean`; computed once."""
+        return kernel_mean(self.array)
+
+    @cached_property
+    def squared_radii(self) -> NDArray[np.float64]:
+        """See :func:`scoresde.metrics.precision_recall.squared_radii`; computed once."""
+        return squared_radii(self.array)
+
+    @cached_property
+    def array(self) -> NDArray[np.float64]:
+        """The features in float64.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.features is None:
+            raise ValueError(f"the reference in {self.space!r} has moments only: FID is all it can give")
+        return self.features.features.astype(np.float64)
+
+    @classmethod
+    def load(cls, path: str | Path, space: Space) -> Reference:
+        """The reference in a folder with ``reference.npz`` and perhaps ``test_features.npz``, or moments in a file.
+
+        Args:
+            path: a folder, or a file as :func:`load_moments` takes it.
+            space: the feature space that samples are measured in.
+
+        Raises:
+            ValueError: a file is missing, damaged or foreign, or of another feature space.
+        """
+        path = Path(path).expanduser()
+        if not path.is_dir():
+            return cls(load_moments(path, space))
+        features = path / "test_features.npz"
+        moments = load_moments(path / "reference.npz", space)
+        return cls(moments, SampleFeatures.load(features) if features.is_file() else None)
+
+
+def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments | Statistics:
+    """Moments for a feature space, from a file of ours or of another program.
+
+    - ours, ``Moments.save``: knows its space and count;
+    - npz with ``mu`` and ``sigma``, as EDM, pytorch-fid and others write it: ``space`` is taken on trust, the count is
+      unknown;
+    - pickle of {"num_images", "fid": {"mu", "sigma"}, "fd_dinov2": …}, as EDM2 writes it, read without running
+      anything that is in it.
+
+    Args:
+        path: the file; one that ends in ``.pkl`` is a pickle.
+        space: what the features were made by.
+        entry: which of a pickle's statistics.
+
+    Raises:
+        ValueError: the file is missing, damaged or foreign, of another space, or of another number of features.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no file at {str(path)!r}")
+    try:
+        moments = _unpickled(path, space, entry) if path.suffix == ".pkl" else _from_npz(path, space)
+    except DAMAGE as error:
+        raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
+    if (len(moments.mean), moments.space) != (space.size, space.name):
+        raise ValueError(
+            f"{str(path)!r} holds moments of {len(moments.mean)} features in {moments.space!r}, not of {space.size} in "
+            f"{space.name!r}"
+        )
+    return moments
+
+
+def _from_npz(path: Path, space: Space) -> Moments | Statistics:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "mu" in arrays and "sigma" in arrays:
+                return _statistics(arrays["mu"], arrays["sigma"], space, None)
+            if "format" not in arrays:
+                raise KeyError(f"it holds {arrays.files}, neither 'format' nor 'mu' and 'sigma'")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
+    return Moments.load(path)
+
+
+def _unpickled(path: Path, space: Space, entry: str) -> Statistics:
+    with open(path, "rb") as file:
+        content = _Harmless(file).load()
+    if entry not in content:
+        raise KeyError(f"it holds {sorted(content)}, not {entry!r}")
+    count = content.get("num_images")
+    return _statistics(content[entry]["mu"], content[entry]["sigma"], space, None if count is None else int(count))
+
+
+def _statistics(mean: NDArray[Any], covariance: NDArray[Any], space: Space, count: int | None) -> Statistics:
+    return Statistics(space.name, np.asarray(mean, np.float64), np.asarray(covariance, np.float64), count)
+
+
+class _Harmless(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core.", "numpy._core.")  # as numpy 1 called it
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, where only numbers and arrays are expected")
+        return super().find_class(module, name)
