@@ -72,7 +72,7 @@ STRONG: list[tuple[str, dict[str, Any]]] = [
 PLACES: list[tuple[str, dict[str, Any], tuple[float | str | None, ...]]] = [
     *(("quadratic", {}, (None, "by_steps", *LOWS)), ("uniform", {}, (None,)), ("log_snr", {}, (None, *LOWS))),
     *(("karras", {}, (None, *LOWS)), ("flow_shift", {}, (None, *LOWS)), ("leading", {}, (None,))),
-    ("beta_log_snr", {"alpha": 1.5, "beta": 1.2}, (None, *LOWS)),
+    *(("flow_shift", {"shift": 3.0}, (None, *LOWS)), ("beta_log_snr", {"alpha": 1.5, "beta": 1.2}, (None, *LOWS))),
 ]
 ALONE = ("auto", "align_your_steps", "trailing")  # grids with an end of their own
 PROCESSES: dict[str, Process] = {"VP": VP(), "EDM": EDM(), "Flow": Flow()}

@@ -1,295 +1,332 @@
-"""What the executor costs beside the network: python benchmarks/speed.py [--quick] [--threads 1] [--out speed.md].
+"""Images per second of the bundled model: python benchmarks/speed.py [--peers FOLDER] [--threads 2] [--device cuda].
 
-A free model returns one and the same tensor, so that all the time is the solver's. Three ways of taking the same steps
-are timed in turn, in one process:
+Every combination of solvers, batch sizes, precisions of the network and modes of torch.compile, beside diffusers and
+k-diffusion: in one process, on the same network, compiled for all of them or for none, from the same state, with the
+same number of model evaluations. They take turns, so that what else the machine does meets all of them alike.
 
-* ``executor``: the plan, run by ``Plan.run``.
-* ``diffusers``: the scheduler of the same method with the same number of model evaluations, called as its pipelines
-  do (``scale_model_input`` and ``step``). Times are per step of ours, whatever the scheduler calls a step.
-* ``bound``: the combinations of the plan, term by term in the same order, by ``torch.mul(out=…)`` and ``add_`` on
-  buffers that were allocated before and are used again as soon as they can be: what the same operations cost without
-  allocation and bookkeeping.
-
-Draws are excluded: the noise is one and the same tensor for all of them. They are timed by themselves.
+A run's time is that of the whole trajectory; the network's is measured around each call, and that of draws of noise
+around each draw, so that what is left is the solver's. Peak memory is that of tensors beyond the network's weights and
+what the caller holds: measured by the allocator on a GPU, and elsewhere by adding up what is alive (of eager runs).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
+import itertools
 import json
+import math
 import os
 import sys
 import time
-from collections import Counter
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import diffusers
 import numpy as np
 import torch
-from diffusers.schedulers import scheduling_ddpm
-from torch import Tensor
-from torch.utils.benchmark import Measurement, Timer
+from diffusers.schedulers import scheduling_euler_ancestral_discrete as ancestral
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Timer
 
 import scoresde
-import solvers
+from benchmarks import adapters
+from benchmarks.adapters import k_diffusion
+from benchmarks.overhead import follow, set_evaluations
+from scoresde.bench.cases import COMPILE
 from scoresde.files import replacing
-from scoresde.hardware import cpu
+from scoresde.hardware import describe
+from scoresde.models import Checkpoint
 from scoresde.noise import Noise
-from solvers import Plan, PlannedSolver
-from solvers.instructions import Draw, Eval, Lin, Step
+from scoresde.score import ScoreModel
 
-SHAPE = (64, 3, 32, 32)
-STEPS = 20
+NFE = 9  # an odd number, which Heun's two evaluations a step, with one in the last, fill
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TIMESTEPS = 1000  # of diffusers' table
+ENDS = (1e-3, 1.0)  # VP times of k-diffusion's last and first level
+# Ours, diffusers' scheduler with its options, and k-diffusion's function of the same method.
+METHODS: dict[str, tuple[str, dict[str, Any], str | None]] = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False}, "sample_euler"),
+    "heun": ("HeunDiscreteScheduler", {}, "sample_heun"),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}, "sample_dpmpp_2m"),
+    "uni_pc": ("UniPCMultistepScheduler", {}, None),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}, "sample_euler_ancestral"),
+}
+Way = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Case:
-    """A method of ours, and diffusers' scheduler of the same method."""
+class Speed:
+    """One toolkit in one combination.
 
+    Attributes:
+        images_per_second: median, first and third quartile over runs.
+        seconds_per_nfe: median.
+        network, draws, outside: shares of the wall time, medians; the last is what is neither.
+        peak: bytes of tensors alive at once; None where it is not known.
+    """
+
+    toolkit: str
     solver: str
-    scheduler: str
-    options: dict[str, Any]
+    batch: int
+    dtype: str
+    compile: str
+    images_per_second: tuple[float, float, float]
+    seconds_per_nfe: float
+    network: float
+    draws: float
+    outside: float
+    peak: int | None
 
 
-CASES = (
-    Case("ddim", "DDIMScheduler", {"clip_sample": False}),
-    Case("dpmpp_2m", "DPMSolverMultistepScheduler", {}),
-    Case("heun", "HeunDiscreteScheduler", {}),
-    Case("dpm_solver_2", "DPMSolverSinglestepScheduler", {"lower_order_final": True}),
-    Case("ddpm", "DDPMScheduler", {"clip_sample": False}),
-)
+class Clock:
+    """Seconds spent in what it wraps; on a GPU between events, so that nothing waits."""
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.marks: list[tuple[Any, Any]] = []
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            start = self._now()
+            result = function(*args, **options)
+            self.marks.append((start, self._now()))
+            return result
+
+        return timed
+
+    def take(self) -> float:
+        """The seconds since the last call of this."""
+        marks, self.marks = self.marks, []
+        if self.cuda:
+            torch.cuda.synchronize()
+            return sum(start.elapsed_time(end) for start, end in marks) / 1e3
+        return sum(end - start for start, end in marks)
+
+    def _now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds: the median, and the first and third quartile."""
+class Alive(TorchDispatchMode):
+    """Bytes of tensors that operations have made and nobody has dropped: now, and at most."""
 
-    median: float
-    low: float
-    high: float
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.users: dict[int, int] = {}
 
-    def __str__(self) -> str:
-        return f"{self.median * 1e6:.0f} µs ({self.low * 1e6:.0f}–{self.high * 1e6:.0f})"
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                where, size = storage.data_ptr(), storage.nbytes()
+                if where in self.users:
+                    self.users[where] += 1
+                elif where in given:
+                    continue  # a view of what was there before
+                else:
+                    self.users[where] = 1
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                weakref.finalize(leaf, self._drop, where, size)
+        return out
+
+    def _drop(self, where: int, size: int) -> None:
+        self.users[where] -= 1
+        if not self.users[where]:
+            del self.users[where]
+            self.now -= size
+
+
+class Subject:
+    """The bundled model in one precision and mode of compilation, and the ways of sampling a batch from it."""
+
+    def __init__(self, checkpoint: Checkpoint, batch: int, dtype: str, mode: str, device: torch.device):
+        self.batch, self.device = batch, device
+        self.network, self.draw = Clock(device), Clock(device)
+        given = checkpoint.model
+        assert isinstance(given.net, nn.Module)
+        plain: Any = copy.deepcopy(given.net).to(DTYPES[dtype])
+        if mode:
+            plain = torch.compile(plain, mode=mode, dynamic=False)
+        label = (torch.arange(batch) % checkpoint.classes).to(device)
+        call = self.network.around(lambda x, t: plain(x.to(DTYPES[dtype]), t, label))
+        self.model = ScoreModel(call, given.process, given.prediction, time_input=given.time_input)
+        self.noise = torch.randn((batch, *checkpoint.shape), generator=torch.Generator().manual_seed(0)).to(device)
+
+    def ours(self, name: str) -> Way:
+        draw = self.draw
+
+        class Timed(Noise):
+            __call__ = draw.around(Noise.__call__)
+
+        def run() -> Any:
+            x = self.noise * self.model.process.sigma(self.model.process.t_max)
+            with mock.patch("scoresde.sampling.Noise", Timed):
+                return scoresde.sample(self.model, name, nfe=NFE, x_init=x, seeds=0, device=self.device)
+
+        return run
+
+    def diffusers(self, name: str, options: dict[str, Any]) -> Way:
+        scheduler = getattr(diffusers, name)(**options)
+        set_evaluations(scheduler, NFE)
+        draw = self.draw.around(randn_tensor)
+
+        def run() -> Any:
+            x = self.noise * float(scheduler.init_noise_sigma)
+            with mock.patch.object(ancestral, "randn_tensor", draw), torch.no_grad():
+                return follow(scheduler, x, lambda x, t: self.model.output(x, (float(t) + 1) / TIMESTEPS))
+
+        return run
+
+    def k_diffusion(self, function: str, kernel: ModuleType) -> Way:
+        process = self.model.process
+        steps = (NFE + 1) // 2 if function == "sample_heun" else NFE
+        sigmas = kernel.get_sigmas_karras(steps, *(math.exp(-process.half_log_snr(t)) for t in ENDS)).to(self.device)
+        times = {sigma: process.time(-math.log(sigma)) for sigma in sigmas[:-1].tolist()}
+        options: dict[str, Any] = {}
+        if "ancestral" in function:
+            drawn = self.draw.around(lambda *levels: torch.randn_like(self.noise))
+            options["noise_sampler"] = drawn
+
+        def denoised(x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+            level = float(sigma[0])
+            return x - level * self.model.output(x / math.hypot(1, level), times[level])
+
+        def run() -> Any:
+            with torch.no_grad():
+                return getattr(kernel, function)(denoised, self.noise * sigmas[0], sigmas, disable=True, **options)
+
+        return run
+
+
+def peak(run: Way, device: torch.device) -> int:
+    """Bytes of tensors that a run has alive at once, beyond those there were before."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with Alive() as alive:
+        run()
+    return alive.peak
+
+
+def compared(subject: Subject, ways: dict[str, Way], rounds: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Seconds of a run, and the shares of the network and of draws, by rounds in which the ways take turns."""
+    found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            whole = Clock(subject.device)
+            for clock in (subject.network, subject.draw):
+                clock.take()  # of runs that are not part of this
+            timer = Timer("run()", globals={"run": whole.around(run)}, num_threads=torch.get_num_threads())
+            total = timer.timeit(1).median  # warms up, and waits for the GPU
+            network, draw, spent = (clock.take() for clock in (subject.network, subject.draw, whole))
+            found[way].append((total, network / spent, draw / spent))
+    return found
+
+
+def measure(args: argparse.Namespace) -> list[Speed]:
+    device = torch.device(args.device)
+    checkpoint = scoresde.models.load("mnist", device=device)
+    try:
+        kernel = k_diffusion.module(args.peers)
+    except adapters.AbsentError as error:
+        print(error, file=sys.stderr)
+        kernel = None
+    rows: list[Speed] = []
+    for batch, dtype, mode in itertools.product(args.batches, args.dtypes, args.compile):
+        mode = "" if mode == "none" else mode
+        subject = Subject(checkpoint, batch, dtype, mode, device)
+        for name in args.solvers:
+            scheduler, options, function = METHODS[name]
+            ways = {"scoresde": subject.ours(name), "diffusers": subject.diffusers(scheduler, options)}
+            if kernel is not None and function is not None:
+                ways["k-diffusion"] = subject.k_diffusion(function, kernel)
+            for way, times in compared(subject, ways, args.rounds).items():
+                total, network, draw = np.array(times).T
+                low, middle, high = np.quantile(total, (0.25, 0.5, 0.75))
+                inside, drawn = float(np.median(network)), float(np.median(draw))
+                outside = float(np.median(1 - network - draw))
+                memory = None if mode and device.type != "cuda" else peak(ways[way], device)
+                rates = (batch / middle, batch / high, batch / low)
+                rows.append(Speed(way, name, batch, dtype, mode, rates, middle / NFE, inside, drawn, outside, memory))
+                print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def _line(row: Speed) -> str:
+    middle, low, high = row.images_per_second
+    memory = "" if row.peak is None else f"{row.peak / 2**20:.1f}"
+    return (
+        f"| {row.batch} | {row.dtype} | {row.compile or 'none'} | {row.solver} | {row.toolkit} | {middle:.1f} "
+        f"({low:.1f}–{high:.1f}) | {row.seconds_per_nfe * 1e3:.2f} | {row.network:.2%} | {row.draws:.2%} | "
+        f"{row.outside:.2%} | {memory} |"
+    )
+
+
+def report(rows: Sequence[Speed], args: argparse.Namespace) -> str:
+    versions = f"torch {torch.__version__}, diffusers {diffusers.__version__}"
+    return "\n".join(
+        [
+            "# Speed of sampling",
+            "",
+            f"Written by `python benchmarks/speed.py --threads {args.threads}`; its docstring says how it is measured. "
+            f"{describe(torch.device(args.device))}, {versions}. The bundled model, {NFE} NFE, {args.rounds} runs of "
+            "each in turns: median and quartiles. Shares of the wall time; peak memory of tensors beyond the weights.",
+            "",
+            "| batch | dtype | compile | solver | toolkit | images/s | ms/NFE | network | draws | solver | peak MiB |",
+            "|---:|---|---|---|---|---|---:|---:|---:|---:|---:|",
+            *map(_line, rows),
+            "",
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Time the executor beside diffusers' schedulers and its bound.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parent / "results" / "speed.md"
-    parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
+    parser.add_argument("--solvers", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--compile", nargs="+", choices=("none", *COMPILE), default=["none", "default"])
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: small tensors, little time, no conclusions")
+    parser.add_argument("--peers", type=Path, help="folder with k-diffusion, where it is not installed")
+    parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     args = parser.parse_args(arguments)
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         print(f"other work is running (load {os.getloadavg()[0]:.1f}): times will be too long", file=sys.stderr)
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
-        results = measure((2, 3, 8, 8) if args.quick else SHAPE, 0.02 if args.quick else 5.0, args.threads)
+        rows = measure(args)
+        text = report(rows, args)
     finally:
         torch.set_num_threads(before)
-    text = report(results)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in ((args.out, text), (args.out.with_suffix(".json"), json.dumps(results, indent=1) + "\n")):
+    content = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+    for path, written in ((args.out, text), (args.out.with_suffix(".json"), content)):
         with replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    print(f"{text}\nwritten to {args.out}")
-
-
-def measure(shape: tuple[int, ...], seconds: float, threads: int) -> dict[str, Any]:
-    """Everything, as one mapping; each figure gets about ``seconds``."""
-    results: dict[str, Any] = {
-        "hardware": f"{cpu()}, {os.cpu_count()} cores",
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "threads": threads,
-        "shape": list(shape),
-        "steps": STEPS,
-        "seconds per figure": seconds,
-        "per step": {case.solver: _asdict(overhead(case, shape, seconds, threads)) for case in CASES},
-        "per draw": _asdict(draws(shape, seconds, threads)),
-    }
-    if "mnist" in scoresde.models.bundled():
-        results["network"] = network(shape[0], 10, 1 if seconds < 1 else 5)
-    return results
-
-
-def overhead(case: Case, shape: tuple[int, ...], seconds: float, threads: int) -> dict[str, Timing]:
-    """Time per step of executor, scheduler and bound."""
-    process, solver = scoresde.VPDiscrete(), solvers.get(case.solver)
-    assert isinstance(solver, PlannedSolver)
-    plan = solver.plan(process, solver.recommended(process, STEPS))
-    x, output, noise = (torch.randn(shape) for _ in range(3))
-    scheduler = getattr(diffusers, case.scheduler)(**case.options)
-    set_evaluations(scheduler, plan.nfe)
-    ways: dict[str, Callable[[], Any]] = {
-        "executor": lambda: plan.run(lambda state, t: output, x, lambda: noise),
-        "diffusers": lambda: follow(scheduler, x, output),
-        "bound": bound(plan, x, output, noise),
-    }
-    with mock.patch.object(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: noise):
-        return {way: _scaled(timing, 1 / STEPS) for way, timing in timed(ways, seconds, threads).items()}
-
-
-def set_evaluations(scheduler: Any, nfe: int) -> None:
-    """Set as many steps as take ``nfe`` evaluations (a second-order scheduler counts some evaluations as no steps)."""
-    for steps in range(1, nfe + 1):
-        scheduler.set_timesteps(steps)
-        if len(scheduler.timesteps) == nfe:
-            return
-    raise ValueError(f"{type(scheduler).__name__} takes {nfe} evaluations at no number of steps")
-
-
-def follow(scheduler: Any, x: Tensor, output: Tensor) -> Tensor:
-    """A trajectory by a diffusers scheduler; a shallow copy of it starts at its first step."""
-    scheduler = copy.copy(scheduler)
-    for t in scheduler.timesteps:
-        scheduler.scale_model_input(x, t)
-        x = scheduler.step(output, t, x, return_dict=False)[0]
-    return x
-
-
-def bound(plan: Plan, x: Tensor, output: Tensor, noise: Tensor) -> Callable[[], Tensor]:
-    """The plan's combinations on preallocated buffers, as few of them as its registers' lifetimes allow."""
-    registers: dict[int, Tensor] = {0: x}
-    program: list[Callable[[], Tensor]] = []
-    spare: list[Tensor] = []
-    users: Counter[int] = Counter()  # how many registers stand for a buffer
-    out = x
-    for instruction, dead, into in zip(plan.instructions, plan.dead, plan.overwrites, strict=True):
-        if isinstance(instruction, Lin):
-            terms = sorted(instruction.terms, key=lambda term: term[0] != into)
-            (first, factor), *rest = ((registers[register], factor) for register, factor in terms)
-            if into is not None:
-                out = first
-                program.append(partial(out.mul_, factor))
-            else:
-                out = spare.pop() if spare else torch.empty_like(x)
-                if rest and factor == 1.0:
-                    (second, alpha), *rest = rest
-                    program.append(partial(torch.add, first, second, alpha=alpha, out=out))
-                else:
-                    program.append(partial(torch.mul, first, factor, out=out))
-            program += [partial(out.add_, other, alpha=alpha) for other, alpha in rest]
-            registers[instruction.out] = out
-            users[id(out)] += 1
-        elif isinstance(instruction, Step):
-            registers[instruction.out] = registers[instruction.x]
-            users[id(registers[instruction.x])] += 1
-        elif isinstance(instruction, Eval):
-            registers.update(dict.fromkeys(instruction.outputs.values(), output))
-        else:
-            assert isinstance(instruction, Draw)
-            registers[instruction.out] = noise
-        for register in dead:
-            buffer = registers.pop(register)
-            users[id(buffer)] -= 1
-            if users[id(buffer)] == 0 and not any(buffer is given for given in (x, output, noise)):
-                spare.append(buffer)
-
-    def run() -> Tensor:
-        for operation in program:
-            operation()
-        return out
-
-    expected = plan.run(lambda state, t: output, x, lambda: noise)
-    torch.testing.assert_close(run(), expected, rtol=1e-4, atol=1e-4)
-    return run
-
-
-def draws(shape: tuple[int, ...], seconds: float, threads: int) -> dict[str, Timing]:
-    """Time of one draw of seed-addressed noise, and of torch's own."""
-    noise = Noise(range(shape[0]), shape[1:], torch.float32)
-    return timed({"scoresde.noise": noise, "torch.randn": lambda: torch.randn(shape)}, seconds, threads)
-
-
-def network(batch: int, nfe: int, repeats: int) -> dict[str, Any]:
-    """Images per second of the bundled model, and the share of the time that is not the network's."""
-    checkpoint = scoresde.models.load("mnist")
-    spent = 0.0
-
-    def net(x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        nonlocal spent
-        start = time.perf_counter()
-        result = checkpoint.model.net(x, t, **cond)
-        spent += time.perf_counter() - start
-        return result
-
-    given = checkpoint.model
-    model = scoresde.ScoreModel(net, given.process, given.prediction, time_input=given.time_input)
-    cond = {"label": torch.arange(batch) % checkpoint.classes} if checkpoint.classes else None
-    rates, shares = [], []
-    for repeat in range(repeats + 1):
-        spent, start = 0.0, time.perf_counter()
-        scoresde.sample(model, "dpmpp_2m", nfe=nfe, shape=(batch, *checkpoint.shape), seeds=0, cond=cond)
-        total = time.perf_counter() - start
-        if repeat:  # the first is for warming up
-            rates.append(batch / total)
-            shares.append(1 - spent / total)
-    return {
-        "model": "mnist",
-        "solver": "dpmpp_2m",
-        "nfe": nfe,
-        "batch": batch,
-        "images per second": float(np.median(rates)),
-        "share outside the network": float(np.median(shares)),
-    }
-
-
-def timed(ways: dict[str, Callable[[], Any]], seconds: float, threads: int, rounds: int = 5) -> dict[str, Timing]:
-    """Median and quartiles of each, measured in turns so that what else the machine does meets all of them alike."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, call in ways.items():
-            timer = Timer("call()", globals={"call": call}, num_threads=threads)
-            found: Measurement = timer.blocked_autorange(min_run_time=seconds / rounds)
-            times[way] += found.times
-    return {way: Timing(*np.quantile(values, (0.5, 0.25, 0.75)).tolist()) for way, values in times.items()}
-
-
-def _scaled(timing: Timing, factor: float) -> Timing:
-    return Timing(timing.median * factor, timing.low * factor, timing.high * factor)
-
-
-def _asdict(timings: dict[str, Timing]) -> dict[str, Any]:
-    return {way: asdict(timing) for way, timing in timings.items()}
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as markdown."""
-    lines = [
-        "# Speed of the executor",
-        "",
-        f"{results['hardware']}, threads: {results['threads']}, torch {results['torch']}, diffusers "
-        f"{results['diffusers']}. State {tuple(results['shape'])} float32, {results['steps']} steps, a model that "
-        "costs nothing, draws excluded. Median time per step, quartiles in brackets. The bound does the same "
-        "operations in place on preallocated buffers. From `python benchmarks/speed.py`.",
-        "",
-        "| solver | executor | diffusers | bound | executor/bound | diffusers/executor |",
-        "|---|---|---|---|---|---|",
-    ]
-    for solver, ways in results["per step"].items():
-        executor, peer, least = (Timing(**ways[way]) for way in ("executor", "diffusers", "bound"))
-        lines.append(
-            f"| {solver} | {executor} | {peer} | {least} | {executor.median / least.median:.2f} | "
-            f"{peer.median / executor.median:.2f} |"
-        )
-    ours, theirs = (Timing(**results["per draw"][way]) for way in ("scoresde.noise", "torch.randn"))
-    lines += ["", f"One draw of noise of that shape: {ours} seed-addressed, {theirs} by `torch.randn`."]
-    if "network" in results:
-        found = results["network"]
-        lines += [
-            "",
-            f"Bundled model {found['model']!r} with {found['solver']} at {found['nfe']} NFE, batch {found['batch']}: "
-            f"{found['images per second']:.0f} images/s, {100 * found['share outside the network']:.1f} % of the time "
-            "outside the network (noise and solver).",
-        ]
-    return "\n".join(lines) + "\n"
+            temporary.write_text(written, encoding="utf-8")
+    print(f"\nwritten to {args.out}")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,18 @@ from benchmarks.adapters import Denoised, Levels, Sample, source, version
 
 
 def load(folder: Path | None) -> tuple[str, Sample]:
+    return version("k_diffusion", folder), sampler(module(folder))
+
+
+def module(folder: Path | None) -> ModuleType:
+    """Their ``sampling.py``."""
     path = Path(str(folder)) / "k_diffusion" / "sampling.py"
     if not path.is_file():
         spec = importlib.util.find_spec("k_diffusion")
         path = path if spec is None else Path(str(spec.origin)).with_name("sampling.py")
     package = SimpleNamespace(__path__=[], utils=SimpleNamespace(append_dims=append_dims))
     stubs = {"k_diffusion": package, "k_diffusion.utils": package.utils, "torchsde": MagicMock()}
-    return version("k_diffusion", folder), sampler(source(path, "k_diffusion.sampling", stubs))
+    return source(path, "k_diffusion.sampling", stubs)
 
 
 def append_dims(value: Tensor, dims: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Steps against quality: every solver at every budget, on one model, from the same seeds."""
 
-from scoresde.bench.run import ROWS, SHOWN, Bench, Outcome, Row, describe, table
+from scoresde.bench.cases import Case, cases, describe, expand
+from scoresde.bench.measure import Measure
+from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.run import Bench, Settings
 
-__all__ = ["ROWS", "SHOWN", "Bench", "Outcome", "Row", "describe", "table"]
+__all__ = ["Bench", "Case", "Estimate", "Measure", "Outcome", "Row", "Settings", "cases", "describe", "expand"]

@@ -72,7 +72,8 @@ class Outcome:
         rows: one for each solver, budget and whatever else was varied.
         converged: the reference solution itself; its solver is called ``converged``, its NFE is the budget.
         reference_error: how far the reference solution is from one with half its evaluations, on some of the seeds.
-        floors: FID of real images and of the model's own converged samples, at the same sample count.
+        floors: FID of real images and of the model's own converged samples, at the same sample count; None where they
+            are not known.
         images: uint8 pixels (rows + 1, shown, channels, height, width) of the first seeds, the converged solution's
             last.
         labels: classes of those images; empty for a model without.
@@ -83,7 +84,7 @@ class Outcome:
     rows: list[Row]
     converged: Row
     reference_error: float
-    floors: Floors
+    floors: Floors | None
     images: Tensor
     labels: list[int]
     config: dict[str, Any] = field(default_factory=dict)

@@ -1,279 +1,222 @@
-"""Steps against quality: every solver at every budget, on one model, from the same seeds."""
+"""Runs the cases of a benchmark one after the other, and keeps each row as soon as it is done."""
 
 from __future__ import annotations
 
-import json
+import copy
+import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import solvers
+from scoresde.bench.cases import Case
+from scoresde.bench.measure import Measure
+from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.store import Store
 from scoresde.data import to_pixels
 from scoresde.files import replacing
-from scoresde.metrics import FID, Floors, class_labels, floors
+from scoresde.metrics import Floors, class_labels, rms_error
 from scoresde.models import Checkpoint
-from scoresde.sampling import Result, fit_steps, sample
-from solvers import Solver
-from solvers.grids import Grid
+from scoresde.sampling import Result, sample
+from scoresde.score import ScoreModel
 
-ROWS, IMAGES, CONVERGED = "results.jsonl", "images.npz", "converged.npz"
+CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}  # the finest first
+ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
+
+Guide = Callable[[ScoreModel], ScoreModel]
+Progress = Callable[[Row, int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One solver at one budget.
+class Settings:
+    """What all rows have in common.
 
     Attributes:
-        solver: name with the options that differ from the defaults; ``converged`` is the reference solution.
-        stochastic: whether it draws noise.
-        grid: name of the grid.
-        budget: the NFE asked for, or the tolerance of an adaptive solver.
-        nfe: measured model evaluations per sample.
-        fid: Fréchet distance to the reference in ``feature_space``, of ``samples`` samples.
-        feature_space: name of the feature space.
-        samples: number of samples.
-        own_class: share of samples that the feature network's classifier puts into the class asked for.
-        error: root mean square difference, per pixel of [−1, 1] images, from the converged solution of the same seeds;
-            None for stochastic solvers, which have none.
-        seconds: wall time of sampling, network included.
-    """
-
-    solver: str
-    stochastic: bool
-    grid: str
-    budget: float
-    nfe: int
-    fid: float
-    feature_space: str
-    samples: int
-    own_class: float
-    error: float | None
-    seconds: float
-
-    @property
-    def images_per_second(self) -> float:
-        return self.samples / self.seconds
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a benchmark found: rows in the order asked for, the converged solution's row, the floors, and pictures.
-
-    Attributes:
-        rows: one per solver and budget.
-        converged: the reference solution itself.
-        reference_error: how far the reference solution is from one with half its evaluations, on some of the seeds.
-        floors: FID of real images and of the model's own converged samples, at the same sample count.
-        images: uint8 pixels (rows + 1, SHOWN, …) of the first seeds, the converged solution's last.
-        labels: classes of those images.
-    """
-
-    rows: list[Row]
-    converged: Row
-    reference_error: float
-    floors: Floors
-    images: Tensor
-    labels: list[int]
-
-
-def describe(solver: Solver) -> str:
-    """The solver's name and the options that are not at their defaults, ``heun(s_churn=10)``; a method in any case."""
-    defaults = solvers.get(solver.name).options
-    changed = ", ".join(
-        f"{key}={value}" for key, value in solver.options.items() if value != defaults[key] or key == "method"
-    )
-    return f"{solver.name}({changed})" if changed else solver.name
-
-
-class Bench:
-    """Runs rows one after the other and keeps each as soon as it is done, so that what was interrupted goes on.
-
-    Args:
-        checkpoint: the model.
-        metrics: folder with the feature network, the reference and the floors' features.
         n: samples per row.
         seed: of the first sample; every row uses the same seeds and classes.
         batch_size: samples at once.
-        out: folder of ``results.jsonl``, ``images.npz`` and ``converged.npz``.
-        device: where the network is.
-        grid: for all solvers; None is each one's own.
         reference: NFE of the converged solution, by ``uni_pc``.
-        report: called with each row when it is there.
+    """
+
+    n: int
+    seed: int = 0
+    batch_size: int = 125
+    reference: int = 150
+
+
+class Bench:
+    """Measures cases on one model, which is loaded once.
+
+    Args:
+        checkpoint: the model, in the finest precision that a case has.
+        measure: figures of the samples.
+        floors: what FID is read against, at the same number of samples; None where nobody knows.
+        settings: common to all rows.
+        out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
+        device: where the network is.
+        guides: by the names that cases have in ``guidance``.
+        report: called with each new row, how many of the cases are done, how many there are, and a guess of the
+            seconds left.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        metrics: str | Path,
-        *,
-        n: int,
-        seed: int,
-        batch_size: int,
+        measure: Measure,
+        floors: Floors | None,
+        settings: Settings,
         out: str | Path,
+        *,
         device: torch.device,
-        grid: Grid | None = None,
-        reference: int = 150,
-        report: Callable[[Row], None] = lambda row: None,
+        guides: Mapping[str, Guide] | None = None,
+        report: Progress = lambda row, done, total, left: None,
     ):
-        self.checkpoint, self.n, self.seed, self.batch_size = checkpoint, n, seed, batch_size
-        self.out, self.device, self.grid, self.report, self.reference = Path(out), device, grid, report, reference
-        self.fid = FID.load(metrics)
-        self.floors = floors(n, metrics)
+        self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
+        self.out, self.device, self.guides, self.report = Path(out), device, dict(guides or {}), report
+        self.store = Store(self.out)
         counts = checkpoint.card["training"].get("class_counts") if checkpoint.classes else None
-        self.labels = class_labels(n, counts) if counts else None
+        self.labels = class_labels(settings.n, counts) if counts else None
+        self._nets: dict[tuple[str, str], ScoreModel] = {}
 
-    def run(self, chosen: Sequence[Solver], budgets: Iterable[int], tolerances: Iterable[float]) -> Outcome:
-        """Each solver at each budget: NFE for those on a grid, rtol = atol for adaptive ones.
+    def run(self, cases: Sequence[Case]) -> Outcome:
+        """Each case, or what the folder has of it.
 
         Raises:
-            ValueError: a results file in ``out`` that is damaged, or a solver that a budget does not fit.
+            ValueError: a results file in ``out`` that is damaged.
         """
-        states, reference_error = self._converged()
-        done = self._read()
-        rows: list[Row] = []
-        images: list[Tensor] = []
-        for solver, budget in self._jobs(chosen, list(budgets), list(tolerances)):
-            name = describe(solver)
-            found = done.get((name, float(budget)))
-            if found is None:
-                result, seconds = self._sample(solver, None if solver.adaptive else int(budget))
-                error = None if solver.stochastic else _rms(result.samples, states)
-                row = self._row(name, solver, float(budget), result.samples, result.nfe, seconds, error)
-                found = (row, to_pixels(result.samples[:SHOWN]).cpu())
-                done[name, float(budget)] = found
-                self._write(done)
-                self.report(row)
-            rows.append(found[0])
-            images.append(found[1])
-        converged = self._row(
-            "converged", solvers.get(REFERENCE), float(self.reference), states, self.reference, float("nan"), 0.0
+        missing = [case for case in cases if case.key not in self.store]
+        spent, worked = 0.0, 0.0
+        for index, case in enumerate(missing):
+            if not case.solver.stochastic:
+                self._converged(case.guidance, case.dtype)
+            start = time.perf_counter()
+            row, pixels = self._measure(case)
+            self.store.add(case.key, row, pixels)
+            spent, worked = spent + time.perf_counter() - start, worked + _work(case)
+            left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
+            self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
+        first = cases[0]
+        states, error = self._converged(first.guidance, _finest(cases))
+        settings = self.settings
+        converged = Row(
+            solver=CONVERGED,
+            name=REFERENCE,
+            options=dict(solvers.get(REFERENCE).options),
+            stochastic=False,
+            grid=str(solvers.get(REFERENCE).recommended),
+            budget=float(settings.reference),
+            nfe=settings.reference,
+            guidance=first.guidance,
+            dtype=_finest(cases),
+            compile="",
+            samples=settings.n,
+            feature_space=self.measure.space.name,
+            metrics={**self.measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+            seconds=float("nan"),
         )
-        images.append(to_pixels(states[:SHOWN]).cpu())
+        images = [self.store.images(case.key) for case in cases] + [to_pixels(states[:SHOWN])]
         labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
-        return Outcome(rows, converged, reference_error, self.floors, torch.stack(images), labels)
+        rows = [self.store.rows[case.key] for case in cases]
+        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels)
 
-    def _jobs(
-        self, chosen: Sequence[Solver], budgets: list[int], tolerances: list[float]
-    ) -> Iterable[tuple[Solver, float]]:
-        for solver in chosen:
-            if not solver.adaptive:
-                rule, process = self.grid or solver.recommended, self.checkpoint.model.process
-                # Budgets that the same number of steps fills best are one row.
-                fitting = {fit_steps(solver, process, rule, budget): budget for budget in sorted(budgets, reverse=True)}
-                yield from ((solver, budget) for budget in sorted(fitting.values()))
-                continue
-            for tolerance in tolerances:
-                yield solvers.get(solver.name, **{**solver.options, "rtol": tolerance, "atol": tolerance}), tolerance
-
-    def _sample(self, solver: Solver, nfe: int | None, n: int | None = None) -> tuple[Result, float]:
-        n = n or self.n
-        start = time.perf_counter()
-        result = sample(
-            self.checkpoint.model,
-            solver,
-            nfe=nfe,
-            shape=(n, *self.checkpoint.shape),
-            grid=None if solver.adaptive else self.grid,
-            seeds=self.seed,
-            cond=None if self.labels is None else {"label": self.labels[:n]},
-            batch_size=min(self.batch_size, n),
-            device=self.device,
-        )
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return result, time.perf_counter() - start
-
-    def _row(
-        self, name: str, solver: Solver, budget: float, samples: Tensor, nfe: int, seconds: float, error: float | None
-    ) -> Row:
-        pixels = to_pixels(samples)
-        fid = FID(self.fid.features, self.fid.reference)
-        fid.update(pixels)
-        score = fid.compute()
-        if self.labels is None:
-            own_class = float("nan")
-        else:
-            own_class = float((self.fid.features.classify(pixels).argmax(1) == self.labels).double().mean())
-        return Row(
-            solver=name,
-            stochastic=solver.stochastic,
-            grid="own steps" if solver.adaptive else self.grid.name if self.grid else solver.grid,
-            budget=budget,
-            nfe=nfe,
-            fid=score.value,
-            feature_space=score.feature_space,
-            samples=score.samples,
-            own_class=own_class,
-            error=error,
+    def _measure(self, case: Case) -> tuple[Row, Tensor]:
+        result, seconds = self._sample(case, None if case.solver.adaptive else int(case.budget), self.settings.n)
+        pixels = to_pixels(result.samples).cpu()
+        metrics = self.measure.of(pixels, self.labels)
+        if not case.solver.stochastic:
+            states, _ = self._converged(case.guidance, case.dtype)
+            metrics["error"] = rms_error(result.samples, states)
+        row = Row(
+            solver=case.label,
+            name=case.solver.name,
+            options=dict(case.solver.options),
+            stochastic=case.solver.stochastic,
+            grid=case.place,
+            budget=case.budget,
+            nfe=sum(result.evaluations) / len(result.evaluations),
+            guidance=case.guidance,
+            dtype=case.dtype,
+            compile=case.compile,
+            samples=self.settings.n,
+            feature_space=self.measure.space.name,
+            metrics=metrics,
             seconds=seconds,
         )
+        return row, pixels[:SHOWN]
 
-    def _converged(self) -> tuple[Tensor, float]:
+    def _sample(self, case: Case, nfe: int | None, n: int) -> tuple[Result, float]:
+        model, size = self._model(case), min(self.settings.batch_size, n)
+        cond = None if self.labels is None else {"label": self.labels[:n]}
+        self._sync()
+        start = time.perf_counter()
+        result = sample(
+            model,
+            case.solver,
+            nfe=nfe,
+            shape=(n, *self.checkpoint.shape),
+            grid=None if case.solver.adaptive else case.grid,
+            seeds=self.settings.seed,
+            cond=cond,
+            batch_size=size,
+            dtype=torch.float64 if case.dtype == "float64" else torch.float32,
+            device=self.device,
+        )
+        self._sync()
+        return result, time.perf_counter() - start
+
+    def _model(self, case: Case) -> ScoreModel:
+        """The network in a precision and compiled, warmed up, and guided."""
+        found = self._nets.get((case.dtype, case.compile))
+        if found is None:
+            found = copy.copy(self.checkpoint.model)
+            assert isinstance(found.net, nn.Module)
+            found.net = copy.deepcopy(found.net).to(PRECISIONS[case.dtype])
+            if case.compile:
+                found.net = torch.compile(found.net, mode=case.compile, dynamic=False)  # type: ignore[assignment]
+            self._nets[case.dtype, case.compile] = found
+            size = min(self.settings.batch_size, self.settings.n)
+            noisy = torch.zeros((size, *self.checkpoint.shape), device=self.device)
+            label = {} if self.labels is None else {"label": self.labels[:size].to(self.device)}
+            with torch.no_grad():  # compilation and first calls are not part of the time of sampling
+                found.output(noisy, found.process.t_max, **label)
+        return self.guides[case.guidance](found) if case.guidance else found
+
+    def _converged(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
         """The model's probability-flow solution for the seeds, and how far half the evaluations are from it."""
-        path = self.out / CONVERGED
+        settings = self.settings
+        name = hashlib.sha256(f"{guidance} {dtype}".encode()).hexdigest()[:16]
+        path = self.out / CONVERGED / f"{name}.npz"
         if not path.exists():
             solver = solvers.get(REFERENCE)
-            states = self._sample(solver, self.reference)[0].samples.cpu()
-            few = min(self.n, self.batch_size)
-            half = self._sample(solver, self.reference // 2, few)[0].samples.cpu()
+            case = Case(solver, settings.reference, None, guidance, dtype, "")
+            states = self._sample(case, settings.reference, settings.n)[0].samples.cpu()
+            few = min(settings.n, settings.batch_size)
+            half = self._sample(case, settings.reference // 2, few)[0].samples.cpu()
+            error = rms_error(half, states[:few]).value
             with replacing(path) as temporary:
-                np.savez(temporary, samples=states.numpy(), error=_rms(half, states[:few]))
-        with np.load(path, allow_pickle=False) as content:
-            return torch.from_numpy(content["samples"]), float(content["error"])
-
-    def _read(self) -> dict[tuple[str, float], tuple[Row, Tensor]]:
-        rows, images = self.out / ROWS, self.out / IMAGES
-        if not rows.exists() or not images.exists():
-            return {}
+                np.savez(temporary, samples=states.numpy(), error=error)
         try:
-            with np.load(images, allow_pickle=False) as content:
-                pixels = torch.from_numpy(content["pixels"])
-            found = [Row(**json.loads(line)) for line in rows.read_text(encoding="utf-8").splitlines()]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{str(rows)!r} or {IMAGES} is damaged: {error}; remove the folder and start again"
-            ) from error
-        # Pictures are written first: there may be one more of them than there are rows.
-        return {(row.solver, row.budget): (row, picture) for row, picture in zip(found, pixels, strict=False)}
+            with np.load(path, allow_pickle=False) as content:
+                return torch.from_numpy(content["samples"]), float(content["error"])
+        except (ValueError, KeyError, EOFError, OSError) as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error}; remove it and start again") from error
 
-    def _write(self, done: dict[tuple[str, float], tuple[Row, Tensor]]) -> None:
-        with replacing(self.out / IMAGES) as path:
-            np.savez_compressed(path, pixels=torch.stack([picture for _, picture in done.values()]).numpy())
-        with replacing(self.out / ROWS) as path:
-            path.write_text("".join(json.dumps(asdict(row)) + "\n" for row, _ in done.values()), encoding="utf-8")
+    def _sync(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
-def _rms(samples: Tensor, reference: Tensor) -> float:
-    return float((samples.cpu().double() - reference.double()).square().mean().sqrt())
+def _work(case: Case) -> float:
+    return ADAPTIVE_NFE if case.solver.adaptive else case.budget
 
 
-def table(outcome: Outcome) -> str:
-    """The rows as a Markdown table, floors and sample count above it."""
-    space, count = outcome.converged.feature_space, outcome.converged.samples
-    spread = "" if outcome.floors.spread is None else f" ± {outcome.floors.spread:.2f} from one set to another"
-    lines = [
-        f"FID in {space}, {count:,} samples each; smaller is better. Floors at the same count: real test images "
-        f"{outcome.floors.real.value:.2f}{spread}, the model's converged solution {outcome.floors.converged.value:.2f} "
-        f"(these seeds: {outcome.converged.fid:.2f}, {outcome.converged.own_class:.1%} of their class).",
-        "",
-        "Error: root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds "
-        f"({REFERENCE}, {outcome.converged.nfe} NFE; its own distance from half the NFE is "
-        f"{outcome.reference_error:.1e}). Solvers that draw noise have none.",
-        "",
-        "| solver | grid | NFE | FID | own class | error | images/s |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in outcome.rows:
-        error = "" if row.error is None else f"{row.error:.4f}"
-        lines.append(
-            f"| {row.solver} | {row.grid} | {row.nfe} | {row.fid:.2f} | {row.own_class:.1%} | {error} | "
-            f"{row.images_per_second:.0f} |"
-        )
-    return "\n".join(lines)
+def _finest(cases: Sequence[Case]) -> str:
+    return next(name for name in PRECISIONS if any(case.dtype == name for case in cases))

@@ -75,6 +75,7 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
     """
     folder = config_folder()
     _check_dashes(command, arguments)
+    _check_lists(folder, arguments)
     # argparse does not read on after a flag that stands between settings.
     arguments = sorted(arguments, key=lambda item: item not in ("-m", "--multirun"))
 
@@ -98,6 +99,18 @@ def _check_dashes(command: str, arguments: Sequence[str]) -> None:
     for name in dashed:
         if name != "help" and name in _composed(command, ()):
             raise UsageError(f"settings are written without dashes: {name}=…")
+
+
+def _check_lists(folder: Path, arguments: Sequence[str]) -> None:
+    """Refuse lists of a group's choices, which Hydra would merge into one."""
+    for item in arguments:
+        group, _, value = item.partition("=")
+        if value.startswith("[") and group.isidentifier() and (folder / group).is_dir():
+            names = value.strip("[] ")
+            raise UsageError(
+                f"{group}={value} would be merged into one {group}: compare several with "
+                f"scoresde bench '{group}s=[{names}]', or run each with -m {group}={names.replace(' ', '')}"
+            )
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import torch
 from omegaconf import DictConfig
 
 import solvers
-from scoresde import models, plots
-from scoresde.bench import ROWS, Bench, Row, table
+from scoresde import models, report
+from scoresde.bench import Bench, Measure, Row, Settings, cases, expand
+from scoresde.bench.run import PRECISIONS
+from scoresde.bench.store import ROWS
 from scoresde.commands import outputs, values
-from scoresde.files import replacing
-from scoresde.hardware import describe
+from scoresde.metrics import FeatureSpace, PixelSpace, floors, spaces, statistics
+from scoresde.metrics.moments import Gaussian
+from scoresde.metrics.pixels import LARGEST
+from solvers.grids import Grid
 
-RESULTS = (ROWS, "table.md", "steps_vs_fid.png", "samples.png")
+LISTS = ("solvers", "grids", "nfe", "tolerances", "dtype", "compile")
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -26,49 +31,80 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: a setting out of range, or a folder with other results.
     """
     settings = outputs.resolved(config)
-    n, batch_size = values.whole(config, "n", least=2), values.whole(config, "batch_size")
-    seed, reference = values.whole(config, "seed", least=0), values.whole(config, "reference_nfe", least=10)
-    device, dtype = values.device(config), values.dtype(config, "dtype")
-    name, options = values.named(settings["grid"])
-    grid = None if name is None else solvers.grids.get(name, **options)
-    chosen = [_solver(entry) for entry in settings["solvers"]]
-    settings["model"]["sha256"] = models.fingerprint(config.model.path)
-    if outputs.complete(out, settings, RESULTS):
-        print((out / "table.md").read_text(encoding="utf-8"))
-        print(f"the results of this configuration are already in {out}")
-        return
-    outputs.record(out, settings, device)
+    lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
+    common = {key: value for key, value in settings.items() if key not in LISTS}
+    chosen = Settings(
+        n=values.whole(config, "n", least=2),
+        seed=values.whole(config, "seed", least=0),
+        batch_size=values.whole(config, "batch_size"),
+        reference=values.whole(config, "reference_nfe", least=10),
+    )
+    device = values.device(config)
+    dtypes = [values.known("dtype", name, PRECISIONS) for name in lists["dtype"]]
+    common["model"]["sha256"] = models.fingerprint(config.model.path)
+    outputs.complete(out, common, (ROWS,))  # refuses another configuration's folder
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    bench = Bench(
-        models.load(config.model.path, device=device, dtype=dtype),
-        models.find(config.metrics or config.model.path),
-        n=n,
-        seed=seed,
-        batch_size=batch_size,
-        out=out,
-        device=device,
-        grid=grid,
-        reference=reference,
-        report=_report,
+    finest = next(dtype for name, dtype in PRECISIONS.items() if name in dtypes)
+    checkpoint = models.load(config.model.path, device=device, dtype=finest)
+    rows = cases(
+        checkpoint.model.process,
+        [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)],
+        budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
+        tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
+        grids=[_grid(name, options) for entry in lists["grids"] for name, options in expand(entry)],
+        dtypes=dtypes,
+        compiles=[mode or "" for mode in lists["compile"]],
     )
-    print(f"converged solution of {n} seeds, then {len(chosen)} solvers …", flush=True)
-    outcome = bench.run(chosen, settings["nfe"], settings["tolerances"])
-    text = f"{table(outcome)}\n\nnetwork in {config.dtype}, {describe(device)}\n"
-    plots.steps_vs_fid(outcome, out / "steps_vs_fid.png")
-    plots.image_grid(outcome, out / "samples.png")
-    with replacing(out / "table.md") as path:
-        path.write_text(text, encoding="utf-8")
-    print(f"\n{text}\n{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}")
+    if not rows:
+        raise ValueError("nothing to compare: one of solvers, grids, nfe, dtype and compile is empty")
+    measure, own = _measure(settings, checkpoint, device)
+    folder = models.find(config.model.path)
+    least = floors(chosen.n, folder) if own and (folder / "converged_features.npz").is_file() else None
+    bench = Bench(checkpoint, measure, least, chosen, out, device=device, report=_report)
+    outputs.record(out, common, device)
+    known = sum(row.key in bench.store for row in rows)
+    print(f"{len(rows)} rows of {chosen.n} images, {known} of them in {out} already", flush=True)
+    outcome = replace(bench.run(rows), config={**common, **lists}, environment=outputs.versions(device))
+    written = report.write(outcome, out)
+    print(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
 
 
-def _solver(entry: Any) -> solvers.Solver:
-    """A solver from ``heun`` or ``{name: heun, s_churn: 10}``."""
-    name, options = values.named(entry) if isinstance(entry, dict) else (entry, {})
-    return solvers.get(str(name), **options)
+def _measure(settings: dict[str, Any], checkpoint: models.Checkpoint, device: torch.device) -> tuple[Measure, bool]:
+    """What is measured, and whether that is in the model's own space against its own reference."""
+    name, options = values.named(settings["features"])
+    folder, reference = models.find(settings["model"]["path"]), settings["reference"]
+    if name == "model":
+        options["path"] = options["path"] or folder
+    elif "shape" in options:
+        options["shape"] = options["shape"] or checkpoint.shape
+    if reference is None and name != "model":
+        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
+    space = spaces.get(str(name), device=device, **options)
+    real = statistics.reference(reference or options["path"], space)
+    classifier = space if isinstance(space, FeatureSpace) else None
+    return Measure(space, real, _pixels(reference, checkpoint), classifier), name == "model" and reference is None
 
 
-def _report(row: Row) -> None:
-    error = "" if row.error is None else f"  error {row.error:.4f}"
-    print(f"  {row.solver:<36} NFE {row.nfe:>3}  FID {row.fid:8.2f}{error}  {row.seconds:5.1f} s", flush=True)
-    sys.stdout.flush()
+def _pixels(reference: str | None, checkpoint: models.Checkpoint) -> tuple[PixelSpace, Gaussian] | None:
+    """Pixel space, where real images were given and are small enough."""
+    if reference is None or not statistics.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
+        return None
+    space = PixelSpace(checkpoint.shape)
+    return space, statistics.reference(reference, space).moments
+
+
+def _grid(name: str, options: dict[str, Any]) -> Grid | None:
+    return solvers.grids.get(name, **options) if name else None
+
+
+def _report(row: Row, done: int, total: int, left: float) -> None:
+    varied = " ".join(item for item in (row.solver, row.guidance, row.dtype, row.compile) if item)
+    figures = [f"FID {row.metrics['fid'].value:8.2f}"]
+    figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
+    minutes, seconds = divmod(round(left), 60)
+    print(
+        f"{done:>4}/{total}  {varied:<36} NFE {row.nfe:>5g}  {'  '.join(figures):<30} {row.seconds:6.1f} s"
+        f"  {minutes} min {seconds:02d} s left",
+        flush=True,
+    )

@@ -56,11 +56,15 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
     return len(present) == len(results)
 
 
+def versions(device: torch.device) -> dict[str, str]:
+    """What the results depend on besides the configuration."""
+    found = {"scoresde": scoresde.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    return found | {"python": platform.python_version(), "platform": platform.platform(), "device": describe(device)}
+
+
 def record(out: Path, config: dict[str, Any], device: torch.device) -> None:
     """Write the configuration and the versions it was run with beside the results."""
-    versions = {"scoresde": scoresde.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    versions |= {"python": platform.python_version(), "platform": platform.platform(), "device": describe(device)}
     with replacing(out / CONFIG) as path:
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     with replacing(out / VERSIONS) as path:
-        path.write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(versions(device), indent=2) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,10 +20,29 @@ def whole(config: DictConfig, key: str, least: int = 1) -> int:
     Raises:
         ValueError: names the key and its value.
     """
-    value = config[key]
+    return whole_number(key, config[key], least)
+
+
+def whole_number(key: str, value: Any, least: int = 1) -> int:
+    """The value, if it is a whole number of at least ``least``.
+
+    Raises:
+        ValueError: names the key and its value.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{key} must be a whole number of at least {least}, got {value!r}")
     return value
+
+
+def positive(key: str, value: Any) -> float:
+    """The value, if it is a finite number above zero.
+
+    Raises:
+        ValueError: names the key and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{key} must be a number above 0, got {value!r}")
+    return float(value)
 
 
 def number(config: DictConfig, key: str) -> float:
@@ -51,9 +70,18 @@ def flag(config: DictConfig, key: str) -> bool:
 
 def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(DTYPES)) -> torch.dtype:
     """One of the named precisions."""
-    if config[key] not in names:
-        raise ValueError(f"unknown {key} {config[key]!r}{nearest(str(config[key]), names)}")
-    return DTYPES[config[key]]
+    return DTYPES[known(key, config[key], names)]
+
+
+def known(key: str, value: Any, names: Iterable[str]) -> str:
+    """The value, if it is one of the names.
+
+    Raises:
+        ValueError: names the key, its value and the nearest name.
+    """
+    if value not in names:
+        raise ValueError(f"unknown {key} {value!r}{nearest(str(value), names)}")
+    return value
 
 
 def device(config: DictConfig) -> torch.device:

@@ -1,0 +1,125 @@
+"""What a benchmark varies: solvers with their options, grids, budgets, guidance, precision, compilation."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import solvers
+from scoresde.process import Process
+from scoresde.sampling import fit_steps
+from solvers import Solver
+from solvers.errors import nearest
+from solvers.grids import Grid
+
+OWN_STEPS = "own steps"
+COMPILE = ("default", "reduce-overhead", "max-autotune")  # modes of torch.compile
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to be measured.
+
+    Attributes:
+        solver: with its options.
+        budget: NFE, or the tolerance of an adaptive solver.
+        grid: None is the solver's recommended one.
+        guidance: name of a guide, "" for none.
+        dtype: precision of the network.
+        compile: mode of torch.compile, "" for none.
+    """
+
+    solver: Solver
+    budget: float
+    grid: Grid | None
+    guidance: str
+    dtype: str
+    compile: str
+
+    @property
+    def label(self) -> str:
+        """The solver's name and the options that are not at their defaults, ``heun(s_churn=10)``."""
+        return describe(self.solver)
+
+    @property
+    def place(self) -> str:
+        """The grid in words."""
+        return OWN_STEPS if self.solver.adaptive else str(self.grid or self.solver.recommended)
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that stand for everything in it."""
+        content = [self.solver.name, dict(self.solver.options), self.place, float(self.budget)]
+        content += [self.guidance, self.dtype, self.compile]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe(solver: Solver) -> str:
+    """The solver's name and the options that are not at their defaults; a method in any case, a tolerance in none.
+
+    Tolerances are the budget of an adaptive solver: rows that differ in them are points of one curve.
+    """
+    defaults = solvers.get(solver.name).options
+    hidden = ("rtol", "atol") if solver.adaptive else ()
+    changed = ", ".join(
+        f"{key}={value}"
+        for key, value in solver.options.items()
+        if key not in hidden and (value != defaults[key] or key == "method")
+    )
+    return f"{solver.name}({changed})" if changed else solver.name
+
+
+def expand(entry: str | Mapping[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names with options from ``heun``, ``{name: ddim, eta: 1}``, or ``{name: ddim, eta: [0, 1]}``, one for each value.
+
+    Null is the empty name.
+
+    Raises:
+        ValueError: a mapping without a name.
+    """
+    options = dict(entry) if isinstance(entry, Mapping) else {"name": entry or ""}
+    if "name" not in options:
+        raise ValueError(f"write a name, or {{name: …}} with its options, got {entry!r}")
+    name = str(options.pop("name") or "")
+    lists = [value if isinstance(value, list) else [value] for value in options.values()]
+    for values in itertools.product(*lists):
+        yield name, dict(zip(options, values, strict=True))
+
+
+def cases(
+    process: Process,
+    chosen: Sequence[Solver],
+    *,
+    budgets: Sequence[int],
+    tolerances: Sequence[float],
+    grids: Sequence[Grid | None] = (None,),
+    guidance: Sequence[str] = ("",),
+    dtypes: Sequence[str] = ("float32",),
+    compiles: Sequence[str] = ("",),
+) -> list[Case]:
+    """Every combination once: budgets for solvers on a grid, tolerances (rtol = atol) for adaptive ones.
+
+    Budgets that the same number of steps fills best are one row, that of the smallest.
+
+    Raises:
+        ValueError: a budget that holds no step, or an unknown mode of compilation.
+    """
+    for mode in compiles:
+        if mode and mode not in COMPILE:
+            raise ValueError(f"unknown compile mode {mode!r}{nearest(mode, COMPILE)}; null is none")
+    found: list[Case] = []
+    for guide, dtype, mode, solver in itertools.product(guidance, dtypes, compiles, chosen):
+        if solver.adaptive:
+            for tolerance in tolerances:
+                at = solvers.get(solver.name, **{**solver.options, "rtol": tolerance, "atol": tolerance})
+                found.append(Case(at, float(tolerance), None, guide, dtype, mode))
+            continue
+        for grid in grids:
+            rule = grid or solver.recommended
+            fitting = {fit_steps(solver, process, rule, budget): budget for budget in sorted(budgets, reverse=True)}
+            found += [Case(solver, float(budget), grid, guide, dtype, mode) for budget in sorted(fitting.values())]
+    return list({case.key: case for case in found}.values())

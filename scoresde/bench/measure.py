@@ -1,0 +1,38 @@
+"""What is measured on the samples of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from scoresde.metrics import Collector, Estimate, FeatureSpace, PixelSpace, Reference, Space, share
+from scoresde.metrics.moments import Gaussian
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Figures of a set of images, in one feature space against one reference.
+
+    Attributes:
+        space: of all figures but ``pixel_fd``.
+        reference: of real images, in that space.
+        pixels: space and moments of real images for ``pixel_fd``; None where there are none.
+        classifier: tells which class an image is of; None where nobody can.
+    """
+
+    space: Space
+    reference: Reference
+    pixels: tuple[PixelSpace, Gaussian] | None = None
+    classifier: FeatureSpace | None = None
+
+    def of(self, images: Tensor, labels: Tensor | None) -> dict[str, Estimate]:
+        """Estimates by name, of uint8 images (n, channels, height, width) that were asked for with these labels."""
+        space, moments = self.pixels or (None, None)
+        collector = Collector(self.space, space)
+        collector.update(images, range(len(images)))
+        found = collector.figures(self.reference, moments).metrics
+        if labels is not None and self.classifier is not None:
+            right = int((self.classifier.classify(images).argmax(1) == labels).sum())
+            found["own_class"] = share(right, len(images))
+        return found

@@ -1,0 +1,67 @@
+"""Reference statistics of a user's own images, computed once for each content and feature space."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from scoresde.data import load
+from scoresde.metrics.floors import SampleFeatures
+from scoresde.metrics.moments import Moments
+from scoresde.metrics.reference import Reference
+from scoresde.metrics.space import Space
+
+CACHE = "SCORESDE_CACHE"
+BATCH = 500
+
+
+def reference(path: str | Path, space: Space) -> Reference:
+    """What samples are compared with, from wherever it is.
+
+    Args:
+        path: a model's folder or a file of statistics, as :meth:`Reference.load` takes them; or images, as
+            :func:`scoresde.data.load` takes them: a folder, an archive or an npz. Features of images are kept in
+            ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of their pixels and the space's name.
+        space: the feature space.
+
+    Raises:
+        ValueError: there is nothing there, or nothing that is understood.
+    """
+    path = Path(path).expanduser()
+    if not holds_images(path):
+        return Reference.load(path, space)
+    images = load(path)
+    digest = hashlib.sha256(space.name.encode())
+    digest.update(str(tuple(images.pixels.shape)).encode())
+    digest.update(images.pixels.numpy().tobytes())
+    kept = cache() / "references" / digest.hexdigest()
+    if not (kept / "reference.npz").is_file():
+        features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+        labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
+        SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
+        moments = Moments(space.size, space.name)
+        moments.update(features)
+        moments.save(kept / "reference.npz")  # last: it says that both are there
+    return Reference.load(kept, space)
+
+
+def cache() -> Path:
+    """The folder of what can be computed again."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "scoresde").expanduser()
+
+
+def holds_images(path: str | Path) -> bool:
+    """Whether there are images, and not statistics."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return not (path / "reference.npz").is_file()
+    if path.suffix != ".npz":
+        return path.is_file() and path.suffix != ".pkl"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return not {"format", "mu"} & set(arrays.files)
+    except (ValueError, OSError):
+        return False
