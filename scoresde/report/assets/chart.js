@@ -1,0 +1,302 @@
+"use strict";
+
+// A chart of curves with intervals. Text from the data only ever becomes text nodes, never markup.
+
+const SVG_NAMES = "http://www.w3.org/2000/svg";
+const MARGIN = { left: 62, right: 14, top: 12, bottom: 46 };
+const REACH = 40; // pixels from a point within which the pointer is on it
+const NEAR = 2; // how far above the floor the close view goes, as a factor
+const COSTS = { nfe: "model evaluations (NFE)", seconds: "seconds per 1000 images" };
+
+function svg(name, attributes, parent, text) {
+  const made = document.createElementNS(SVG_NAMES, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  if (parent) parent.append(made);
+  return made;
+}
+
+// Outlines of radius 1: corners on a circle, every second one pulled in to `inner` for stars and crosses.
+function polygon(corners, turn, inner = 1) {
+  const count = inner === 1 ? corners : 2 * corners;
+  return Array.from({ length: count }, (_, index) => {
+    const angle = turn + (2 * Math.PI * index) / count;
+    const radius = index % 2 && inner !== 1 ? inner : 1;
+    return [radius * Math.sin(angle), -radius * Math.cos(angle)];
+  });
+}
+
+const PLUS = [[-0.35, -1], [0.35, -1], [0.35, -0.35], [1, -0.35], [1, 0.35], [0.35, 0.35], [0.35, 1], [-0.35, 1],
+  [-0.35, 0.35], [-1, 0.35], [-1, -0.35], [-0.35, -0.35]];
+const TURNED = PLUS.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]);
+const OUTLINES = [polygon(24, 0), polygon(4, Math.PI / 4), polygon(4, 0), polygon(3, 0), polygon(3, Math.PI), PLUS,
+  TURNED, polygon(5, 0, 0.45), polygon(5, 0), polygon(6, 0), polygon(3, -Math.PI / 2)];
+
+function markerPath(marker, x, y, size) {
+  const corners = OUTLINES[marker].map(([u, v]) => `${(x + size * u).toFixed(2)},${(y + size * v).toFixed(2)}`);
+  return `M${corners.join("L")}Z`;
+}
+
+function number(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e6 || size < 1e-4 ? value.toExponential(5) : String(Number(value.toPrecision(6)));
+}
+
+function shown(metric, value) {
+  return metric.percent ? `${number(100 * value)} %` : number(value);
+}
+
+function estimate(metric, [value, low, high]) {
+  const ends = low === null || high === null ? "" : ` [${shown(metric, low)}, ${shown(metric, high)}]`;
+  return shown(metric, value) + ends;
+}
+
+function tickText(value) {
+  const size = Math.abs(value);
+  return size >= 1e5 || (size > 0 && size < 1e-3) ? value.toExponential().replace("e+", "e") : String(Number(value.toPrecision(4)));
+}
+
+function linearTicks(low, high, most) {
+  const raw = (high - low) / most;
+  const unit = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((size) => size >= raw);
+  const ticks = [];
+  for (let index = Math.ceil(low / step); index * step <= high; index++) ticks.push(index * step);
+  return ticks;
+}
+
+// The finest division of the decades that has no more than `most` ticks.
+function logTicks(low, high, most) {
+  const first = Math.floor(Math.log10(low));
+  const last = Math.ceil(Math.log10(high));
+  const divide = (mantissas, every) => {
+    const ticks = [];
+    for (let power = Math.ceil(first / every) * every; power <= last; power += every)
+      for (const mantissa of mantissas) ticks.push(mantissa * 10 ** power);
+    return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+  };
+  if (high / low < 3) return linearTicks(low, high, most);
+  for (const mantissas of [[1, 1.5, 2, 3, 4, 5, 7], [1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3]]) {
+    const ticks = divide(mantissas, 1);
+    if (ticks.length <= most) return ticks;
+  }
+  let every = 1;
+  while (divide([1], every).length > most) every += 1;
+  return divide([1], every);
+}
+
+function scale(values, log, from, to, padding) {
+  const move = log ? Math.log10 : (value) => value;
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (low === high) [low, high] = log ? [low / 1.5, high * 1.5] : [low - 0.5, high + 0.5];
+  const room = padding * (move(high) - move(low));
+  const [start, end] = [move(low) - room, move(high) + room];
+  const place = (value) => from + ((move(value) - start) / (end - start)) * (to - from);
+  const back = log ? (value) => 10 ** value : (value) => value;
+  return { place, low: back(start), high: back(end), ticks: log ? logTicks : linearTicks };
+}
+
+class Chart {
+  // host: a figure with data-x, data-y and data-range, which its select elements change; front: draw the Pareto front.
+  constructor(host, data, visible) {
+    [this.host, this.data, this.visible] = [host, data, visible];
+    this.plot = host.querySelector(".plot");
+    this.tip = host.querySelector(".tip");
+    this.note = host.querySelector(".note");
+    this.clip = `clip-${host.id}`;
+    for (const select of host.querySelectorAll("select")) {
+      select.addEventListener("change", () => {
+        host.dataset[select.name] = select.value;
+        this.draw();
+      });
+    }
+    new ResizeObserver(() => this.plot.clientWidth !== this.width && this.draw()).observe(this.plot);
+    this.plot.addEventListener("pointermove", (event) => this.seek(event));
+    this.plot.addEventListener("pointerdown", (event) => this.seek(event));
+    this.plot.addEventListener("pointerleave", () => this.point(null));
+    this.plot.addEventListener("keydown", (event) => this.step(event));
+    this.plot.addEventListener("blur", () => this.point(null), true);
+  }
+
+  // The rows that can be drawn, with their places in the data's units.
+  collect(name, metric) {
+    const cost = this.host.dataset.x;
+    const counts = { below: 0, missing: 0 };
+    const points = [];
+    this.data.rows.forEach((row, index) => {
+      const found = row.metrics[name];
+      if (!found || !this.visible(row.curve)) return;
+      if (found[0] === null) counts.missing += 1;
+      else points.push({ index, row, x: row[cost], y: found[0], low: found[1], high: found[2] });
+    });
+    const positive = points.filter((point) => point.y > 0);
+    counts.below = metric.log ? points.length - positive.length : 0;
+    return { points: metric.log ? positive : points, counts };
+  }
+
+  draw() {
+    this.width = this.plot.clientWidth;
+    if (!this.width) return;
+    const { data, host } = this;
+    const height = Math.round(Math.min(440, Math.max(280, 0.62 * this.width)));
+    const name = host.dataset.y;
+    const metric = data.metrics[name];
+    const lines = data.lines[name] || [];
+    const { points, counts } = this.collect(name, metric);
+    this.points = points;
+    this.point(null);
+    this.plot.replaceChildren();
+    const root = svg("svg", { viewBox: `0 0 ${this.width} ${height}`, role: "group", tabindex: 0 }, this.plot);
+    root.setAttribute("aria-label", `${metric.label} against ${COSTS[host.dataset.x]}: arrow keys move from point to point`);
+    if (!points.length) {
+      svg("text", { x: this.width / 2, y: height / 2, class: "middle" }, root, "no rows to draw: choose a solver");
+      this.note.textContent = "";
+      return;
+    }
+    const box = { left: MARGIN.left, right: this.width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
+    const usable = (value) => value !== null && (!metric.log || value > 0);
+    let figures = points.flatMap((point) => [point.y, point.low, point.high]).concat(lines.map((line) => line.value));
+    figures = figures.filter(usable);
+    if (host.dataset.range === "near" && metric.log) {
+      const floor = Math.max(Math.min(...points.map((point) => point.y)), ...lines.map((line) => line.value));
+      const top = NEAR * floor;
+      figures = figures.filter((value) => value <= top).concat(top);
+    }
+    const xs = scale(points.map((point) => point.x), true, box.left, box.right, 0.04);
+    const ys = scale(figures, metric.log, box.bottom, box.top, host.dataset.range === "near" ? 0 : 0.04);
+    this.axes(root, box, xs, ys, metric);
+    svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top },
+      svg("clipPath", { id: this.clip }, root));
+    const area = svg("g", { "clip-path": `url(#${this.clip})` }, root);
+    for (const line of lines) this.floor(area, box, ys, line);
+    for (const point of points) {
+      point.px = xs.place(point.x);
+      point.py = ys.place(point.y);
+      const end = (value) => (usable(value) ? ys.place(value) : box.bottom + 9);
+      if (point.low !== null && point.high !== null) [point.bottom, point.top] = [end(point.low), end(point.high)];
+    }
+    this.points = points.filter((point) => point.py >= box.top - 1);
+    if (host.dataset.front) this.front(area, points);
+    data.curves.forEach((curve, index) => this.curve(area, curve, points.filter((point) => point.row.curve === index)));
+    this.ring = svg("circle", { r: 10, class: "ring", visibility: "hidden" }, root);
+    const outside = points.length - this.points.length;
+    const notes = [];
+    if (outside) notes.push(`${outside} of ${points.length} points lie above this range`);
+    if (counts.below) notes.push(`${counts.below} values at or below zero have no place on a logarithmic axis`);
+    if (counts.missing) notes.push(`${counts.missing} rows have no finite value`);
+    this.note.textContent = notes.length ? `${notes.join("; ")}.` : "";
+  }
+
+  axes(root, box, xs, ys, metric) {
+    for (const tick of ys.ticks(ys.low, ys.high, Math.round((box.bottom - box.top) / 34))) {
+      const y = ys.place(tick);
+      svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: "grid" }, root);
+      const text = metric.percent ? `${tickText(100 * tick)} %` : tickText(tick);
+      svg("text", { x: box.left - 7, y: y + 4, class: "end" }, root, text);
+    }
+    for (const tick of xs.ticks(xs.low, xs.high, Math.round((box.right - box.left) / 40))) {
+      const x = xs.place(tick);
+      svg("line", { x1: x, x2: x, y1: box.top, y2: box.bottom, class: "grid" }, root);
+      svg("text", { x, y: box.bottom + 18, class: "middle" }, root, tickText(tick));
+    }
+    svg("path", { d: `M${box.left},${box.top}V${box.bottom}H${box.right}`, class: "axis" }, root);
+    const middle = (box.top + box.bottom) / 2;
+    svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, class: "middle title" }, root, COSTS[this.host.dataset.x]);
+    svg("text", { transform: `translate(13 ${middle}) rotate(-90)`, class: "middle title" }, root, metric.label);
+  }
+
+  floor(area, box, ys, line) {
+    if (line.spread) {
+      const [top, bottom] = [ys.place(line.value + line.spread), ys.place(Math.max(line.value - line.spread, ys.low))];
+      svg("rect", { x: box.left, width: box.right - box.left, y: top, height: bottom - top, class: "spread" }, area);
+    }
+    const y = ys.place(line.value);
+    svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: `floor ${line.style}` }, area);
+    svg("text", { x: box.right - 4, y: y - 4, class: "end small" }, area, line.label);
+  }
+
+  front(area, points) {
+    const members = points.filter((point) => point.row.front.includes(this.host.dataset.x)).sort((a, b) => a.x - b.x);
+    const path = members.map((point, index) => (index ? `H${point.px}V${point.py}` : `M${point.px},${point.py}`));
+    svg("path", { d: path.join(""), class: "frontier" }, area);
+    for (const point of members) svg("circle", { cx: point.px, cy: point.py, r: 9, class: "front" }, area);
+  }
+
+  curve(area, curve, points) {
+    if (!points.length) return;
+    points.sort((a, b) => a.x - b.x);
+    const group = svg("g", { class: `curve c${curve.color} ${curve.stochastic ? "hollow" : ""}`, "data-curve": points[0].row.curve }, area);
+    if (!this.host.dataset.front) {
+      const path = points.map((point, index) => `${index ? "L" : "M"}${point.px.toFixed(2)},${point.py.toFixed(2)}`);
+      svg("path", { d: path.join(""), class: "line", "stroke-dasharray": curve.dash.join(" ") }, group);
+    }
+    for (const { px, top, bottom } of points.filter((point) => point.top !== undefined))
+      svg("path", { d: `M${px - 3},${top}h6M${px - 3},${bottom}h6M${px},${top}V${bottom}`, class: "bar" }, group);
+    for (const { px, py, index } of points)
+      svg("path", { d: markerPath(curve.marker, px, py, 5), class: "point", "data-row": index }, group);
+  }
+
+  seek(event) {
+    const place = this.plot.getBoundingClientRect();
+    const [x, y] = [event.clientX - place.left, event.clientY - place.top];
+    let [nearest, distance] = [null, REACH];
+    for (const point of this.points || []) {
+      const away = Math.hypot(point.px - x, point.py - y);
+      if (away < distance) [nearest, distance] = [point, away];
+    }
+    this.point(nearest);
+  }
+
+  // Left and right move along a curve, up and down to the nearest point of the next one.
+  step(event) {
+    if (event.key === "Escape") return this.point(null);
+    const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const across = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!(along || across) || !this.points?.length) return undefined;
+    event.preventDefault();
+    if (!this.current) return this.point(this.points[0]);
+    const { row, px } = this.current;
+    const owners = [...new Set(this.points.map((point) => point.row.curve))].sort((a, b) => a - b);
+    const owner = across ? owners[(owners.indexOf(row.curve) + across + owners.length) % owners.length] : row.curve;
+    const members = this.points.filter((point) => point.row.curve === owner).sort((a, b) => a.px - b.px);
+    if (along) return this.point(members[members.indexOf(this.current) + along] || this.current);
+    return this.point(members.reduce((best, point) => (Math.abs(point.px - px) < Math.abs(best.px - px) ? point : best)));
+  }
+
+  point(found) {
+    this.current = found;
+    this.tip.hidden = !found;
+    this.ring?.setAttribute("visibility", found ? "visible" : "hidden");
+    for (const group of this.plot.querySelectorAll(".curve"))
+      group.classList.toggle("dim", Boolean(found) && Number(group.dataset.curve) !== found.row.curve);
+    if (!found) return;
+    this.ring.setAttribute("cx", found.px);
+    this.ring.setAttribute("cy", found.py);
+    this.describe(found.row);
+    const [wide, high] = [this.tip.offsetWidth, this.tip.offsetHeight];
+    const left = found.px + 16 + wide > this.width ? found.px - 16 - wide : found.px + 16;
+    this.tip.style.left = `${Math.max(0, Math.min(left, this.width - wide))}px`;
+    this.tip.style.top = `${Math.max(-high / 2, found.py - high / 2)}px`;
+  }
+
+  describe(row) {
+    const line = (term, text) => {
+      const entry = document.createElement("div");
+      const label = document.createElement("span");
+      label.textContent = term;
+      entry.append(label, ` ${text}`);
+      return entry;
+    };
+    const title = document.createElement("strong");
+    title.textContent = this.data.curves[row.curve].label;
+    const entries = [title, line("NFE", number(row.nfe)), line("s per 1000 images", number(row.seconds))];
+    for (const [name, found] of Object.entries(row.metrics)) {
+      const metric = this.data.metrics[name];
+      const entry = line(metric.label, found[0] === null ? "not finite" : estimate(metric, found));
+      if (name === this.host.dataset.y) entry.className = "chosen";
+      entries.push(entry);
+    }
+    this.tip.replaceChildren(...entries);
+  }
+}

@@ -1,0 +1,209 @@
+"""The report's figures for papers: PNG, SVG or PDF, by the file's suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from scoresde.bench.rows import Outcome, Row
+from scoresde.files import replacing
+from scoresde.report import words
+from scoresde.report.choice import pareto
+from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
+from scoresde.report.quantities import METRICS, count, interval, measured, per_thousand, value
+
+MOST = 12  # curves in one figure that can still be told apart
+MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
+NEAR = 2  # how far above the floor the close view goes, as a factor
+NFE = "model evaluations (NFE)"
+SECONDS = "seconds per 1000 images (wall time of this run)"
+
+
+def steps(outcome: Outcome, path: str | Path) -> None:
+    """FID and error against measured NFE with 95 % intervals: all of FID, FID near its floor, error.
+
+    Of more curves than ``MOST`` the first are drawn, which the legend says. What was not measured has no panel.
+
+    Args:
+        outcome: what a benchmark found.
+        path: the file; its suffix chooses the format. An SVG is the same to the byte for the same outcome.
+    """
+    known, chosen = measured(outcome.rows), curves(outcome.rows)
+    panels = [(name, near) for name, near in (("fid", False), ("fid", True), ("error", False)) if name in known]
+    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    for axes, (name, near) in zip(figure.subplots(1, len(panels), squeeze=False).ravel(), panels, strict=True):
+        for curve in chosen[:MOST]:
+            _curve(axes, [outcome.rows[index] for index in curve.rows], curve, name, lambda row: row.nfe)
+        floors = _floors(axes, outcome) if name == "fid" else _reference(axes, outcome)
+        if near:
+            _close(axes, outcome, floors)
+        _logarithmic(axes, NFE, [row.nfe for row in outcome.rows])
+        axes.set_ylabel(METRICS[name].label if name == "fid" else "RMS per pixel, images in [−1, 1]")
+        axes.set_title(
+            "Error from the converged solution of the same seeds"
+            if name == "error"
+            else f"FID near its floor (to {NEAR} × the converged solution's)"
+            if near
+            else f"FID in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
+            fontsize=9.5,
+        )
+    _legend(figure, len(chosen))
+    _save(figure, path)
+
+
+def front(outcome: Outcome, path: str | Path) -> None:
+    """FID against NFE and against seconds per 1000 images, with the rows that no other beats joined by a line.
+
+    Args:
+        outcome: what a benchmark found.
+        path: the file; its suffix chooses the format.
+
+    Raises:
+        ValueError: no row has a finite FID.
+    """
+    rows, chosen = outcome.rows, curves(outcome.rows)
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    costs: list[tuple[str, Callable[[Row], float]]] = [(NFE, lambda row: row.nfe), (SECONDS, per_thousand)]
+    for axes, (label, cost) in zip(figure.subplots(1, 2), costs, strict=True):
+        best = pareto(rows, cost)
+        if not best:
+            raise ValueError("no row has a finite FID: there is no Pareto front")
+        points = [(cost(rows[index]), rows[index].metrics["fid"].value) for index in best]
+        axes.step(*zip(*points, strict=True), where="post", color="0.25", linewidth=1.2, zorder=1)
+        ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "color": "0.25", "linestyle": ""}
+        axes.plot(*zip(*points, strict=True), **ring, label="on the front: no other row is better at no more cost")
+        for curve in chosen[:MOST]:
+            _curve(axes, [rows[index] for index in curve.rows], curve, "fid", cost, linestyle="")
+        _close(axes, outcome, _floors(axes, outcome), top=1.1 * max(height for _, height in points))
+        above = sum((value(row, "fid") or 0.0) > axes.get_ylim()[1] for row in rows)
+        axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
+        axes.set_ylabel("FID")
+        _logarithmic(axes, label, [cost(row) for row in rows])
+    _legend(figure, len(chosen))
+    _save(figure, path)
+
+
+def images(outcome: Outcome, path: str | Path) -> None:
+    """Samples per solver and NFE: a panel per curve, a row per NFE, the same seed in each column of every panel.
+
+    Args:
+        outcome: what a benchmark found.
+        path: the file; its suffix chooses the format.
+    """
+    chosen = curves(outcome.rows)
+    panels = [(curve.label, [(count(outcome.rows[i].nfe), i) for i in curve.rows]) for curve in chosen]
+    panels.append(("converged solution", [(count(outcome.converged.nfe), len(outcome.rows))]))
+    columns, most = 3, max(len(rows) for _, rows in panels)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.4 * columns, (0.42 * most + 0.5) * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (name, rows) in zip(grid, panels, strict=False):
+        _panel(axes, name, outcome, rows)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    labels = ", classes above" if outcome.labels else ""
+    figure.suptitle(f"rows: NFE · columns: the same seeds everywhere{labels}", fontsize=9)
+    _save(figure, path)
+
+
+def _style(curve: Curve) -> dict[str, Any]:
+    color = COLORS[curve.color]
+    return {
+        "color": color,
+        "marker": MARKERS[curve.marker],
+        "markersize": 6,
+        "markerfacecolor": "white" if curve.stochastic else color,
+        "linewidth": 1.4,
+        "linestyle": (0, DASHES[curve.dash]) if DASHES[curve.dash] else "-",
+        "label": curve.label,
+    }
+
+
+def _curve(
+    axes: Axes, rows: Sequence[Row], curve: Curve, metric: str, cost: Callable[[Row], float], **style: Any
+) -> None:
+    known = [row for row in rows if value(row, metric) is not None]
+    if not known:
+        return
+    figures = [row.metrics[metric] for row in known]
+    ends = [interval(estimate) or (estimate.value, estimate.value) for estimate in figures]
+    margins = [
+        [max(0.0, estimate.value - low) for estimate, (low, _) in zip(figures, ends, strict=True)],
+        [max(0.0, high - estimate.value) for estimate, (_, high) in zip(figures, ends, strict=True)],
+    ]
+    places, heights = [cost(row) for row in known], [estimate.value for estimate in figures]
+    axes.errorbar(places, heights, margins, capsize=2.5, elinewidth=1, **(_style(curve) | style))
+
+
+def _floors(axes: Axes, outcome: Outcome) -> tuple[float, float]:
+    real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
+    axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="floor: converged solution")
+    axes.axhline(real, color="0.35", linestyle=":", linewidth=1.2, label="floor: real test images")
+    if spread is not None:
+        axes.axhspan(real - spread, real + spread, color="0.35", alpha=0.12, linewidth=0)
+    return real - (spread or 0.0), converged
+
+
+def _reference(axes: Axes, outcome: Outcome) -> tuple[float, float]:
+    reference = outcome.reference_error
+    axes.axhline(reference, color="0.35", linestyle="-.", linewidth=1, label="reference against half its NFE")
+    return reference, reference
+
+
+def _close(axes: Axes, outcome: Outcome, floors: tuple[float, float], top: float = 0.0) -> None:
+    figures = [row.metrics["fid"] for row in outcome.rows if value(row, "fid") is not None]
+    lows = [(interval(estimate) or (estimate.value,))[0] for estimate in figures]
+    lowest = min([*floors, *(low for low in lows if low > 0)])
+    axes.set_ylim(0.97 * lowest, max(top, NEAR * floors[1]))
+
+
+def _logarithmic(axes: Axes, label: str, costs: Sequence[float]) -> None:
+    axes.set(xscale="log", yscale="log", xlabel=label)
+    for axis, (low, high) in ((axes.xaxis, (min(costs), max(costs))), (axes.yaxis, axes.get_ylim())):
+        if high / low < 100:  # else the decades that matplotlib numbers are enough
+            ticks = [m * 10.0**k for k in range(-9, 9) for m in MANTISSAS if low <= m * 10.0**k <= 1.001 * high]
+            axis.set_major_locator(FixedLocator(ticks or [low]))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axes.grid(alpha=0.25, which="both")
+
+
+def _legend(figure: Figure, total: int) -> None:
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    title = "filled: deterministic, hollow: draws noise"
+    if total > MOST:
+        title = f"the first {MOST} of {total} curves; {title}"
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=4, fontsize=8.5, title=title
+    ).get_title().set_fontsize(8.5)
+
+
+def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]]) -> None:
+    strips = [outcome.images[index].permute(2, 0, 3, 1).flatten(1, 2) for _, index in rows]  # (h, images · w, c)
+    height, width = strips[0].shape[0], strips[0].shape[1] // outcome.images.shape[1]
+    picture = torch.cat(strips).squeeze(-1).numpy()
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
+    axes.set_title(name, fontsize=9)
+    axes.set_anchor("N")
+    axes.set_yticks([height * (line + 0.5) for line in range(len(rows))], [label for label, _ in rows], fontsize=7)
+    places = [width * (column + 0.5) for column in range(len(outcome.labels))]
+    axes.set_xticks(places, [str(label) for label in outcome.labels], fontsize=7)
+    axes.xaxis.set_ticks_position("top")
+    axes.tick_params(length=0)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    path = Path(path)
+    dateless = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
+    with matplotlib.rc_context({"svg.hashsalt": "scoresde"}), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata=dateless)

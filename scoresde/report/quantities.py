@@ -1,0 +1,103 @@
+"""What is measured of a row: names, units, which way is better, and how a value is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scoresde.bench.rows import Estimate, Row
+from solvers.errors import nearest
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown.
+
+    Attributes:
+        label: short name, for headings.
+        meaning: what it is, with its unit.
+        log: whether its axis is logarithmic.
+        percent: whether it is a share.
+    """
+
+    label: str
+    meaning: str
+    log: bool = True
+    percent: bool = False
+
+
+METRICS = {
+    "fid": Metric("FID", "Fréchet distance between Gaussians fitted to features; smaller is better"),
+    "kid": Metric(
+        "KID", "squared kernel distance of features, unbiased, so that it may fall below zero; smaller is better"
+    ),
+    "precision": Metric("precision", "share of samples near a real image in feature space", log=False, percent=True),
+    "recall": Metric("recall", "share of real images near a sample in feature space", log=False, percent=True),
+    "sliced_wasserstein": Metric(
+        "sliced Wasserstein", "Wasserstein distance over random projections; smaller is better"
+    ),
+    "pixel_fd": Metric("pixel FD", "Fréchet distance between Gaussians fitted to pixels; smaller is better"),
+    "own_class": Metric("own class", "share of samples classified as the class asked for", log=False, percent=True),
+    "error": Metric(
+        "error", "root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds"
+    ),
+}
+
+
+def measured(rows: Sequence[Row]) -> list[str]:
+    """Names of the metrics that any row has, in the order of ``METRICS``.
+
+    Raises:
+        ValueError: a row has a metric that is not one of them.
+    """
+    names = {name for row in rows for name in row.metrics}
+    for name in sorted(names - set(METRICS)):
+        raise ValueError(f"no metric {name!r}{nearest(name, METRICS)}")
+    return [name for name in METRICS if name in names]
+
+
+def value(row: Row, name: str) -> float | None:
+    """A metric of a row, None where it is missing or not finite."""
+    found = row.metrics.get(name)
+    return found.value if found is not None and math.isfinite(found.value) else None
+
+
+def interval(estimate: Estimate) -> tuple[float, float] | None:
+    """The ends of a 95 % interval, None where there is none or it is not finite."""
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return low, high
+
+
+def parts(estimate: Estimate, percent: bool = False) -> tuple[str, str]:
+    """A value and the longer side of its interval as texts, to the interval's first two digits; "" for no interval."""
+    scale, unit = (100, "%") if percent else (1, "")
+    ends = interval(estimate)
+    number = estimate.value * scale
+    margin = 0.0 if ends is None else scale * max(ends[1] - estimate.value, estimate.value - ends[0])
+    if not math.isfinite(number):
+        return "not finite", ""
+    if margin <= 0:
+        return (f"{number:.1f}{unit}" if percent else f"{number:.4g}"), ""
+    decimals = min(9, max(0, 1 - math.floor(math.log10(margin))))
+    return f"{number:.{decimals}f}{unit}", f"{margin:.{decimals}f}{unit}"
+
+
+def text(estimate: Estimate | None, percent: bool = False) -> str:
+    """``2.98 ± 0.08``; "" for nothing measured."""
+    if estimate is None:
+        return ""
+    number, margin = parts(estimate, percent)
+    return f"{number} ± {margin}" if margin else number
+
+
+def count(nfe: float) -> str:
+    """Evaluations, which are a mean over samples and need not be whole."""
+    return f"{nfe:.4g}" if nfe < 1000 else f"{nfe:.0f}"
+
+
+def per_thousand(row: Row) -> float:
+    """Seconds per 1000 images."""
+    return 1000 * row.seconds / row.samples

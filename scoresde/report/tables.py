@@ -1,0 +1,127 @@
+"""All rows as Markdown and CSV, and steps against a metric as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import fields
+
+from scoresde.bench.rows import Outcome, Row
+from scoresde.report import words
+from scoresde.report.choice import OWN_STEPS
+from scoresde.report.curves import condition, curves, varied
+from scoresde.report.quantities import METRICS, count, measured, parts, per_thousand, text, value
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"·": r"$\cdot$", "±": r"$\pm$", "−": "$-$", "η": r"$\eta$"}
+LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+FIELDS = [field.name for field in fields(Row) if field.name != "metrics"]
+
+
+def markdown(outcome: Outcome) -> str:
+    """The rows as a Markdown table, floors and sample count above it."""
+    metrics, names = measured(outcome.rows), varied(outcome.rows)
+    shown = [name for name in names if name != "grid"]
+    columns = ["solver", "grid", *shown, "NFE", *(METRICS[name].label for name in metrics), "images/s"]
+    lines = [words.fid(outcome), ""]
+    if "error" in metrics:
+        lines += [words.error(outcome), ""]
+    lines += [
+        f"±: the longer side of the interval. {words.INTERVALS}",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * (2 + len(shown))}{'---:|' * (2 + len(metrics))}",
+    ]
+    for row in outcome.rows:
+        cells = [row.solver, row.grid, *(condition(row, name) for name in shown), count(row.nfe)]
+        cells += [text(row.metrics.get(name), METRICS[name].percent) for name in metrics]
+        cells.append(f"{row.images_per_second:.4g}")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def table(outcome: Outcome) -> str:
+    """The rows as CSV in full precision, the converged solution's last; ends of intervals have their own columns."""
+    rows = [*outcome.rows, outcome.converged]
+    metrics = measured(rows)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    ends = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    writer.writerow([*FIELDS, "seconds_per_1000_images", *ends])
+    for row in rows:
+        known = {**{name: getattr(row, name) for name in FIELDS}, "options": json.dumps(row.options)}
+        found = [row.metrics.get(name) for name in metrics]
+        figures = [
+            getattr(estimate, end, None) if estimate else None for estimate in found for end in ("value", "low", "high")
+        ]
+        writer.writerow([*known.values(), per_thousand(row), *figures])
+    return file.getvalue()
+
+
+def latex(outcome: Outcome, metric: str = "fid") -> str:
+    r"""A table for papers (package ``booktabs``): a line per curve, a column per NFE budget.
+
+    Entries are value ± the longer side of the 95 % interval, the best of each column bold. Where fewer evaluations were
+    made than the budget allows, their number stands in brackets; of a solver that chooses its own steps the best row
+    that fits the budget is taken.
+    """
+    rows = outcome.rows
+    budgets = sorted({row.budget for row in rows if row.grid != OWN_STEPS} or {row.nfe for row in rows})
+    lines: list[tuple[str, list[Row | None]]] = []
+    for curve in curves(rows):
+        members = [rows[index] for index in curve.rows if value(rows[index], metric) is not None]
+        if members:
+            lines.append((curve.label, [_entry(members, budget, metric) for budget in budgets]))
+    columns = list(zip(*(entries for _, entries in lines), strict=True))
+    best = [min((row.metrics[metric].value for row in column if row), default=None) for column in columns]
+    body = []
+    for label, entries in lines:
+        cells = [
+            _cell(row, budget, metric, smallest) for row, budget, smallest in zip(entries, budgets, best, strict=True)
+        ]
+        body.append(f"    {_escape(label)} & {' & '.join(cells)} \\\\")
+    about = words.error(outcome) if metric == "error" else words.fid(outcome)
+    caption = (
+        f"{METRICS[metric].label} by model evaluations (NFE). {about} ±: longer side of the 95 % interval over draws "
+        "of the samples. In brackets: evaluations made, where they are fewer. Bold: smallest of the column."
+    )
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{_escape(caption)}}}",
+            f"  \\label{{tab:steps-vs-{metric}}}",
+            f"  \\begin{{tabular}}{{l{'r' * len(budgets)}}}",
+            "    \\toprule",
+            f"    solver & {' & '.join(count(budget) for budget in budgets)} \\\\",
+            "    \\midrule",
+            *body,
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def _entry(members: list[Row], budget: float, metric: str) -> Row | None:
+    """The row asked for at this budget, or the best that fits it of a solver that chooses its own steps."""
+    if members[0].grid == OWN_STEPS:
+        fitting = [row for row in members if row.nfe <= budget]
+        return min(fitting, key=lambda row: row.metrics[metric].value, default=None)
+    return next((row for row in members if row.budget == budget), None)
+
+
+def _cell(row: Row | None, budget: float, metric: str, best: float | None) -> str:
+    if row is None:
+        return "--"
+    number, margin = parts(row.metrics[metric])
+    bold = row.metrics[metric].value == best
+    shown = f"\\mathbf{{{number}}}" if bold else number
+    entry = f"${shown} \\pm {margin}$" if margin else f"${shown}$"
+    return entry if row.nfe == budget else f"{entry} ({count(row.nfe)})"
+
+
+def _escape(plain: str) -> str:
+    return "".join(LATEX.get(character, character) for character in plain)

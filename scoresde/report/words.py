@@ -1,0 +1,57 @@
+"""What the figures are and are not, in words: for the table's head and the report's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scoresde.bench.rows import Outcome, Row
+from scoresde.report.curves import condition, varied
+from scoresde.report.quantities import count, text
+
+INTERVALS = (
+    "Intervals are 95 % over draws of the samples: the uncertainty that comes from these samples and not others. They "
+    "say nothing about other models, feature spaces or reference sets. Rows share their seeds, so that a difference "
+    "between two rows is often surer than overlapping intervals suggest."
+)
+
+
+def samples(rows: Sequence[Row]) -> str:
+    """``500 samples each``, or the range where it is not the same for all."""
+    least, most = min(row.samples for row in rows), max(row.samples for row in rows)
+    return f"{least:,} samples each" if least == most else f"{least:,} to {most:,} samples each"
+
+
+def spaces(outcome: Outcome) -> str:
+    """The feature space, or all of them."""
+    return ", ".join(dict.fromkeys(row.feature_space for row in (*outcome.rows, outcome.converged)))
+
+
+def fid(outcome: Outcome) -> str:
+    """Feature space, sample count and floors."""
+    floors, metrics = outcome.floors, outcome.converged.metrics
+    spread = "" if floors.spread is None else f" ± {floors.spread:.2f} from one set to another"
+    seeds = [text(metrics["fid"])] if "fid" in metrics else []
+    seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
+    return (
+        f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better. Floors at the same count: real test "
+        f"images {floors.real.value:.2f}{spread}, the model's converged solution {floors.converged.value:.2f}"
+        + (f" (these seeds: {', '.join(seeds)})." if seeds else ".")
+    )
+
+
+def error(outcome: Outcome) -> str:
+    """What the error is measured from."""
+    return (
+        "Error: root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds "
+        f"({outcome.converged.name}, {count(outcome.converged.nfe)} NFE; its own distance from half the NFE is "
+        f"{outcome.reference_error:.1e}). Solvers that draw noise have none."
+    )
+
+
+def conditions(outcome: Outcome) -> str:
+    """Guidance, precision and compile mode that all rows share."""
+    shared = [name for name in ("guidance", "dtype", "compile") if name not in varied(outcome.rows)]
+    values = {name: condition(outcome.rows[0], name) for name in shared}
+    if "dtype" in values:
+        values["dtype"] = f"network in {values['dtype']}"
+    return ", ".join(values.values())
