@@ -29,6 +29,9 @@ class Metric:
 
 METRICS = {
     "fid": Metric("FID", "Fréchet distance between Gaussians fitted to features; smaller is better"),
+    "error": Metric(
+        "error", "root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds"
+    ),
     "kid": Metric(
         "KID", "squared kernel distance of features, unbiased, so that it may fall below zero; smaller is better"
     ),
@@ -39,9 +42,6 @@ METRICS = {
     ),
     "pixel_fd": Metric("pixel FD", "Fréchet distance between Gaussians fitted to pixels; smaller is better"),
     "own_class": Metric("own class", "share of samples classified as the class asked for", log=False, percent=True),
-    "error": Metric(
-        "error", "root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds"
-    ),
 }
 
 
@@ -73,16 +73,32 @@ def interval(estimate: Estimate) -> tuple[float, float] | None:
 
 def parts(estimate: Estimate, percent: bool = False) -> tuple[str, str]:
     """A value and the longer side of its interval as texts, to the interval's first two digits; "" for no interval."""
-    scale, unit = (100, "%") if percent else (1, "")
-    ends = interval(estimate)
-    number = estimate.value * scale
-    margin = 0.0 if ends is None else scale * max(ends[1] - estimate.value, estimate.value - ends[0])
+    number, ends = estimate.value, interval(estimate)
     if not math.isfinite(number):
         return "not finite", ""
+    margin = 0.0 if ends is None else max(ends[1] - number, number - ends[0])
     if margin <= 0:
-        return (f"{number:.1f}{unit}" if percent else f"{number:.4g}"), ""
-    decimals = min(9, max(0, 1 - math.floor(math.log10(margin))))
-    return f"{number:.{decimals}f}{unit}", f"{margin:.{decimals}f}{unit}"
+        return (f"{number:.1%}" if percent else f"{number:.4g}"), ""
+    decimals = _decimals(margin, percent)
+    return _fixed(number, decimals, percent), _fixed(margin, decimals, percent)
+
+
+def brackets(estimate: Estimate, percent: bool = False) -> str:
+    """``[2.90, 3.07]``, to the first two digits of the longer side; "" for no interval."""
+    ends = interval(estimate)
+    margin = 0.0 if ends is None else max(ends[1] - estimate.value, estimate.value - ends[0])
+    if ends is None or not margin > 0:
+        return ""
+    decimals = _decimals(margin, percent)
+    return f"[{', '.join(_fixed(end, decimals, percent) for end in ends)}]"
+
+
+def _decimals(margin: float, percent: bool) -> int:
+    return min(9, max(0, 1 - math.floor(math.log10(margin)) - (2 if percent else 0)))
+
+
+def _fixed(number: float, decimals: int, percent: bool) -> str:
+    return f"{number:.{decimals}{'%' if percent else 'f'}}"
 
 
 def text(estimate: Estimate | None, percent: bool = False) -> str:

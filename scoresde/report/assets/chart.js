@@ -104,6 +104,8 @@ class Chart {
     this.plot = host.querySelector(".plot");
     this.tip = host.querySelector(".tip");
     this.note = host.querySelector(".note");
+    this.key = host.querySelector(".key");
+    this.heading = host.querySelector("h3");
     this.clip = `clip-${host.id}`;
     for (const select of host.querySelectorAll("select")) {
       select.addEventListener("change", () => {
@@ -144,19 +146,22 @@ class Chart {
     const metric = data.metrics[name];
     const lines = data.lines[name] || [];
     const { points, counts } = this.collect(name, metric);
+    this.heading.textContent = `${metric.label} against ${COSTS[host.dataset.x]}`;
     this.points = points;
     this.point(null);
     this.plot.replaceChildren();
     const root = svg("svg", { viewBox: `0 0 ${this.width} ${height}`, role: "group", tabindex: 0 }, this.plot);
-    root.setAttribute("aria-label", `${metric.label} against ${COSTS[host.dataset.x]}: arrow keys move from point to point`);
+    root.setAttribute("aria-label", `${this.heading.textContent}: arrow keys move from point to point`);
     if (!points.length) {
       svg("text", { x: this.width / 2, y: height / 2, class: "middle" }, root, "no rows to draw: choose a solver");
       this.note.textContent = "";
+      this.key.replaceChildren();
       return;
     }
     const box = { left: MARGIN.left, right: this.width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
     const usable = (value) => value !== null && (!metric.log || value > 0);
-    let figures = points.flatMap((point) => [point.y, point.low, point.high]).concat(lines.map((line) => line.value));
+    let figures = points.flatMap((point) => [point.y, point.low, point.high]);
+    figures = figures.concat(lines.flatMap(({ value, spread }) => [value, value - (spread || 0), value + (spread || 0)]));
     figures = figures.filter(usable);
     if (host.dataset.range === "near" && metric.log) {
       const floor = Math.max(Math.min(...points.map((point) => point.y)), ...lines.map((line) => line.value));
@@ -164,7 +169,7 @@ class Chart {
       figures = figures.filter((value) => value <= top).concat(top);
     }
     const xs = scale(points.map((point) => point.x), true, box.left, box.right, 0.04);
-    const ys = scale(figures, metric.log, box.bottom, box.top, host.dataset.range === "near" ? 0 : 0.04);
+    const ys = scale(figures, metric.log, box.bottom, box.top, 0.04);
     this.axes(root, box, xs, ys, metric);
     svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top },
       svg("clipPath", { id: this.clip }, root));
@@ -177,15 +182,29 @@ class Chart {
       if (point.low !== null && point.high !== null) [point.bottom, point.top] = [end(point.low), end(point.high)];
     }
     this.points = points.filter((point) => point.py >= box.top - 1);
-    if (host.dataset.front) this.front(area, points);
+    if ("front" in host.dataset) this.front(area, points);
     data.curves.forEach((curve, index) => this.curve(area, curve, points.filter((point) => point.row.curve === index)));
     this.ring = svg("circle", { r: 10, class: "ring", visibility: "hidden" }, root);
+    this.legend(metric, lines);
     const outside = points.length - this.points.length;
     const notes = [];
     if (outside) notes.push(`${outside} of ${points.length} points lie above this range`);
-    if (counts.below) notes.push(`${counts.below} values at or below zero have no place on a logarithmic axis`);
-    if (counts.missing) notes.push(`${counts.missing} rows have no finite value`);
-    this.note.textContent = notes.length ? `${notes.join("; ")}.` : "";
+    if (counts.below) notes.push(`${counts.below} at or below zero, which a logarithmic axis does not have`);
+    if (counts.missing) notes.push(`${counts.missing} not finite`);
+    this.note.textContent = `${metric.label}: ${metric.meaning}. Bars: 95 % intervals. ${notes.length ? `${notes.join("; ")}.` : ""}`;
+  }
+
+  // What the lines across the chart are.
+  legend(metric, lines) {
+    const entries = lines.map((line) => {
+      const entry = document.createElement("span");
+      entry.className = "entry";
+      const swatch = svg("svg", { "aria-hidden": "true" }, entry);
+      svg("line", { x1: 0, x2: 30, y1: 5, y2: 5, class: `floor ${line.style}` }, swatch);
+      entry.append(`${line.label} ${shown(metric, line.value)}`);
+      return entry;
+    });
+    this.key.replaceChildren(...entries);
   }
 
   axes(root, box, xs, ys, metric) {
@@ -213,7 +232,6 @@ class Chart {
     }
     const y = ys.place(line.value);
     svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: `floor ${line.style}` }, area);
-    svg("text", { x: box.right - 4, y: y - 4, class: "end small" }, area, line.label);
   }
 
   front(area, points) {
@@ -227,7 +245,7 @@ class Chart {
     if (!points.length) return;
     points.sort((a, b) => a.x - b.x);
     const group = svg("g", { class: `curve c${curve.color} ${curve.stochastic ? "hollow" : ""}`, "data-curve": points[0].row.curve }, area);
-    if (!this.host.dataset.front) {
+    if (!("front" in this.host.dataset)) {
       const path = points.map((point, index) => `${index ? "L" : "M"}${point.px.toFixed(2)},${point.py.toFixed(2)}`);
       svg("path", { d: path.join(""), class: "line", "stroke-dasharray": curve.dash.join(" ") }, group);
     }

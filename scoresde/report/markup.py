@@ -1,0 +1,65 @@
+"""HTML as a tree, so that whatever text goes in comes out escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+
+def tag(name: str, /, *content: Element | str, **attributes: Any) -> Element:
+    """An element with texts and elements in it; ``class_`` is class, ``data_row`` is data-row, True is an empty value.
+
+    Attributes that are None or False are left out.
+    """
+    made = Element(name)
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            made.set(key.rstrip("_").replace("_", "-"), "" if value is True else str(value))
+    last: Element | None = None
+    for part in content:
+        if isinstance(part, str):
+            if last is None:
+                made.text = (made.text or "") + part
+            else:
+                last.tail = (last.tail or "") + part
+        else:
+            made.append(part)
+            last = part
+    return made
+
+
+def data(content: Any, id: str) -> Element:
+    """A JSON block that scripts read; none of its text can end the block.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot say.
+    """
+    plain = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        plain = plain.replace(character, f"\\u{ord(character):04x}")
+    return tag("script", plain, type="application/json", id=id)
+
+
+def digest(text: str) -> str:
+    """What a content security policy calls an inline script or style by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def document(title: str, style: str, script: str, *body: Element) -> str:
+    """A page that loads nothing: its policy lets the browser run this script, use this style, and show data URIs."""
+    policy = f"default-src 'none'; img-src data:; style-src {digest(style)}; script-src {digest(script)}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", **{"http-equiv": "Content-Security-Policy"}, content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        tag("style", style),
+    )
+    page = tag("html", head, tag("body", *body, tag("script", script)), lang="en")
+    return f"<!doctype html>\n{ElementTree.tostring(page, encoding='unicode', method='html')}\n"
