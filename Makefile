@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo certify docs test slow lint format wheel-test clean
+.PHONY: help venv browser demo certify docs test slow lint format wheel-test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,6 +17,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt torch
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	touch $@
+
+browser: ## install Chromium for the tests of the report, where there is neither it nor Chrome
+	@found() { for name in $(BROWSERS); do command -v $$name >/dev/null && return; done; return 1; }; \
+	found && exit 0; \
+	if command -v apt-get >/dev/null; then \
+		if [ "$$(id -u)" = 0 ]; then as=; else as="sudo"; fi; \
+		$$as apt-get update && $$as apt-get install -y --no-install-recommends chromium fonts-dejavu-core; \
+	fi; \
+	found || { echo "make browser: none of $(BROWSERS) is on the path and apt-get did not bring one;" \
+		"install Chromium or Chrome for the tests of the report" >&2; exit 1; }
 
 demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots and image grids in outputs/bench
 	$(BIN)/scoresde bench
@@ -31,7 +42,7 @@ lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test: lint ## lint, types and the fast tests, on two cores with one thread each
+test: lint browser ## lint, types and the fast tests, on two cores with one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: $(STAMP) ## the tests that take minutes, the installed wheel among them

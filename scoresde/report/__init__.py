@@ -19,7 +19,7 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     """Write everything into a folder.
 
     ``report.html``; ``steps_vs_fid.png`` and ``.svg``; ``pareto.png`` and ``.svg`` where FID was measured;
-    ``samples.png``; ``table.md``, ``table.tex`` (FID and error by NFE) and ``table.csv`` (everything in full precision).
+    ``samples.png``; ``table.md``, ``table.tex`` (FID and error by NFE) and ``table.csv`` (all in full precision).
 
     Returns:
         The files' names.

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scoresde.bench.rows import Row
-from scoresde.report.curves import key
+from scoresde.report.curves import OWN_STEPS, key
 from scoresde.report.quantities import interval, value
-
-OWN_STEPS = "own steps"
 
 
 def pareto(rows: Sequence[Row], cost: Callable[[Row], float], metric: str = "fid") -> list[int]:

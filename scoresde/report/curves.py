@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ COLORS = (
 MARKERS = "osD^vPX*ph<"  # a number without common factor with that of the colors, so that pairs repeat late
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (1, 3))
 CONDITIONS = ("grid", "guidance", "dtype", "compile")
+OWN_STEPS = "own steps"  # the grid of solvers that choose their own
 NOTHING = {"guidance": "no guidance", "compile": "not compiled"}
 
 
@@ -28,12 +30,12 @@ class Curve:
     """The rows of one solver under the same conditions.
 
     Attributes:
-        label: the solver, and the conditions that are not the same for all rows.
+        label: the solver, its grid if it has several, and the conditions that are not the usual ones.
         solver: as in the rows.
         stochastic: whether it draws noise.
         conditions: grid, guidance, dtype and compile mode in words; only those that vary.
         rows: their positions in the list, by measured NFE.
-        color, marker, dash: positions in ``COLORS``, ``MARKERS`` and ``DASHES``; color and marker are the solver's.
+        color, marker, dash: positions in ``COLORS``, ``MARKERS`` and ``DASHES``; the color is the solver's.
     """
 
     label: str
@@ -51,46 +53,60 @@ def condition(row: Row, name: str) -> str:
     return getattr(row, name) or NOTHING.get(name, "none")
 
 
+def asked(row: Row) -> str:
+    """The budget in words: evaluations, or the tolerance of a solver that chooses its own steps."""
+    return f"tolerance {row.budget:g}" if row.grid == OWN_STEPS else f"{row.budget:g} NFE"
+
+
 def key(row: Row) -> tuple[str, ...]:
     """What rows on one curve have in common."""
     return (row.solver, *(condition(row, name) for name in CONDITIONS))
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
-    """The conditions that are not the same for all rows; grid only if it differs between rows of one solver."""
+def _grids(rows: Sequence[Row]) -> dict[str, set[str]]:
     grids: dict[str, set[str]] = {}
     for row in rows:
         grids.setdefault(row.solver, set()).add(row.grid)
-    found = ["grid"] if any(len(names) > 1 for names in grids.values()) else []
+    return grids
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The conditions that are not the same for all rows; grid only if it differs between rows of one solver."""
+    found = ["grid"] if any(len(names) > 1 for names in _grids(rows).values()) else []
     return found + [name for name in CONDITIONS[1:] if len({condition(row, name) for row in rows}) > 1]
+
+
+def usual(rows: Sequence[Row], name: str) -> str:
+    """The value of a condition that most rows have."""
+    return Counter(condition(row, name) for row in rows).most_common(1)[0][0]
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
     """The curves, in the order of their first rows."""
-    names = varied(rows)
+    names, grids = varied(rows), _grids(rows)
     found: dict[tuple[str, ...], list[int]] = {}
     for index, row in enumerate(rows):
         found.setdefault(key(row), []).append(index)
-    solvers = list(dict.fromkeys(row.solver for row in rows))
+    solvers = list(grids)
+    alike = {row.solver: [keys for keys in found if keys[0] == row.solver] for row in rows}
     made: list[Curve] = []
-    combinations: list[tuple[str, ...]] = []
-    for indices in found.values():
+    for keys, indices in found.items():
         first = rows[indices[0]]
         conditions = {name: condition(first, name) for name in names}
-        combination = tuple(conditions.values())
-        if combination not in combinations:
-            combinations.append(combination)
-        place = solvers.index(first.solver)
+        said = [value for name, value in conditions.items() if name != "grid" and value != usual(rows, name)]
+        if len(grids[first.solver]) > 1:
+            said.insert(0, first.grid)
+        place, variant = solvers.index(first.solver), alike[first.solver].index(keys)
         made.append(
             Curve(
-                label=" · ".join((first.solver, *combination)),
+                label=" · ".join((first.solver, *said)),
                 solver=first.solver,
                 stochastic=first.stochastic,
                 conditions=conditions,
                 rows=sorted(indices, key=lambda index: (rows[index].nfe, rows[index].seconds)),
                 color=place % len(COLORS),
-                marker=place % len(MARKERS),
-                dash=combinations.index(combination) % len(DASHES),
+                marker=(place + 3 * variant) % len(MARKERS),
+                dash=variant % len(DASHES),
             )
         )
     return made

@@ -44,6 +44,35 @@ def data(content: Any, id: str) -> Element:
     return tag("script", plain, type="application/json", id=id)
 
 
+def terms(terms: dict[str, str]) -> Element:
+    """A list of terms and what they mean."""
+    entries = [part for key, meaning in terms.items() for part in (tag("dt", key), tag("dd", meaning))]
+    return tag("dl", *entries, class_="about")
+
+
+def cell(shown: str, known: float | str | None = None) -> Element:
+    """A number in a table, and the value that it is sorted by."""
+    return tag("td", shown, class_="number", data_value=known)
+
+
+def select(name: str, label: str, options: dict[str, str], chosen: str) -> Element:
+    """A labelled choice of one of several."""
+    entries = [tag("option", text, value=key, selected=key == chosen) for key, text in options.items()]
+    return tag("label", f"{label} ", tag("select", *entries, name=name))
+
+
+def grid(name: str, heads: list[str], body: list[Element], class_: str | None = None) -> Element:
+    """A table that scrolls by itself where it is too wide; headings of ``rows`` are buttons, by which it is sorted."""
+    numbers = [cell.get("class") == "number" for cell in body[0]]
+    sort = class_ == "rows"
+    cells = [
+        tag("th", tag("button", head, type="button") if sort else head, scope="col", class_="number" if right else None)
+        for head, right in zip(heads, numbers, strict=True)
+    ]
+    made = tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *body), class_=class_, aria_label=name)
+    return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=name)
+
+
 def digest(text: str) -> str:
     """What a content security policy calls an inline script or style by."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -12,8 +12,8 @@ import yaml
 from scoresde.bench.rows import Outcome, Row
 from scoresde.report import words
 from scoresde.report.choice import Pick, overlap, pareto, recommendations
-from scoresde.report.curves import DASHES, condition, curves, varied
-from scoresde.report.markup import data, document, tag
+from scoresde.report.curves import DASHES, asked, condition, curves, varied
+from scoresde.report.markup import cell, data, document, grid, select, tag, terms
 from scoresde.report.pictures import panels
 from scoresde.report.quantities import METRICS, brackets, count, interval, measured, parts, per_thousand, text, value
 
@@ -27,7 +27,7 @@ COSTS: dict[str, tuple[str, Callable[[Row], float]]] = {
 def html(outcome: Outcome) -> str:
     """The report as the text of one HTML file.
 
-    The script that draws is our own, 17 kB inline: with a chart library, megabytes, each report would weigh ten times
+    The script that draws is our own, 20 kB inline: with a chart library, megabytes, each report would weigh ten times
     as much as its figures and images.
 
     Raises:
@@ -36,8 +36,11 @@ def html(outcome: Outcome) -> str:
     if not outcome.rows:
         raise ValueError("a report needs at least one row")
     page = _Page(outcome)
-    read = {name: (ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "chart.js", "report.js")}
-    script = read["chart.js"] + read["report.js"]
+    read = {
+        name: (ASSETS / name).read_text(encoding="utf-8")
+        for name in ("report.css", "drawing.js", "chart.js", "report.js")
+    }
+    script = "\n".join(content for name, content in read.items() if name.endswith(".js"))
     return document(page.title, read["report.css"], script, *page.sections(), data(page.figures(), "data"))
 
 
@@ -69,7 +72,7 @@ class _Page:
                     found[name] = [value(row, name), low, high]
             fronts = [name for name, members in self.fronts.items() if index in members]
             costs = {name: cost(row) for name, (_, cost) in COSTS.items()}
-            rows.append({"curve": self.owner[index], **costs, "metrics": found, "front": fronts})
+            rows.append({"curve": self.owner[index], "asked": asked(row), **costs, "metrics": found, "front": fronts})
         return {
             "metrics": {name: vars(METRICS[name]) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
@@ -90,19 +93,19 @@ class _Page:
         return [] if found is None else [{"label": "converged solution", "value": found, "style": "dashed"}]
 
     def about(self) -> Element:
-        terms = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
-        terms["FID and floors"] = (
-            f"{words.fid(self.outcome)} It depends on the feature space and falls as samples get more: compare it with "
-            "these floors, not with figures from elsewhere."
+        about = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
+        about["FID and floors"] = (
+            f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
+            "with these floors, not with figures from elsewhere."
         )
         if "error" in self.metrics:
-            terms["Error"] = words.error(self.outcome)
-        terms["Intervals"] = words.INTERVALS
-        terms["Cost"] = (
+            about["Error"] = words.error(self.outcome)
+        about["Intervals"] = words.INTERVALS
+        about["Cost"] = (
             "NFE is counted: the mean over samples of the model evaluations made. Seconds are wall time of this run on "
             "the hardware below, network included, and have no interval."
         )
-        return _terms(terms)
+        return terms(about)
 
     def chooser(self) -> Element:
         boxes = []
@@ -132,10 +135,10 @@ class _Page:
     def chart(self, id: str, y: str, x: str = "nfe", front: bool = False) -> Element:
         metrics = {name: METRICS[name].label for name in self.metrics}
         ranges = {"all": "all values", "near": "near the floor"}
-        choices = [] if front else [_select("y", "Metric", metrics, y)]
-        choices += [] if front else [_select("x", "against", {name: label for name, (label, _) in COSTS.items()}, x)]
+        choices = [] if front else [select("y", "Metric", metrics, y)]
+        choices += [] if front else [select("x", "against", {name: label for name, (label, _) in COSTS.items()}, x)]
         chosen = "near" if front else "all"
-        choices.append(_select("range", "Range", ranges, chosen))
+        choices.append(select("range", "Range", ranges, chosen))
         return tag(
             "figure",
             tag("h3"),
@@ -161,7 +164,7 @@ class _Page:
                 row = self.rows[index]
                 gain = "" if before is None else "within intervals" if overlap(before, row, "fid") else "clear"
                 cells = [
-                    _cell(f"{cost(row):.4g}"),
+                    cell(f"{cost(row):.4g}"),
                     tag("td", self.label(index)),
                     self.figure(row, "fid"),
                     tag("td", gain),
@@ -169,7 +172,7 @@ class _Page:
                 body.append(tag("tr", *cells))
                 before = row
             heads = [label, "solver", "FID", "gain over the line above"]
-            lists.append(_table(f"Pareto front against {label}", heads, body))
+            lists.append(grid(f"Pareto front against {label}", heads, body))
         return [
             tag("h2", "Pareto front"),
             tag("p", "Of all rows, whatever is chosen above: those that no other row beats in FID at no more cost."),
@@ -183,17 +186,17 @@ class _Page:
         for found in recommendations(self.rows):
             fid, error = self.picked(found.fid, "fid"), self.picked(found.error, "error")
             cheapest = "" if found.fid is None else self.label(found.fid.cheapest, nfe=True)
-            body.append(tag("tr", _cell(count(found.budget)), *fid, tag("td", cheapest), *error))
+            body.append(tag("tr", cell(count(found.budget)), *fid, tag("td", cheapest), *error))
         heads = ["NFE at most", "smallest FID", "indistinguishable from", "cheapest of them"]
         heads += ["smallest error (deterministic)", "indistinguishable from"]
         explained = (
             "Of all rows with at most so many evaluations. Rows are called indistinguishable where their 95 % "
-            "intervals overlap, of each solver the best such row; the cheapest has the fewest evaluations of all of them."
+            "intervals overlap, of each solver the best such row; the cheapest has the fewest evaluations of them all."
         )
         return [
             tag("h2", "Recommended solver per budget"),
             tag("p", explained),
-            _table("recommended solver per budget", heads, body, class_="budgets"),
+            grid("recommended solver per budget", heads, body, class_="budgets"),
         ]
 
     def picked(self, pick: Pick | None, metric: str) -> list[Element]:
@@ -210,59 +213,35 @@ class _Page:
 
     def table(self) -> list[Element]:
         names = [name for name in varied(self.rows) if name != "grid"]
-        heads = ["solver", "grid", *names, "NFE", *(METRICS[name].label for name in self.metrics)]
+        heads = ["solver", "grid", *names, "asked for", "NFE", *(METRICS[name].label for name in self.metrics)]
         heads += [COSTS["seconds"][0], "images/s"]
         body = []
         for index, row in enumerate(self.rows):
             cells = [tag("td", row.solver, data_value=row.solver, class_="solver")]
             cells += [tag("td", entry, data_value=entry) for entry in (row.grid, *(condition(row, n) for n in names))]
-            cells += [_cell(count(row.nfe), row.nfe), *(self.figure(row, name) for name in self.metrics)]
-            cells += [_cell(f"{speed:.4g}", speed) for speed in (per_thousand(row), row.images_per_second)]
+            cells += [tag("td", asked(row), data_value=row.budget), cell(count(row.nfe), row.nfe)]
+            cells += [self.figure(row, name) for name in self.metrics]
+            cells += [cell(f"{speed:.4g}", speed) for speed in (per_thousand(row), row.images_per_second)]
             body.append(tag("tr", *cells, data_curve=self.owner[index]))
         about = "In brackets 95 % intervals. A heading sorts; a second time, the other way round."
-        return [tag("h2", "All rows"), tag("p", about), _table("all rows", heads, body, class_="rows")]
+        return [tag("h2", "All rows"), tag("p", about), grid("all rows", heads, body, class_="rows")]
 
     def figure(self, row: Row, name: str) -> Element:
         estimate = row.metrics.get(name)
         if estimate is None:
-            return _cell("", "")
+            return cell("", "")
         percent, known = METRICS[name].percent, value(row, name)
         ends = brackets(estimate, percent)
-        cell = _cell(parts(estimate, percent)[0] + (" " if ends else ""), "" if known is None else known)
+        made = cell(parts(estimate, percent)[0] + (" " if ends else ""), "" if known is None else known)
         if ends:
-            cell.append(tag("span", ends, class_="interval"))
-        return cell
+            made.append(tag("span", ends, class_="interval"))
+        return made
 
     def setting(self) -> list[Element]:
         config = yaml.safe_dump(self.outcome.config, sort_keys=False, allow_unicode=True)
         return [
             tag("h2", "Environment"),
-            _terms(self.outcome.environment),
+            terms(self.outcome.environment),
             tag("h2", "Configuration"),
             tag("pre", config),
         ]
-
-
-def _terms(terms: dict[str, str]) -> Element:
-    entries = [part for key, meaning in terms.items() for part in (tag("dt", key), tag("dd", meaning))]
-    return tag("dl", *entries, class_="about")
-
-
-def _cell(shown: str, known: float | str | None = None) -> Element:
-    return tag("td", shown, class_="number", data_value=known)
-
-
-def _select(name: str, label: str, options: dict[str, str], chosen: str) -> Element:
-    entries = [tag("option", text, value=key, selected=key == chosen) for key, text in options.items()]
-    return tag("label", f"{label} ", tag("select", *entries, name=name))
-
-
-def _table(name: str, heads: list[str], body: list[Element], class_: str | None = None) -> Element:
-    numbers = [cell.get("class") == "number" for cell in body[0]]
-    sort = class_ == "rows"
-    cells = [
-        tag("th", tag("button", head, type="button") if sort else head, scope="col", class_="number" if right else None)
-        for head, right in zip(heads, numbers, strict=True)
-    ]
-    made = tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *body), class_=class_, aria_label=name)
-    return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=name)

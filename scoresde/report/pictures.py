@@ -36,8 +36,8 @@ def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
     smaller = f" Made smaller, from {size[1]} × {size[0]} pixels." if max(size) > LARGEST else ""
     explained = (
         f"The first {shown} seeds: the same in each column, everywhere. Rows are numbers of model evaluations; below "
-        "them is the converged solution of the same seeds, which deterministic solvers approach. Solvers that draw noise "
-        "go elsewhere."
+        "them is the converged solution of the same seeds, which deterministic solvers approach. Solvers that draw "
+        "noise go elsewhere."
     )
     return [tag("h2", "Images"), tag("p", explained + smaller), tag("div", *made, class_="panels")]
 

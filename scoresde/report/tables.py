@@ -9,8 +9,7 @@ from dataclasses import fields
 
 from scoresde.bench.rows import Outcome, Row
 from scoresde.report import words
-from scoresde.report.choice import OWN_STEPS
-from scoresde.report.curves import condition, curves, varied
+from scoresde.report.curves import OWN_STEPS, asked, condition, curves, varied
 from scoresde.report.quantities import METRICS, count, measured, parts, per_thousand, text, value
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -23,7 +22,7 @@ def markdown(outcome: Outcome) -> str:
     """The rows as a Markdown table, floors and sample count above it."""
     metrics, names = measured(outcome.rows), varied(outcome.rows)
     shown = [name for name in names if name != "grid"]
-    columns = ["solver", "grid", *shown, "NFE", *(METRICS[name].label for name in metrics), "images/s"]
+    columns = ["solver", "grid", *shown, "asked for", "NFE", *(METRICS[name].label for name in metrics), "images/s"]
     lines = [words.fid(outcome), ""]
     if "error" in metrics:
         lines += [words.error(outcome), ""]
@@ -31,10 +30,10 @@ def markdown(outcome: Outcome) -> str:
         f"±: the longer side of the interval. {words.INTERVALS}",
         "",
         f"| {' | '.join(columns)} |",
-        f"|{'---|' * (2 + len(shown))}{'---:|' * (2 + len(metrics))}",
+        f"|{'---|' * (3 + len(shown))}{'---:|' * (2 + len(metrics))}",
     ]
     for row in outcome.rows:
-        cells = [row.solver, row.grid, *(condition(row, name) for name in shown), count(row.nfe)]
+        cells = [row.solver, row.grid, *(condition(row, name) for name in shown), asked(row), count(row.nfe)]
         cells += [text(row.metrics.get(name), METRICS[name].percent) for name in metrics]
         cells.append(f"{row.images_per_second:.4g}")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scoresde.bench.rows import Outcome, Row
-from scoresde.report.curves import condition, varied
+from scoresde.report.curves import usual, varied
 from scoresde.report.quantities import count, text
 
 INTERVALS = (
@@ -49,9 +49,8 @@ def error(outcome: Outcome) -> str:
 
 
 def conditions(outcome: Outcome) -> str:
-    """Guidance, precision and compile mode that all rows share."""
-    shared = [name for name in ("guidance", "dtype", "compile") if name not in varied(outcome.rows)]
-    values = {name: condition(outcome.rows[0], name) for name in shared}
-    if "dtype" in values:
-        values["dtype"] = f"network in {values['dtype']}"
-    return ", ".join(values.values())
+    """Guidance, precision and compile mode: of all rows, or of those whose curve does not name another."""
+    names = varied(outcome.rows)
+    values = {name: usual(outcome.rows, name) for name in ("guidance", "dtype", "compile")}
+    values["dtype"] = f"network in {values['dtype']}"
+    return ", ".join(f"{value} unless named" if name in names else value for name, value in values.items())

@@ -1,101 +1,9 @@
-"use strict";
-
 // A chart of curves with intervals. Text from the data only ever becomes text nodes, never markup.
 
-const SVG_NAMES = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 62, right: 14, top: 12, bottom: 46 };
 const REACH = 40; // pixels from a point within which the pointer is on it
 const NEAR = 2; // how far above the floor the close view goes, as a factor
 const COSTS = { nfe: "model evaluations (NFE)", seconds: "seconds per 1000 images" };
-
-function svg(name, attributes, parent, text) {
-  const made = document.createElementNS(SVG_NAMES, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  if (parent) parent.append(made);
-  return made;
-}
-
-// Outlines of radius 1: corners on a circle, every second one pulled in to `inner` for stars and crosses.
-function polygon(corners, turn, inner = 1) {
-  const count = inner === 1 ? corners : 2 * corners;
-  return Array.from({ length: count }, (_, index) => {
-    const angle = turn + (2 * Math.PI * index) / count;
-    const radius = index % 2 && inner !== 1 ? inner : 1;
-    return [radius * Math.sin(angle), -radius * Math.cos(angle)];
-  });
-}
-
-const PLUS = [[-0.35, -1], [0.35, -1], [0.35, -0.35], [1, -0.35], [1, 0.35], [0.35, 0.35], [0.35, 1], [-0.35, 1],
-  [-0.35, 0.35], [-1, 0.35], [-1, -0.35], [-0.35, -0.35]];
-const TURNED = PLUS.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]);
-const OUTLINES = [polygon(24, 0), polygon(4, Math.PI / 4), polygon(4, 0), polygon(3, 0), polygon(3, Math.PI), PLUS,
-  TURNED, polygon(5, 0, 0.45), polygon(5, 0), polygon(6, 0), polygon(3, -Math.PI / 2)];
-
-function markerPath(marker, x, y, size) {
-  const corners = OUTLINES[marker].map(([u, v]) => `${(x + size * u).toFixed(2)},${(y + size * v).toFixed(2)}`);
-  return `M${corners.join("L")}Z`;
-}
-
-function number(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 1e6 || size < 1e-4 ? value.toExponential(5) : String(Number(value.toPrecision(6)));
-}
-
-function shown(metric, value) {
-  return metric.percent ? `${number(100 * value)} %` : number(value);
-}
-
-function estimate(metric, [value, low, high]) {
-  const ends = low === null || high === null ? "" : ` [${shown(metric, low)}, ${shown(metric, high)}]`;
-  return shown(metric, value) + ends;
-}
-
-function tickText(value) {
-  const size = Math.abs(value);
-  return size >= 1e5 || (size > 0 && size < 1e-3) ? value.toExponential().replace("e+", "e") : String(Number(value.toPrecision(4)));
-}
-
-function linearTicks(low, high, most) {
-  const raw = (high - low) / most;
-  const unit = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((size) => size >= raw);
-  const ticks = [];
-  for (let index = Math.ceil(low / step); index * step <= high; index++) ticks.push(index * step);
-  return ticks;
-}
-
-// The finest division of the decades that has no more than `most` ticks.
-function logTicks(low, high, most) {
-  const first = Math.floor(Math.log10(low));
-  const last = Math.ceil(Math.log10(high));
-  const divide = (mantissas, every) => {
-    const ticks = [];
-    for (let power = Math.ceil(first / every) * every; power <= last; power += every)
-      for (const mantissa of mantissas) ticks.push(mantissa * 10 ** power);
-    return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
-  };
-  if (high / low < 3) return linearTicks(low, high, most);
-  for (const mantissas of [[1, 1.5, 2, 3, 4, 5, 7], [1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3]]) {
-    const ticks = divide(mantissas, 1);
-    if (ticks.length <= most) return ticks;
-  }
-  let every = 1;
-  while (divide([1], every).length > most) every += 1;
-  return divide([1], every);
-}
-
-function scale(values, log, from, to, padding) {
-  const move = log ? Math.log10 : (value) => value;
-  let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (low === high) [low, high] = log ? [low / 1.5, high * 1.5] : [low - 0.5, high + 0.5];
-  const room = padding * (move(high) - move(low));
-  const [start, end] = [move(low) - room, move(high) + room];
-  const place = (value) => from + ((move(value) - start) / (end - start)) * (to - from);
-  const back = log ? (value) => 10 ** value : (value) => value;
-  return { place, low: back(start), high: back(end), ticks: log ? logTicks : linearTicks };
-}
 
 class Chart {
   // host: a figure with data-x, data-y and data-range, which its select elements change; front: draw the Pareto front.
@@ -146,7 +54,7 @@ class Chart {
     const metric = data.metrics[name];
     const lines = data.lines[name] || [];
     const { points, counts } = this.collect(name, metric);
-    this.heading.textContent = `${metric.label} against ${COSTS[host.dataset.x]}`;
+    this.heading.textContent = `${metric.label[0].toUpperCase()}${metric.label.slice(1)} against ${COSTS[host.dataset.x]}`;
     this.points = points;
     this.point(null);
     this.plot.replaceChildren();
@@ -165,7 +73,8 @@ class Chart {
     figures = figures.filter(usable);
     if (host.dataset.range === "near" && metric.log) {
       const floor = Math.max(Math.min(...points.map((point) => point.y)), ...lines.map((line) => line.value));
-      const top = NEAR * floor;
+      const members = "front" in host.dataset ? points.filter((point) => this.onFront(point)) : [];
+      const top = Math.max(NEAR * floor, ...members.map((point) => 1.1 * point.y));
       figures = figures.filter((value) => value <= top).concat(top);
     }
     const xs = scale(points.map((point) => point.x), true, box.left, box.right, 0.04);
@@ -174,7 +83,7 @@ class Chart {
     svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top },
       svg("clipPath", { id: this.clip }, root));
     const area = svg("g", { "clip-path": `url(#${this.clip})` }, root);
-    for (const line of lines) this.floor(area, box, ys, line);
+    for (const line of lines.filter(({ value }) => usable(value))) this.floor(area, box, ys, line);
     for (const point of points) {
       point.px = xs.place(point.x);
       point.py = ys.place(point.y);
@@ -201,7 +110,8 @@ class Chart {
       entry.className = "entry";
       const swatch = svg("svg", { "aria-hidden": "true" }, entry);
       svg("line", { x1: 0, x2: 30, y1: 5, y2: 5, class: `floor ${line.style}` }, swatch);
-      entry.append(`${line.label} ${shown(metric, line.value)}`);
+      const rounded = (value) => shown(metric, Number(value.toPrecision(3)));
+      entry.append(`${line.label} ${rounded(line.value)}${line.spread ? ` ± ${rounded(line.spread)}` : ""}`);
       return entry;
     });
     this.key.replaceChildren(...entries);
@@ -234,8 +144,12 @@ class Chart {
     svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: `floor ${line.style}` }, area);
   }
 
+  onFront(point) {
+    return point.row.front.includes(this.host.dataset.x);
+  }
+
   front(area, points) {
-    const members = points.filter((point) => point.row.front.includes(this.host.dataset.x)).sort((a, b) => a.x - b.x);
+    const members = points.filter((point) => this.onFront(point)).sort((a, b) => a.x - b.x);
     const path = members.map((point, index) => (index ? `H${point.px}V${point.py}` : `M${point.px},${point.py}`));
     svg("path", { d: path.join(""), class: "frontier" }, area);
     for (const point of members) svg("circle", { cx: point.px, cy: point.py, r: 9, class: "front" }, area);
@@ -308,7 +222,7 @@ class Chart {
     };
     const title = document.createElement("strong");
     title.textContent = this.data.curves[row.curve].label;
-    const entries = [title, line("NFE", number(row.nfe)), line("s per 1000 images", number(row.seconds))];
+    const entries = [title, line("asked for", row.asked), line("NFE", number(row.nfe)), line("s per 1000 images", number(row.seconds))];
     for (const [name, found] of Object.entries(row.metrics)) {
       const metric = this.data.metrics[name];
       const entry = line(metric.label, found[0] === null ? "not finite" : estimate(metric, found));
