@@ -143,6 +143,10 @@ def _curve(
 
 
 def _floors(axes: Axes, outcome: Outcome) -> tuple[float, float]:
+    if outcome.floors is None:
+        converged = outcome.converged.metrics["fid"].value
+        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="converged solution")
+        return converged, converged
     real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
     axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="floor: converged solution")
     axes.axhline(real, color="0.35", linestyle=":", linewidth=1.2, label="floor: real test images")

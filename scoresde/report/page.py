@@ -83,7 +83,7 @@ class _Page:
     def lines(self, metric: str) -> list[dict[str, Any]]:
         """What a metric is read against: the floors of FID, the converged solution's value of the others."""
         floors = self.outcome.floors
-        if metric == "fid":
+        if metric == "fid" and floors is not None:
             real = {"label": "real test images", "value": floors.real.value, "spread": floors.spread, "style": "dotted"}
             return [real, {"label": "converged solution", "value": floors.converged.value, "style": "dashed"}]
         if metric == "error":

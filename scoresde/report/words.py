@@ -29,11 +29,14 @@ def spaces(outcome: Outcome) -> str:
 def fid(outcome: Outcome) -> str:
     """Feature space, sample count and floors."""
     floors, metrics = outcome.floors, outcome.converged.metrics
-    spread = "" if floors.spread is None else f" ± {floors.spread:.2f} from one set to another"
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
+    start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
+    if floors is None:
+        return f"{start} Floors are not known; the model's converged solution: {', '.join(seeds)}."
+    spread = "" if floors.spread is None else f" ± {floors.spread:.2f} from one set to another"
     return (
-        f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better. Floors at the same count: real test "
+        f"{start} Floors at the same count: real test "
         f"images {floors.real.value:.2f}{spread}, the model's converged solution {floors.converged.value:.2f}"
         + (f" (these seeds: {', '.join(seeds)})." if seeds else ".")
     )

@@ -13,10 +13,9 @@ import pytest
 import torch
 
 import scoresde
-from scoresde import bench
-from scoresde.bench.measure import share
+from scoresde.bench import run as bench_run
 from scoresde.commands.main import main
-from scoresde.metrics import floors
+from scoresde.metrics import class_labels, floors
 
 SMALL = ["n=20", "batch_size=20", "reference_nfe=30", "tolerances=[0.1]", "dtype=float32"]
 SOLVERS = "solvers=[ddim,{name: pf_ode, method: rk4},{name: ddim, eta: [0.5,1]},pf_ode]"
@@ -52,7 +51,7 @@ def test_the_error_falls_with_nfe_and_stochastic_solvers_have_none(out):
 
 def test_a_row_holds_what_sample_gives_for_the_same_seeds_and_labels(out):
     digits = scoresde.models.load("mnist")
-    labels = scoresde.metrics.class_labels(20)
+    labels = class_labels(20)
     samples = scoresde.sample(
         digits.model, "ddim", nfe=5, shape=(20, 1, 28, 28), seeds=0, cond={"label": labels}, batch_size=20
     ).samples
@@ -71,7 +70,7 @@ def test_the_table_names_feature_space_and_sample_count_beside_the_floors(out):
 
 def test_a_second_run_samples_nothing_and_writes_the_same_table(out, capsys):
     before = (out / "table.md").read_text(), (out / "results.jsonl").read_text()
-    with mock.patch.object(bench.run, "sample", side_effect=AssertionError("sampled again")):
+    with mock.patch.object(bench_run, "sample", side_effect=AssertionError("sampled again")):
         assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5,8]", f"out={out}"]) == 0
     assert "12 rows of 20 images, 12 of them" in capsys.readouterr().out
     assert ((out / "table.md").read_text(), (out / "results.jsonl").read_text()) == before
@@ -79,7 +78,7 @@ def test_a_second_run_samples_nothing_and_writes_the_same_table(out, capsys):
 
 def test_an_interrupted_run_does_only_what_is_missing_and_lists_may_grow(tmp_path, out):
     arguments = ["bench", *SMALL, "solvers=[ddim]", f"out={tmp_path / 'out'}"]
-    sample, calls = bench.run.sample, []
+    sample, calls = bench_run.sample, []
 
     def interrupted(*args, **kwargs):
         calls.append(kwargs["nfe"])
@@ -87,7 +86,7 @@ def test_an_interrupted_run_does_only_what_is_missing_and_lists_may_grow(tmp_pat
             raise KeyboardInterrupt
         return sample(*args, **kwargs)
 
-    with mock.patch.object(bench.run, "sample", interrupted):
+    with mock.patch.object(bench_run, "sample", interrupted):
         assert main([*arguments, "nfe=[4,5]"]) == 130
         with open(tmp_path / "out" / "results.jsonl", "a") as file:
             file.write('{"key": "half a li')  # what a killed process may leave
@@ -166,9 +165,3 @@ def test_jobs_of_a_multirun_run_side_by_side_with_joblib(tmp_path):
     assert done.returncode == 0, done.stderr
     found = {path.parent.name for path in (tmp_path / "out").glob("*/report.html")}
     assert found == {"seed=0", "seed=7"}
-
-
-def test_a_share_of_all_or_none_still_has_an_interval():
-    everything, nothing = share(torch.ones(100)), share(torch.zeros(100))
-    assert everything.value == 1 and 0.96 < everything.low < 0.97 and everything.high == pytest.approx(1)
-    assert nothing.value == 0 and nothing.low == pytest.approx(0) and 0.03 < nothing.high < 0.04
