@@ -68,9 +68,9 @@ def error_of_halves(values: Iterable[tuple[float, float]]) -> float:
     So the error is right where θ is well away from its least value, and up to √2 too large where it is nothing but
     curvature, as the FID of real images is; it is never too small on average.
 
-    Why not the bootstrap: a resample repeats samples. That raises FID (by as much again as its bias at n) and its
-    spread (twice over at the floor, five times with fewer samples than features), and leaves no radius to the
-    nearest neighbours of precision and recall. Halves have no repeats.
+    Why not the bootstrap: a resample repeats samples. That raises FID by as much again as its bias at n, overstates its
+    spread at the floor and still more for fewer samples than features, and leaves no radius to the nearest neighbours
+    of precision and recall. Halves have no repeats.
 
     Source: Politis & Romano 1994, Large sample confidence regions based on subsamples under minimal assumptions;
     Efron & Stein 1981, The jackknife estimate of variance, for the sign of the bias.

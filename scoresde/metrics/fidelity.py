@@ -61,7 +61,7 @@ class Fidelity:
         self.network: Any = network.to(self.device).eval().requires_grad_(False)
         self.resize = int(getattr(network, "resolution", 0) or network.INPUT_IMAGE_SIZE)
         self.name = f"{model} of torch-fidelity ({_digest(network)}), resized to {self.resize}×{self.resize} (bilinear)"
-        self.size = self.features(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[1]
+        self.size = self.network(torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=self.device))[0].shape[1]
 
     def __str__(self) -> str:
         return self.name
