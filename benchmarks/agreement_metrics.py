@@ -190,8 +190,8 @@ def report(content: dict[str, Any]) -> str:
         lines.append(f"| {row['features']} | {row['metric']} | {values} |")
     lines += [
         "",
-        "Features of `scoresde.metrics.spaces.get('inception')` and of torch-fidelity's extractor with the same file of "
-        f"random weights, 50 grey and 50 colour images: they differ by {content['inception']:.0e} of the largest.",
+        "Features of `scoresde.metrics.spaces.get('inception')` and of torch-fidelity's extractor with the same file "
+        f"of random weights, 50 grey and 50 colour images: they differ by {content['inception']:.0e} of the largest.",
         "",
     ]
     return "\n".join(lines)

@@ -120,7 +120,7 @@ class Collector:
         Args:
             reference: in the feature space.
             pixels: moments of real images in pixel space.
-            splits: number of halvings that errors are measured by.
+            splits: number of halvings that errors are measured by; a fifth of them in pixel space.
 
         Raises:
             ValueError: fewer than two images, a reference of another space, or one in pixel space where no pixels were
@@ -138,7 +138,8 @@ class Collector:
         if pixels is not None:
             if self.pixels is None:
                 raise ValueError("no pixels were collected: give Collector a PixelSpace")
-            metrics["pixel_fd"] = self._frechet(self.images, self.pixels, pixels, splits)
+            # Each half costs an eigen-decomposition of up to 4,096 dimensions.
+            metrics["pixel_fd"] = self._frechet(self.images, self.pixels, pixels, max(1, splits // 5))
         of_features = 0 if reference.features is None else len(reference.features.features)
         return Figures(metrics, self.space.name, len(self), reference.moments.count, of_features)
 
