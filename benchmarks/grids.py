@@ -67,9 +67,9 @@ Key = tuple[str, str, float | str | None, int]  # solver, grid, end, NFE
 
 
 def candidates() -> list[PlannedSolver]:
-    """Every planned deterministic solver at its defaults, and some variants."""
+    """Every planned solver of a deterministic order at its defaults, and some variants."""
     named = [solvers.get(name) for name in solvers.names()] + [solvers.get(name, **options) for name, options in OTHERS]
-    return [solver for solver in named if isinstance(solver, PlannedSolver) and not solver.stochastic]
+    return [solver for solver in named if isinstance(solver, PlannedSolver) and solver.order is not None]
 
 
 def places() -> Iterator[Place]:

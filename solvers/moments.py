@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from solvers import prediction as predictions
-from solvers.instructions import Eval
 from solvers.plan import Plan
 from solvers.steps import Process
 
@@ -60,15 +59,12 @@ def moments(plan: Plan, process: Process, mean: Any = 0.0, variance: Any = 1.0) 
     one, deviation = torch.eye(terms, dtype=torch.float64)[:2]
     m, v = m[..., None], v[..., None]
     fresh = iter(torch.eye(terms, dtype=torch.float64)[2:])
-    outputs = {
-        name for instruction in plan.instructions if isinstance(instruction, Eval) for name in instruction.outputs
-    }
 
     def predict(x: Tensor, t: float) -> dict[str, Tensor]:
         alpha, sigma = process.alpha(t), process.sigma(t)
         x0 = m * one + alpha * v / (alpha**2 * v + sigma**2) * (x - alpha * m * one)
         a, b = predictions.convert("sample", plan.prediction, alpha, sigma)
-        return {name: a * x + b * x0 for name in outputs}
+        return {name: a * x + b * x0 for name in plan.outputs}
 
     def marginal(t: float) -> tuple[Tensor, Tensor]:
         alpha, sigma = process.alpha(t), process.sigma(t)

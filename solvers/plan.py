@@ -75,6 +75,12 @@ class Plan:
         """Number of Gaussian draws, the initial state not included."""
         return sum(isinstance(instruction, Draw) for instruction in self.instructions)
 
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of the model's outputs that the plan asks for, ``"model"`` among them."""
+        evaluations = (instruction for instruction in self.instructions if isinstance(instruction, Eval))
+        return frozenset(name for evaluation in evaluations for name in evaluation.outputs)
+
     @cached_property
     def dead(self) -> tuple[tuple[int, ...], ...]:
         """Registers that each instruction is the last to use."""

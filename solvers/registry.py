@@ -58,7 +58,7 @@ def solver(
     name: str,
     *,
     reference: str,
-    order: Order,
+    order: Order | None,
     weak_order: Order | None = None,
     stochastic: bool | str = False,
     grid: str = "quadratic",
@@ -69,7 +69,8 @@ def solver(
     Args:
         name: what people type.
         reference: the paper and equations that it implements.
-        order: global order on the probability-flow ODE, a number or a function of the options.
+        order: global order on the probability-flow ODE, a number or a function of the options; None if it does not
+            converge to the ODE's solution.
         weak_order: the same for its weak order, where it can draw noise.
         stochastic: True, or the name of the option that makes it so when it is not zero.
         grid: the grid it is used on when none is given.

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from solvers import grids
 from solvers import prediction as predictions
 from solvers.grids import Grid
-from solvers.plan import Plan
+from solvers.plan import Plan, PlanError
 from solvers.steps import Point, Process, Steps, Times, check_times
 from solvers.trace import Tracer
 from solvers.views import Views
@@ -55,7 +55,8 @@ class Solver(ABC):
         reference: the paper and equations it implements.
         options: every option with its value, defaults included.
         stochastic: whether it draws noise.
-        order: global order of convergence on the probability-flow ODE; None for stochastic solvers.
+        order: global order of convergence on the probability-flow ODE; None for stochastic solvers, and for those that
+            do not converge to its solution.
         weak_order: weak order on the reverse SDE; None for deterministic solvers.
         grid: name of the grid that is used when none is given.
         adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
@@ -268,6 +269,8 @@ def _views(result: Any, prediction: str, x: Tensor, t: Point) -> Views:
     outputs = result if isinstance(result, Mapping) else {"model": result}
 
     def get(output: str, kind: str) -> Tensor:
+        if output not in outputs:
+            raise PlanError(f"the solver needs the model's output {output!r}; it has {sorted(outputs)}")
         a, b = predictions.convert(prediction, kind, t.alpha, t.sigma)
         return mix((a, x), (b, outputs[output]))
 

@@ -17,7 +17,8 @@ from scoresde.noise import Noise, normal
 
 PROCESSES = {"vp": scoresde.VP(), "edm": scoresde.EDM(), "flow": scoresde.Flow()}
 ADAPTIVE = [name for name in solvers.names() if solvers.get(name).adaptive]
-ON_A_GRID = [name for name in solvers.names() if name not in ADAPTIVE]
+GUIDED = ["ddim_cfg_pp", "dpmpp_2m_cfg_pp"]  # for guided models alone: test_guidance
+ON_A_GRID = [name for name in solvers.names() if name not in (*ADAPTIVE, *GUIDED)]
 CHURN, RK4 = solvers.get("heun", s_churn=8.0), solvers.get("pf_ode", method="rk4")
 
 

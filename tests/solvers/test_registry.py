@@ -59,7 +59,13 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 def test_a_second_name_finds_the_solver_and_is_not_listed() -> None:
-    aliases = {"dpm_2": "dpm_solver_2", "euler_a": "euler_ancestral", "seeds_2": "dpmpp_sde", "unipc": "uni_pc"}
+    aliases = {
+        "dpm_2": "dpm_solver_2",
+        "euler_a": "euler_ancestral",
+        "euler_cfg_pp": "ddim_cfg_pp",
+        "seeds_2": "dpmpp_sde",
+        "unipc": "uni_pc",
+    }
     assert solvers.aliases() == aliases
     for name, of in aliases.items():
         assert repr(solvers.get(name)) == repr(solvers.get(of))
