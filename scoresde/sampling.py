@@ -41,6 +41,9 @@ class Result:
             (times, batch, …), on the CPU; otherwise None.
         trajectory_times: times of the trajectory.
         evaluations: model evaluations of each sample; their sum is what was paid.
+        guidance: what guided the model, in words; empty if nothing did. A guided evaluation counts one in ``nfe`` and
+            ``evaluations``, however many networks it asks.
+        network_calls: evaluations of networks that each sample took: more than ``evaluations`` under guidance.
     """
 
     samples: Tensor
@@ -51,6 +54,8 @@ class Result:
     trajectory: Tensor | None = None
     trajectory_times: tuple[float, ...] = ()
     evaluations: list[int] = field(default_factory=list)
+    guidance: str = ""
+    network_calls: list[int] = field(default_factory=list)
 
 
 class NonFiniteError(FloatingPointError):
@@ -143,6 +148,8 @@ def sample(
         samples=torch.cat([part.samples for part in parts]),
         nfe=max(max(part.evaluations) for part in parts),
         evaluations=[count for part in parts for count in part.evaluations],
+        guidance=model.guidance,
+        network_calls=[count for part in parts for count in part.network_calls],
         seeds=chosen,
         times=times,
         batch_size=batch_size,
@@ -155,12 +162,13 @@ def sample(
 class _Part:
     samples: Tensor
     evaluations: list[int]
+    network_calls: list[int]
     trajectory: Tensor | None
     times: list[float] = field(default_factory=list)
 
     def take(self, count: int) -> _Part:
         states = None if self.trajectory is None else self.trajectory[:, :count]
-        return _Part(self.samples[:count], self.evaluations[:count], states, self.times)
+        return _Part(self.samples[:count], self.evaluations[:count], self.network_calls[:count], states, self.times)
 
 
 @dataclass(frozen=True)
@@ -220,21 +228,26 @@ class _Job:
             noise.draw = 1  # draw 0 belongs to the initial state, used or not
         selected = _select(dict(cond or {}), index, self.device)
         states, times = [x], [self.times[0]]
-        counts = torch.zeros(len(index), dtype=torch.int64, device=self.device)  # of calls for some of the samples
-        calls = 0
+        # Of calls for some of the samples: evaluations of the model, and of the networks in it.
+        counts, asked = torch.zeros(2, len(index), dtype=torch.int64, device=self.device)
+        calls, networks = 0, 0
 
-        def predict(state: Tensor, t: Any, rows: Tensor | None = None) -> Tensor:
-            nonlocal calls
+        def predict(state: Tensor, t: Any, rows: Tensor | None = None) -> dict[str, Tensor]:
+            nonlocal calls, networks
             calls += 1
-            if rows is not None:
+            if rows is None:
+                networks += int(self.model.network_calls(t))
+            else:
                 counts[rows] += 1
+                asked[rows] += self.model.network_calls(t)
             given = selected
             if rows is not None and len(rows) < len(index):  # rows rise, so that all of them are the batch as it is
                 given = _select(selected, rows, self.device)
-            output = self.model.output(state, t, **given)
+            outputs = self.model.outputs(state, t, **given)
             advance()
             if checked:
-                for what, tensor in (("the state given to", state), ("the output of", output)):
+                found = (("the output of", output) for output in outputs.values())
+                for what, tensor in (("the state given to", state), *found):
                     if not bool(torch.isfinite(tensor).all()):
                         bad = _bad(tensor)
                         where = t if rows is None else float(t[bad[0]])
@@ -243,7 +256,7 @@ class _Job:
                         raise NonFiniteError(
                             f"{what} evaluation {calls} at t = {where:g} is not finite for seeds {named}"
                         )
-            return output
+            return outputs
 
         def step(state: Tensor, t: float) -> Tensor | None:
             edited = None if self.callback is None else self.callback(state, t)
@@ -261,8 +274,10 @@ class _Job:
         hook = step if self.callback is not None or self.keep or checked else None
         samples = self.runner.run(predict, x, noise, step=hook)
         kept = torch.stack([state.cpu() for state in states]) if self.keep else None
-        evaluations = counts.tolist() if self.runner.per_sample else [calls] * len(index)
-        return _Part(samples, evaluations, kept, times)
+        each = self.runner.per_sample
+        evaluations = counts.tolist() if each else [calls] * len(index)
+        network_calls = asked.tolist() if each else [networks] * len(index)
+        return _Part(samples, evaluations, network_calls, kept, times)
 
 
 def _bad(tensor: Tensor) -> list[int]:

@@ -27,10 +27,15 @@ class ScoreModel:
             None feeds process time.
         input_scale: maps process time (batch,) to a factor for x before the network (EDM's c_in); None feeds x.
 
+    Attributes:
+        guidance: what guides the model (:mod:`scoresde.guidance`), in words; empty for a network as it is.
+
     Raises:
         ValueError: unknown prediction type.
         TypeError: the net is not callable or the process is not a Process.
     """
+
+    guidance: str = ""
 
     def __init__(
         self,
@@ -66,6 +71,14 @@ class ScoreModel:
             raise ValueError(f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {got}")
         return out.to(x.dtype)
 
+    def outputs(self, x: Tensor, t: float | Tensor, **cond: Any) -> dict[str, Tensor]:
+        """The output as ``"model"``, and of a guided model what else came of the same evaluation, by name."""
+        return {"model": self.output(x, t, **cond)}
+
+    def network_calls(self, t: float | Tensor) -> int | Tensor:
+        """How many evaluations of networks one output at process time t takes, for each t if there are several."""
+        return 1
+
     def epsilon(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
         """E[ε | x_t = x], shape of x."""
         return self._view("epsilon", x, t, cond)
@@ -90,11 +103,14 @@ class ScoreModel:
         return ScoreModel(_Reseen(self, process, prediction), process, prediction)
 
     def _view(self, kind: str, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> Tensor:
+        a, b = self._conversion(self.prediction, kind, x, t)
+        return b * self.output(x, t, **cond) + a * x
+
+    def _conversion(self, source: str, target: str, x: Tensor, t: float | Tensor) -> tuple[Any, Any]:
+        """(a, b) with target = a x + b source, each a number or of shape (batch, 1, …)."""
         times = _times(t, x)
         alpha, sigma = self.process.alpha(times), self.process.sigma(times)
-        a, b = predictions.convert(self.prediction, kind, _expand(alpha, x), _expand(sigma, x))
-        out = self.output(x, times, **cond)
-        return b * out + a * x
+        return predictions.convert(source, target, _expand(alpha, x), _expand(sigma, x))
 
     def _net_dtype(self, x: Tensor) -> torch.dtype:
         if isinstance(self.net, nn.Module):

@@ -1,0 +1,50 @@
+"""Guided models from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from scoresde import guidance, models
+from scoresde.models import Checkpoint
+from scoresde.score import ScoreModel
+
+
+def guided(
+    model: ScoreModel, group: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> ScoreModel:
+    """The model under the guidance that ``conf/guidance`` chose; itself for ``none``.
+
+    Args:
+        model: the checkpoint's, on any process.
+        group: the chosen name with its options, nested under ``of``; a weaker model is the folder ``weak``.
+        checkpoint: says which label is "no label".
+        device, dtype: of a weaker model.
+
+    Raises:
+        ValueError: unknown guidance or an option out of range; guidance by class of a model that has none.
+        TypeError: an option that the guidance does not have.
+    """
+    chosen, folder = _without_weak(group)
+    if chosen["name"] is None:
+        return model
+    recipe = guidance.get(**chosen)
+    if not checkpoint.classes and _by_class(recipe):
+        raise ValueError(f"guidance {recipe.name!r} is by class, and this model has no classes: take guidance=none")
+    weak = None if folder is None else models.load(folder, device=device, dtype=dtype).model
+    return recipe(model, unconditional={"label": checkpoint.classes}, weak=weak)
+
+
+def _without_weak(group: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    options = dict(group)
+    folder = options.pop("weak", None)
+    if isinstance(options.get("of"), Mapping):
+        options["of"], inner = _without_weak(options["of"])
+        folder = folder or inner
+    return options, folder
+
+
+def _by_class(recipe: guidance.Guidance) -> bool:
+    return recipe.name == guidance.ClassifierFree.name or (recipe.of is not None and _by_class(recipe.of))

@@ -1,0 +1,64 @@
+"""Conditions with and without what guides, and both as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def replaced(cond: Mapping[str, Any], by: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """The condition with some of its values, nested too, replaced by those without guidance.
+
+    A number takes the place of a tensor at every sample; so does a tensor of one sample, of shape (1, …).
+
+    Raises:
+        ValueError: the condition has no such value, or a tensor is not of one sample.
+    """
+    result = dict(cond)
+    for key, value in by.items():
+        name = f"{path}{key}"
+        if cond.get(key) is None:
+            raise ValueError(f"guidance replaces the condition {name!r}, which the model was not given: give cond= it")
+        own = cond[key]
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            result[key] = replaced(own, value, f"{name}.")
+        elif isinstance(own, Tensor) and isinstance(value, Tensor):
+            if value.ndim != own.ndim or len(value) != 1:
+                raise ValueError(
+                    f"the unconditional {name!r} must be that of one sample, of shape (1, …) with {own.ndim} "
+                    f"dimensions, got {tuple(value.shape)}"
+                )
+            result[key] = value.to(own).expand(len(own), *value.shape[1:])
+        elif isinstance(own, Tensor) and isinstance(value, (int, float)):
+            result[key] = torch.full_like(own, value)
+        else:
+            result[key] = value
+    return result
+
+
+def joined(first: Any, second: Any, name: str = "cond") -> Any:
+    """Two conditions as one batch, nested too: tensors one after the other, and the rest as it is in both.
+
+    Raises:
+        ValueError: they do not fit; the message says where.
+    """
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape[1:] == second.shape[1:]:
+        return torch.cat((first, second))
+    if isinstance(first, Mapping) and isinstance(second, Mapping) and first.keys() == second.keys():
+        return {key: joined(value, second[key], f"{name}[{key!r}]") for key, value in first.items()}
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return type(first)(joined(one, other, f"{name}[{index}]") for index, (one, other) in pairs)
+    if first is second or (type(first) is type(second) and not isinstance(first, Tensor) and first == second):
+        return first
+    raise ValueError(
+        f"{name} is {_told(first)} with the condition and {_told(second)} without, which is no batch of one network "
+        "call: guide in two with batched=False"
+    )
+
+
+def _told(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
