@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -540,6 +542,18 @@ def test_bad_scales_intervals_and_models_are_refused() -> None:
         guidance.DynamicThreshold(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs a weaker scoresde.ScoreModel, got str"):
         guidance.Autoguidance(mixture(VP()), "weak")  # type: ignore[arg-type]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "guidance.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[-1][:40])
+def test_the_code_of_the_page_on_guidance_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, "guidance.md", "exec"), {})
+    printed = capsys.readouterr().out
+    expected = re.search(r"print\(.*\)  # (.*)", block)
+    assert printed.strip() == expected[1] if expected else printed.strip()
 
 
 FILES = sorted(path.stem for path in (config_folder() / "guidance").glob("*.yaml"))
