@@ -31,7 +31,7 @@ SHOWN = 10  # images of each row that are kept for the picture
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}  # the finest first
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
-Guide = Callable[[ScoreModel], ScoreModel]
+Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
 Progress = Callable[[Row, int, int, float], None]
 
 
@@ -187,7 +187,7 @@ class Bench:
             label = {} if self.labels is None else {"label": self.labels[:size].to(self.device)}
             with torch.no_grad():  # compilation and first calls are not part of the time of sampling
                 found.output(noisy, found.process.t_max, **label)
-        return self.guides[case.guidance](found) if case.guidance else found
+        return self.guides[case.guidance](found, dtype=PRECISIONS[case.dtype]) if case.guidance else found
 
     def _converged(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
         """The model's probability-flow solution for the seeds, and how far half the evaluations are from it."""

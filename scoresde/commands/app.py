@@ -105,12 +105,14 @@ def _check_lists(folder: Path, arguments: Sequence[str]) -> None:
     """Refuse lists of a group's choices, which Hydra would merge into one."""
     for item in arguments:
         group, _, value = item.partition("=")
-        if value.startswith("[") and group.isidentifier() and (folder / group).is_dir():
-            names = value.strip("[] ")
-            raise UsageError(
-                f"{group}={value} would be merged into one {group}: compare several with "
-                f"scoresde bench '{group}s=[{names}]', or run each with -m {group}={names.replace(' ', '')}"
-            )
+        if not (value.startswith("[") and group.isidentifier() and (folder / group).is_dir()):
+            continue
+        several = f"{group}s"  # what a list of them is called
+        advice = (
+            f"compare several with scoresde bench '{several}={value}', or " if several in _composed("bench", ()) else ""
+        )
+        each = value.strip("[] ").replace(" ", "")
+        raise UsageError(f"{group}={value} would be merged into one {group}: {advice}run each with -m {group}={each}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from omegaconf import DictConfig
 import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Measure, Row, Settings, cases, expand
-from scoresde.bench.run import PRECISIONS
+from scoresde.bench.run import PRECISIONS, Guide
 from scoresde.bench.store import ROWS
 from scoresde.commands import outputs, values
+from scoresde.commands.guided import guided
 from scoresde.metrics import FeatureSpace, PixelSpace, floors, spaces, statistics
 from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.pixels import LARGEST
 from solvers.grids import Grid
 
-LISTS = ("solvers", "grids", "nfe", "tolerances", "dtype", "compile")
+LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -47,27 +49,42 @@ def run(config: DictConfig, out: Path) -> None:
         torch.set_num_threads(values.whole(config, "threads"))
     finest = next(dtype for name, dtype in PRECISIONS.items() if name in dtypes)
     checkpoint = models.load(config.model.path, device=device, dtype=finest)
+    guides = _guides(lists["guidances"], checkpoint, device)
     rows = cases(
         checkpoint.model.process,
         [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)],
         budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
         tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
         grids=[_grid(name, options) for entry in lists["grids"] for name, options in expand(entry)],
+        guidance=list(guides),
         dtypes=dtypes,
         compiles=[mode or "" for mode in lists["compile"]],
     )
     if not rows:
-        raise ValueError("nothing to compare: one of solvers, grids, nfe, dtype and compile is empty")
+        raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
     measure, own = _measure(settings, checkpoint, device)
     folder = models.find(config.model.path)
     least = floors(chosen.n, folder) if own and (folder / "converged_features.npz").is_file() else None
-    bench = Bench(checkpoint, measure, least, chosen, out, device=device, report=_report)
+    bench = Bench(checkpoint, measure, least, chosen, out, device=device, guides=guides, report=_report)
     outputs.record(out, common, device)
     known = sum(row.key in bench.store for row in rows)
     print(f"{len(rows)} rows of {chosen.n} images, {known} of them in {out} already", flush=True)
     outcome = replace(bench.run(rows), config={**common, **lists}, environment=outputs.versions(device))
     written = report.write(outcome, out)
     print(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
+
+
+def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.device) -> dict[str, Guide]:
+    """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
+    found: dict[str, Guide] = {}
+    for entry in entries:
+        scaled = isinstance(entry, (int, float)) and not isinstance(entry, bool)
+        for name, options in expand({"name": "classifier_free", "scale": entry} if scaled else entry):
+            group = {"name": name or None, **options}
+            told = f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})" if options else name
+            found[told] = partial(guided, group=group, checkpoint=checkpoint, device=device)
+            found[told](checkpoint.model, dtype=torch.float32)  # what cannot be guided so is refused now
+    return found
 
 
 def _measure(settings: dict[str, Any], checkpoint: models.Checkpoint, device: torch.device) -> tuple[Measure, bool]:

@@ -122,6 +122,21 @@ def test_a_compiled_network_gives_the_samples_of_the_network_as_it_is(tmp_path):
     assert plain["metrics"] == other["metrics"]
 
 
+def test_guidance_is_varied_and_has_a_converged_solution_of_its_own(tmp_path):
+    lists = ["solvers=[ddim]", "nfe=[4]", "guidances=[null,1,{name: classifier_free, scale: [3]}]", "dtype=float32"]
+    assert main(["bench", "n=20", "batch_size=20", "reference_nfe=10", *lists, f"out={tmp_path}"]) == 0
+    plain, unit, strong = rows(tmp_path)
+    assert [row["guidance"] for row in (plain, unit, strong)] == [
+        "",
+        "classifier_free(scale=1)",
+        "classifier_free(scale=3)",
+    ]
+    assert unit["metrics"]["error"]["value"] == pytest.approx(plain["metrics"]["error"]["value"], rel=1e-3)
+    assert strong["metrics"]["error"]["value"] != pytest.approx(plain["metrics"]["error"]["value"], rel=1e-2)
+    assert strong["nfe"] == plain["nfe"] == 4  # both passes in one forward
+    assert len(list((tmp_path / "converged").iterdir())) == 3
+
+
 def test_other_settings_in_the_same_folder_are_refused_by_name(out, capsys):
     assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5]", "seed=1", f"out={out}"]) == 1
     assert "other values of seed" in capsys.readouterr().err
@@ -138,6 +153,8 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(out, capsys):
         ("nfe=[0]", "nfe must be a whole number of at least 1, got 0"),
         ("tolerances=[0]", "tolerances must be a number above 0, got 0"),
         ("dtype=[float16]", "unknown dtype 'float16'"),
+        ("guidance=[1,2]", "scoresde bench 'guidances=[1,2]'"),
+        ("guidances=[{name: classifier_fre}]", "did you mean 'classifier_free'?"),
         ("compile=[fast]", "unknown compile mode 'fast'; known: default"),
         ("solvers=[]", "nothing to compare"),
     ],
