@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def sample(
     decode: Callable[[Tensor], Tensor] | None = None,
     callback: Callback | None = None,
     trajectory: bool = False,
-    progress: bool = False,
+    progress: bool | Callable[[float], object] = False,
 ) -> Result:
     """Integrate the reverse-time equation of a model from noise to samples.
 
@@ -110,7 +111,8 @@ def sample(
             An adaptive solver calls it once, at the end.
         trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on the
             way, the first and the last.
-        progress: show a progress bar.
+        progress: show a progress bar; or a function that is told, as work is done, how many samples' worth it was (of a
+            solver that chooses its own steps, a batch at a time).
 
     Raises:
         ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
@@ -127,19 +129,24 @@ def sample(
     _check_cond(cond, count)
     if batch_size is not None:
         _whole("batch_size", batch_size)
-    runner, times = _method(model, solver, steps, nfe, grid)
+    runner, times = method(model, solver, steps, nfe, grid)
 
     job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
     size = count if batch_size is None else batch_size
     batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
     parts: list[_Part] = []
-    bar = tqdm(total=len(batches) * runner.nfe if runner.nfe else None, unit="NFE", disable=not progress)
+    tell = progress if callable(progress) else None
+    total = len(batches) * runner.nfe if runner.nfe else None
+    bar = tqdm(total=total, unit="NFE", disable=tell is not None or not progress)
     with bar, torch.no_grad():
         for batch in batches:
             # Padding repeats the last sample.
             padded = batch_size is not None and not runner.per_sample
             index = batch + [batch[-1]] * (size - len(batch)) if padded else batch
-            part = job.run(index, chosen, x_init, cond, bar.update)
+            worth = len(batch) / runner.nfe if runner.nfe else 0.0
+            part = job.run(index, chosen, x_init, cond, partial(tell, worth) if tell else bar.update)
+            if tell and not runner.nfe:
+                tell(len(batch))
             if decode is not None:
                 part.samples = decode(part.samples)
             parts.append(part.take(len(batch)))
@@ -284,14 +291,18 @@ def _bad(tensor: Tensor) -> list[int]:
     return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
 
 
-def _method(
+def method(
     model: ScoreModel,
     solver: str | Solver | Plan,
     steps: int | None,
     nfe: int | None,
     grid: GridLike | None,
 ) -> tuple[_Runner, tuple[float, ...]]:
-    """The thing to run and its times."""
+    """The thing to run and its times, of arguments as :func:`sample` takes them.
+
+    Raises:
+        ValueError, TypeError: they do not fit together; each message names the argument and its value.
+    """
     process = model.process
     if isinstance(solver, Plan):
         if steps is not None or nfe is not None or grid is not None:

@@ -51,7 +51,8 @@ def guarded(action: Callable[[], None]) -> int:
         key = str(error.full_key)
         return _complain(f"error: {key} must be given: {key}=…", 2)
     except (UsageError, HydraException, OmegaConfBaseException) as error:
-        return _complain(f"error: {error}", 2)
+        # Of several processes with one command line, one says what is wrong with it.
+        return _complain(f"error: {error}", 2) if os.environ.get("RANK", "0") == "0" else 2
     except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
         if os.environ.get(TRACEBACK):
             raise

@@ -1,111 +1,214 @@
-"""``scoresde sample``: images from a model, with their seeds."""
+"""``scoresde sample``: images from a model, with their seeds; as many as asked for, whatever comes between."""
 
 from __future__ import annotations
 
+import errno
+import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-import scoresde
-import solvers
-from scoresde import models
-from scoresde import process as processes
-from scoresde.commands import outputs, values
+from scoresde import distributed
+from scoresde.commands import outputs
+from scoresde.commands.request import Request
 from scoresde.data import to_pixels
-from scoresde.files import replacing
+from scoresde.distributed import LostError, Ranks
+from scoresde.files import remove_temporary, replacing
+from scoresde.formats import SHARDS
 from scoresde.images import save_grid
+from scoresde.locks import Lock
+from scoresde.progress import Progress
+from scoresde.shards import Shard
+from scoresde.training import differences
 
-RESULTS = ("samples.npz", "grid.png")
-NFE = 20
+GRID, METRICS = "grid.png", "metrics.json"
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
+SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes
 
 
 def run(config: DictConfig, out: Path) -> None:
-    """Sample as ``conf/sample.yaml`` says, into the folder ``out``.
+    """Sample as ``conf/sample.yaml`` says, into the folder ``out``; go on with what is there.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
+        OSError: the folder cannot be written, or another run is under way in it; says what is done.
+        KeyboardInterrupt: with what is done.
     """
-    settings = outputs.resolved(config)
-    n, batch_size = values.whole(config, "n"), values.whole(config, "batch_size")
-    seed = values.whole(config, "seed", least=0)
-    dtype, device = values.dtype(config, "dtype"), values.device(config)
-    name, options = values.named(settings["solver"])
-    solver = solvers.get(str(name), **options)
-    grid_name, options = values.named(settings["grid"])
-    grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
-    steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
-    if steps is None and nfe is None and not solver.adaptive:
-        settings["nfe"] = nfe = NFE
+    ranks = distributed.current()
+    out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
+    request = ranks.agree(lambda: Request.of(config, out, ranks))
+    lock = Lock(out)
+    try:
+        with _explained(request, out, ranks):
+            ranks.first(lambda: _begin(request, out, lock))
+            if ranks.rank:
+                lock.share()
+            _run(request, out, ranks)
+        lock.drop(remove=ranks.rank == 0)
+    finally:
+        lock.drop(remove=ranks.size == 1)
 
-    checkpoint = models.load(config.model.path, device=device, dtype=dtype)
-    process_name, options = values.named(settings["process"])
-    model = checkpoint.model
-    if process_name is not None:
-        model = model.on(processes.get(process_name, **options))
-    labels = _labels(config.label, n, checkpoint.classes)
 
-    settings["model"]["sha256"] = models.fingerprint(config.model.path)
-    if outputs.complete(out, settings, RESULTS):
-        print(f"the results of this configuration are already in {out}")
+def _begin(request: Request, out: Path, lock: Lock) -> None:
+    """Make the folder this run's own."""
+    outputs.complete(out, request.settings, OURS)
+    try:
+        if lock.take():
+            for folder in (out, out / SHARDS, out / "images"):
+                remove_temporary(folder)
+            lock.share()
+        else:
+            print(f"note: {out} cannot be locked here; see that no other run uses it")
+        if not all((out / name).exists() for name in (outputs.CONFIG, outputs.VERSIONS)):
+            outputs.record(out, request.settings, request.device)
+            return
+    except OSError as error:
+        # There is nothing to write if all is there.
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not _complete(request, out):
+            raise
+    old, new = json.loads((out / outputs.VERSIONS).read_text(encoding="utf-8")), outputs.versions(request.device)
+    if changed := differences(old, new):
+        words = [f"{key} {old.get(key)}, now {new.get(key)}" for key in changed]
+        print(f"note: begun with {'; '.join(words)}: what is made now may differ by rounding from what is there")
+
+
+def _complete(request: Request, out: Path) -> bool:
+    return all(map(request.shards.whole, request.shards.parts)) and _finished(request, out)
+
+
+def _finished(request: Request, out: Path) -> bool:
+    """Whether, with all shards there, nothing is left to do."""
+    return request.shards.finished() and (request.scoring is None or (out / METRICS).exists())
+
+
+def _run(request: Request, out: Path, ranks: Ranks) -> None:
+    shards, start = request.shards, time.perf_counter()
+    whole = np.zeros(len(shards.parts), dtype=np.int64)
+    for index in range(ranks.rank, len(whole), ranks.size):
+        whole[index] = shards.whole(shards.parts[index])
+    there = ranks.sum(whole).astype(bool)
+    if there.all() and ranks.first(lambda: _finished(request, out)):
+        if ranks.rank == 0:
+            print(f"the results of this configuration are already in {out}")
         return
-    start = time.perf_counter()
-    result = scoresde.sample(
-        model,
-        solver,
-        steps=steps,
-        nfe=nfe,
-        shape=(n, *checkpoint.shape),
-        grid=grid,
-        seeds=seed,
-        cond={} if labels is None else {"label": labels},
-        batch_size=batch_size,
-        dtype=torch.float64 if dtype == torch.float64 else torch.float32,
-        device=device,
-        progress=sys.stderr.isatty(),
-    )
-    seconds = time.perf_counter() - start
+    if request.scoring is not None:
+        for index in np.flatnonzero(whole):
+            request.scoring.add(shards.features(shards.parts[index]))
+    missing = [shards.parts[index] for index in np.flatnonzero(~there)]
+    begun = shards.total - sum(map(len, missing))
+    if begun and ranks.rank == 0:
+        print(f"{begun:,} of {shards.total:,} images are there; going on", flush=True)
+    _make(request, out, ranks, missing, begun)
+
+    metrics = request.scoring.result(lambda values: ranks.sum(values, request.device)) if request.scoring else None
+    if ranks.rank == 0:
+        if not shards.finished():
+            shards.finish()
+        if metrics is not None:
+            with replacing(out / METRICS) as path:
+                path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        _report(request, out, ranks, shards.total - begun, time.perf_counter() - start)
+
+
+def _make(request: Request, out: Path, ranks: Ranks, missing: list[Shard], begun: int) -> None:
+    """Make this process's share of the missing shards, and wait for the others.
+
+    Raises:
+        SystemExit: this process has failed, and has said so; the others have done their part.
+        LostError: another has.
+    """
+    shards, mine = request.shards, missing[ranks.rank :: ranks.size]
+    theirs = [shard for index, shard in enumerate(missing) if index % ranks.size != ranks.rank]
+    failure: Exception | None = None
+    with Progress(shards.total, begun, lambda: shards.count(theirs), shown=ranks.rank == 0) as progress:
+        try:
+            for shard in mine:
+                _make_one(request, out, shard, progress)
+        except Exception as error:
+            if ranks.size == 1:
+                raise
+            failure = error
+            print(f"scoresde: process {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        failed = ranks.settle(failure is not None, progress.look)
+    if failure is not None:
+        raise SystemExit(1) from failure
+    if failed:
+        raise LostError(f"{failed} of {ranks.size} processes failed")
+
+
+def _make_one(request: Request, out: Path, shard: Shard, progress: Progress) -> None:
+    labels = request.labels[shard.place : shard.place + len(shard)]
+    result = request.sample(shard.seeds.tolist(), labels, progress.advance)
     samples = result.samples.to("cpu", torch.float32)
-    outputs.record(out, settings, device)
-    _write(out, samples, result.seeds, labels, result.nfe, checkpoint.classes if config.label == "cycle" else 0)
-    where = "steps of its own" if solver.adaptive else f"the grid {grid or solver.recommended}"
-    mean = sum(result.evaluations) / n
-    taken = f"{result.nfe} NFE" if mean == result.nfe else f"{mean:.1f} NFE on average, {result.nfe} at most"
-    print(
-        f"{solver.name} on {where}, {model.process.name} process: {taken}\n"
-        f"{n} images in {seconds:.2f} s ({n / seconds:.1f} images/s, {config.dtype} network, {device})\n"
-        f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}"
-    )
+    features = None if request.scoring is None else request.scoring.features(samples)
+    pictures = []
+    if shard.place == 0 and samples.shape[1] in (1, 3):
+        pictures.append(out / GRID)
+        _draw(out / GRID, samples, request.columns)
+    request.shards.write(shard, samples, labels, result.evaluations, features, pictures)
+    if request.scoring is not None and features is not None:
+        request.scoring.add(features)
 
 
-def _labels(label: Any, n: int, classes: int) -> Tensor | None:
-    """The class of each image, shape (n,); None for no label."""
-    if label is None or (label == "cycle" and classes == 0):
-        return None
-    if label == "cycle":
-        return torch.arange(n) % classes
-    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < classes:
-        known = f"0 to {classes - 1}, cycle or null" if classes else "null: this model has no classes"
-        raise ValueError(f"label must be {known}, got {label!r}")
-    return torch.full((n,), label)
-
-
-def _write(out: Path, samples: Tensor, seeds: list[int], labels: Tensor | None, nfe: int, columns: int) -> None:
-    with replacing(out / "samples.npz") as path:
-        np.savez(
-            path,
-            samples=samples.numpy(),
-            seeds=np.asarray(seeds, dtype=np.uint64),
-            labels=np.full(len(samples), -1) if labels is None else labels.numpy(),
-            nfe=np.asarray(nfe),
-        )
-    if columns and len(samples) >= columns:
+def _draw(path: Path, samples: Tensor, columns: int) -> None:
+    """The first images, a class in each column where ``columns`` says so."""
+    pixels = to_pixels(samples)
+    if columns and len(pixels) >= columns:
         names = [str(label) for label in range(columns)]
-        save_grid(out / "grid.png", to_pixels(samples), columns, column_labels=names)
+        save_grid(path, pixels[: columns * ROWS], columns, column_labels=names)
     else:
-        save_grid(out / "grid.png", to_pixels(samples), max(1, round(len(samples) ** 0.5)))
+        pixels = pixels[:SHOWN]
+        save_grid(path, pixels, max(1, round(len(pixels) ** 0.5)))
+
+
+def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float) -> None:
+    records = [request.shards.record(shard) or {} for shard in request.shards.parts]
+    most, mean = max(record["nfe"] for record in records), sum(record["evaluations"] for record in records)
+    mean /= request.shards.total
+    taken = f"{most} NFE" if mean == most else f"{mean:.1f} NFE on average, {most} at most"
+    where = "steps of its own" if request.solver.adaptive else f"the grid {request.grid or request.solver.recommended}"
+    processes = f", {ranks.size} processes" if ranks.size > 1 else ""
+    lines = [f"{request.solver.name} on {where}, {request.model.process.name} process: {taken}"]
+    lines += [
+        f"{made:,} images in {seconds:.2f} s ({made / seconds:.1f} images/s, {request.settings['dtype']} network, "
+        f"{request.device}{processes})"
+    ]
+    if request.scoring is not None:
+        lines += [str(request.scoring.score)]
+    print("\n".join([*lines, f"{out}: {', '.join(_made(out))}"]))
+
+
+def _made(out: Path) -> list[str]:
+    """What is in the folder, for people: results first."""
+    names = [*OURS, outputs.CONFIG, outputs.VERSIONS]
+    return [f"{name}/" if (out / name).is_dir() else name for name in names if (out / name).exists()]
+
+
+@contextmanager
+def _explained(request: Request, out: Path, ranks: Ranks) -> Iterator[None]:
+    """Say of what stops a run how much is done, and that the same command goes on."""
+
+    def done() -> str:
+        count, total = request.shards.count(request.shards.parts), request.shards.total
+        return f"{count:,} of {total:,} images are written, and the same command with out={out} goes on"
+
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if ranks.rank:
+            raise SystemExit(1) from error  # the first process says it
+        what = f"{error.strerror.lower()}: {error.filename or out}" if error.strerror else str(error)
+        raise OSError(f"{what}; {done()}") from error
+    except KeyboardInterrupt as interrupt:
+        if ranks.rank:
+            raise SystemExit(130) from interrupt
+        raise KeyboardInterrupt(f"interrupted; {done()}") from interrupt

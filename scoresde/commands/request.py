@@ -1,0 +1,145 @@
+"""What ``scoresde sample`` is asked for, read from its configuration and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+import scoresde
+import solvers
+from scoresde import models, sampling
+from scoresde import process as processes
+from scoresde.commands import outputs, values
+from scoresde.distributed import Ranks
+from scoresde.metrics import class_labels
+from scoresde.models import Checkpoint
+from scoresde.scoring import Scoring
+from scoresde.shards import Shards
+from solvers import Solver
+from solvers.grids import Grid
+
+N, SEED, NFE = 64, 0, 20
+PASSING = ("out", "threads")  # what may differ when a run goes on
+
+
+@dataclass(frozen=True)
+class Request:
+    """A model, how it is sampled, and where the samples go.
+
+    Attributes:
+        settings: the configuration as it is recorded.
+        labels: class of each image, −1 for none.
+        columns: classes side by side in the picture; 0 for no such order.
+    """
+
+    settings: dict[str, Any]
+    model: scoresde.ScoreModel
+    shape: tuple[int, ...]
+    solver: Solver
+    grid: Grid | None
+    labels: NDArray[np.int64]
+    columns: int
+    device: torch.device
+    shards: Shards
+    scoring: Scoring | None
+
+    @classmethod
+    def of(cls, config: DictConfig, out: Path, ranks: Ranks) -> Request:
+        """The request that a configuration makes.
+
+        Raises:
+            ValueError: a setting out of range, or settings that do not fit together.
+        """
+        settings = outputs.resolved(config, without=PASSING)
+        _set_seeds(config, settings)
+        batch_size = values.whole(config, "batch_size")
+        settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
+        dtype, device = values.dtype(config, "dtype"), ranks.device(values.device(config))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        if config.threads is not None:
+            torch.set_num_threads(values.whole(config, "threads"))
+        name, options = values.named(settings["solver"])
+        solver = solvers.get(str(name), **options)
+        grid_name, options = values.named(settings["grid"])
+        grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
+        steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
+        if steps is None and nfe is None and not solver.adaptive:
+            settings["nfe"] = NFE
+
+        checkpoint = models.load(config.model.path, device=device, dtype=dtype)
+        settings["model"]["sha256"] = models.fingerprint(config.model.path)
+        process_name, options = values.named(settings["process"])
+        model = checkpoint.model
+        if process_name is not None:
+            model = model.on(processes.get(process_name, **options))
+        sampling.method(model, solver, steps, settings["nfe"], grid)
+        scoring = _scoring(config, checkpoint, device)
+        settings["metrics"] = False if scoring is None else scoring.about
+        values.flag(config, "keep")
+        if config.format != "npz" and checkpoint.shape[0] not in (1, 3):
+            raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
+        shards = Shards.of(out, settings)
+        labels = _labels(config.label, shards.total, checkpoint)
+        columns = checkpoint.classes if config.label == "cycle" else 0
+        return cls(settings, model, checkpoint.shape, solver, grid, labels, columns, device, shards, scoring)
+
+    def sample(
+        self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
+    ) -> scoresde.Result:
+        """Samples of these seeds and labels."""
+        wide = self.settings["dtype"] == "float64"
+        return scoresde.sample(
+            self.model,
+            self.solver,
+            steps=self.settings["steps"],
+            nfe=self.settings["nfe"],
+            shape=(len(seeds), *self.shape),
+            grid=self.grid,
+            seeds=seeds,
+            cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
+            batch_size=self.settings["batch_size"],
+            dtype=torch.float64 if wide else torch.float32,
+            device=self.device,
+            progress=progress,
+        )
+
+
+def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
+    """Either ``seeds`` or ``n`` and ``seed`` with their defaults."""
+    if config.seeds is None:
+        settings["n"] = N if config.n is None else values.whole(config, "n")
+        settings["seed"] = SEED if config.seed is None else values.whole(config, "seed", least=0)
+    elif given := [f"{key}={config[key]}" for key in ("n", "seed") if config[key] is not None]:
+        raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
+
+
+def _scoring(config: DictConfig, checkpoint: Checkpoint, device: torch.device) -> Scoring | None:
+    if config.metrics is False:
+        return None
+    if config.metrics is not True and not isinstance(config.metrics, str):
+        raise ValueError(f"metrics must be true, false or a folder of feature statistics, got {config.metrics!r}")
+    folder = models.find(config.model.path if config.metrics is True else config.metrics)
+    return Scoring(folder, checkpoint.shape, device)
+
+
+def _labels(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """The class of each image, shape (n,); −1 for no label."""
+    classes, counts = checkpoint.classes, checkpoint.card.get("training", {}).get("class_counts")
+    if label is None or (label == "cycle" and classes == 0):
+        return np.full(n, -1)
+    if label == "cycle":
+        return np.arange(n) % classes
+    if label == "data" and counts:
+        return class_labels(n, counts).numpy()
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < classes:
+        known = f"0 to {classes - 1}, cycle{', data' if counts else ''} or null" if classes else "null: no classes here"
+        raise ValueError(f"label must be {known}, got {label!r}")
+    return np.full(n, label)
