@@ -110,7 +110,7 @@ class Ranks:
         """
         if self.size == 1:
             return values
-        total = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+        total = torch.tensor(values, device=device)  # a copy, since the sum takes its place
         with _losses():
             dist.all_reduce(total)
             return total.cpu().numpy()

@@ -154,7 +154,7 @@ class Zip:
     def finished(self) -> bool:
         if not self.whole.is_file() or not self.sum.is_file() or any((self.folder / SHARDS).glob("*.zip")):
             return False
-        return self.sum.read_text(encoding="utf-8") == self._sum()
+        return self.sum.read_bytes() == self._sum()
 
     def finish(self, shards: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Join the parts (a shard without one is taken from the zip that is there), and then remove them."""
@@ -166,12 +166,12 @@ class Zip:
             self._opened.close()
             self._opened = None
         with replacing(self.sum) as path:
-            path.write_text(self._sum(), encoding="utf-8")
+            path.write_bytes(self._sum())
         for part in (self.folder / SHARDS).glob("*.zip"):
             part.unlink()
 
-    def _sum(self) -> str:
-        return f"{digest(self.whole)}  {self.whole.name}\n"
+    def _sum(self) -> bytes:
+        return f"{digest(self.whole)}  {self.whole.name}\n".encode()
 
     def _part(self, name: str) -> Path:
         return self.folder / SHARDS / f"{name}.zip"

@@ -51,8 +51,7 @@ def guarded(action: Callable[[], None]) -> int:
         key = str(error.full_key)
         return _complain(f"error: {key} must be given: {key}=…", 2)
     except (UsageError, HydraException, OmegaConfBaseException) as error:
-        # Of several processes with one command line, one says what is wrong with it.
-        return _complain(f"error: {error}", 2) if os.environ.get("RANK", "0") == "0" else 2
+        return _complain(f"error: {error}", 2)
     except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
         if os.environ.get(TRACEBACK):
             raise
@@ -63,7 +62,9 @@ def guarded(action: Callable[[], None]) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
+    # Of several processes with one command line, one says what is wrong with it.
+    if status != 2 or os.environ.get("RANK", "0") == "0":
+        print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

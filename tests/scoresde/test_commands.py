@@ -52,28 +52,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return call
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a small network that says something different for each class."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(1)
-    network = {"name": "unet", "channels": [16, 32], "depth": 1, "in_channels": 1, "num_classes": 10}
-    net = models.build(network, (1, 8, 8))
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    models.save(
-        folder,
-        net,
-        network="unet",
-        process=scoresde.VP(),
-        prediction="epsilon",
-        shape=(1, 8, 8),
-        classes=10,
-        time_scale=1000.0,
-    )
-    return str(folder)
-
-
 @pytest.fixture
 def sample(run: Run, model: str) -> Run:
     """``scoresde sample`` from that model, a few images in few steps."""
@@ -185,6 +163,14 @@ def test_wrong_usage_is_one_line_with_what_was_meant(run: Run, typed: str, messa
         ("n=0", "n must be a whole number of at least 1, got 0"),
         ("seed=-1", "seed must be a whole number of at least 0, got -1"),
         ("label=10", "label must be 0 to 9, cycle or null, got 10"),
+        ("label=data", "label must be 0 to 9, cycle or null, got 'data'"),
+        ("seeds=0-5", "give seeds, or n and seed, not both: got seeds=0-5 and n=12"),
+        ("n=null seeds=5-0", "a range of seeds goes up, to 2**63 - 1 at most, got '5-0'"),
+        ("shard=0", "shard must be a whole number of at least 1, got 0"),
+        ("format=pngs", "unknown format 'pngs'; did you mean 'png'?"),
+        ("keep=false", "neither samples nor metrics would be kept"),
+        ("metrics=true", "no feature network in"),
+        ("metrics=3", "metrics must be true, false or a folder"),
         ("dtype=bfloat17", "unknown dtype 'bfloat17'; did you mean 'bfloat16'?"),
         ("device=tpu", "unknown device 'tpu'; known: auto"),
         ("device=cuda:99", "device 'cuda:99' is not there"),
@@ -234,7 +220,8 @@ def test_sampling_leaves_samples_with_seeds_labels_nfe_and_what_made_them(sample
     assert recorded["solver"]["name"] == "heun"
     assert recorded["nfe"] == 4
     assert torch.__version__ in Path("here/versions.json").read_text(encoding="utf-8")
-    assert {path.name for path in Path("here").iterdir()} == {"samples.npz", "grid.png", "config.yaml", "versions.json"}
+    names = {"samples.npz", "grid.png", "shards", "config.yaml", "versions.json"}
+    assert {path.name for path in Path("here").iterdir()} == names
 
 
 def test_the_picture_has_a_column_for_each_class(sample: Run) -> None:
@@ -334,15 +321,6 @@ def test_an_adaptive_solver_needs_no_budget(run: Run, model: str, name: str) -> 
     assert status == 0
     assert "steps of its own" in out
     assert results("a")["nfe"] > 6
-
-
-def test_ctrl_c_is_one_line_and_leaves_nothing(sample: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupted(*arguments: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(scoresde, "sample", interrupted)
-    assert sample("out=here") == (130, "", "scoresde: interrupted\n")
-    assert list(tmp_path.iterdir()) == []
 
 
 # Training

@@ -1,0 +1,192 @@
+"""One run by several processes, over gloo on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoresde import scoring
+from scoresde.commands.main import main
+from scoresde.distributed import Ranks
+from scoresde.metrics import Moments
+
+SIZES = ["n=96", "batch_size=8", "shard=16", "threads=1"]
+DIGITS = ["nfe=2", "label=data", "metrics=true", *SIZES]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, but for the metrics, which are equal to rounding."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "metrics.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def fid(folder: Path) -> float:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["fid"]["value"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of the bundled model, with metrics."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert main(["sample", *DIGITS, f"out={folder}"]) == 0
+    return folder
+
+
+@contextmanager
+def several(count: int, *arguments: str, **environment: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """``scoresde sample`` in so many processes, which nobody supervises."""
+    with socket.socket() as free, ExitStack() as stack:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        run = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes = []
+        for rank in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "scoresde", "sample", *arguments],
+                env={**os.environ, **run, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        yield processes
+
+
+def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit status, output and errors of each, all of which end by themselves."""
+    said = [process.communicate(timeout=240) for process in processes]
+    return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
+
+
+def test_torchrun_with_two_processes_writes_the_files_of_one(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "scoresde", "sample", *DIGITS, f"out={folder}"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert content(folder) == content(alone)
+    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
+    assert done.stdout.count("NFE") == done.stdout.count("96 images in") == 1
+    assert "float32 network, cpu, 2 processes" in done.stdout
+
+
+@pytest.mark.slow
+def test_three_processes_that_find_damage_write_the_files_of_one(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "three"
+    with several(3, *DIGITS, f"out={folder}") as processes:
+        statuses = ends(processes)
+    assert [status for status, _, _ in statuses] == [0, 0, 0]
+    assert [bool(out) for _, out, _ in statuses] == [True, False, False]
+    assert content(folder) == content(alone)
+    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
+    for name in ("000016-000031.npz", "000032-000047.json", "000080-000095.features.npz"):
+        (folder / "shards" / name).write_bytes(b"")
+    (folder / "metrics.json").unlink()
+    with several(3, *DIGITS, f"out={folder}") as processes:
+        statuses = ends(processes)
+    assert "48 of 96 images are there; going on" in statuses[0][1]
+    assert content(folder) == content(alone)
+    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_process_loses_nothing_and_the_others_do_their_part(lost: int, alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with several(3, *DIGITS, f"out={folder}") as processes:
+        while not list(folder.glob("shards/*.json")):
+            assert [process.poll() for process in processes] == [None] * 3
+            time.sleep(0.01)
+        processes[lost].kill()
+        begin = time.monotonic()
+        statuses = ends(processes)
+    assert time.monotonic() - begin < 60
+    assert sorted(status for status, _, _ in statuses) == [-9, 1, 1]
+    there = len(list(folder.glob("shards/*.json")))
+    assert there >= 4
+    if lost:
+        written = f"{16 * there} of 96 images are written, and the same command with out={folder} goes on"
+        assert statuses[0][2].endswith(f"scoresde: error: another process of this run is gone; {written}\n")
+    before = content(folder)
+    assert main(["sample", *DIGITS, f"out={folder}"]) == 0
+    after = content(folder)
+    assert after == content(alone)
+    finished = {name for name in before if not Path(name).name.startswith((".", "run.lock"))}
+    assert all(before[name] == after[name] for name in finished)
+    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_so_and_the_others_do_their_part(model: str, tmp_path: Path) -> None:
+    """The second of two finds its second shard's place taken by a folder."""
+    folder = tmp_path / "run"
+    chosen = ["model=folder", f"model.path={model}", "nfe=4", *SIZES, f"out={folder}"]
+    assert main(["sample", *chosen]) == 0
+    for path in (folder / "shards").iterdir():
+        path.unlink()
+    (folder / "shards" / "000048-000063.npz").mkdir()
+    with several(2, *chosen) as processes:
+        (first, said, complaint), (second, _, reason) = ends(processes)
+    assert (first, second) == (1, 1), (said, complaint)
+    assert "scoresde: process 1: " in reason
+    assert "000048-000063.npz" in reason
+    assert len(list(folder.glob("shards/*.json"))) == 4
+    assert "1 of 2 processes failed; 64 of 96 images are written, and the same command" in complaint
+
+
+def test_every_process_makes_what_is_refused_known_once(model: str, tmp_path: Path) -> None:
+    with several(2, "model=folder", f"model.path={model}", "n=0", f"out={tmp_path / 'here'}") as processes:
+        statuses = ends(processes)
+    assert [status for status, _, _ in statuses] == [1, 1]
+    assert [bool(err) for _, _, err in statuses] == [True, False]
+    assert "n must be a whole number of at least 1, got 0" in statuses[0][2]
+    assert not (tmp_path / "here").exists()
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cuda = torch.device("cuda")
+    assert Ranks(5, 8, 1).device(cuda) == torch.device("cuda:1")
+    assert Ranks(5, 8, 1).device(torch.device("cpu")) == torch.device("cpu")
+    assert Ranks(5, 8, 1).device(torch.device("cuda:0")) == torch.device("cuda:0")
+    with pytest.raises(ValueError, match="process 2 on this machine has no GPU of its own, torch sees 2"):
+        Ranks(2, 8, 2).device(cuda)
+
+
+@given(
+    split=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) > 2),
+    offset=st.sampled_from([0.0, 1e4]),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=50, deadline=None)
+def test_moments_summed_over_processes_are_those_of_all_features(split: list[int], offset: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [rng.normal(size=(size, 3)) @ rng.normal(size=(3, 3)) + offset for size in split]
+    whole, shift = Moments(3), np.full(3, offset)
+    total: Any = 0
+    for part in parts:
+        one = Moments(3)
+        one.update(part)
+        whole.update(part)
+        total = total + scoring.pack(one, shift)
+    summed = scoring.unpack(total, shift, "")
+    assert summed.count == whole.count
+    np.testing.assert_allclose(summed.mean, whole.mean, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(summed.covariance, whole.covariance, rtol=1e-10, atol=1e-12 * whole.covariance.max())
