@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 # A process that is lost is noticed at once, by its connection. This is for one that hangs; slow ones must not be taken
 # for it.
@@ -149,13 +151,20 @@ def current() -> Ranks:
         return Ranks()
     ranks = Ranks(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group(backend, store=_store(), rank=ranks.rank, world_size=size)
+            _patient()
         except (RuntimeError, ValueError) as error:
             raise LostError(f"the {size} processes of this run do not find each other: {error}") from error
         atexit.register(dist.destroy_process_group)
-        _patient()
     return ranks
+
+
+def _store() -> Store:
+    """Where the processes find each other; torchrun keeps it over a restart, with the addresses of those that died."""
+    store, _, _ = next(rendezvous("env://"))
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @cache

@@ -21,6 +21,7 @@ from scoresde.formats import SHARDS, save_npz
 from scoresde.noise import SEED_LIMIT
 
 RECORD = "scoresde-shard-1"
+MOST = 10**8  # seeds in a request
 DIGITS = 6  # of a seed in a file's name, at least
 
 
@@ -28,7 +29,7 @@ def parse_seeds(value: Any) -> NDArray[np.int64]:
     """Seeds from ``"0-49999"``, ``7``, or a list of such in rising order, shape (n,).
 
     Raises:
-        ValueError: something else, seeds that do not rise, or one of 2⁶³ and more.
+        ValueError: something else, seeds that do not rise, one of 2⁶³ and more, or more than 10⁸ of them.
     """
     ranges = [_range(item) for item in ([value] if isinstance(value, (str, int)) else value)]
     for before, after in zip(ranges, ranges[1:], strict=False):
@@ -39,6 +40,8 @@ def parse_seeds(value: Any) -> NDArray[np.int64]:
             )
     if not ranges:
         raise ValueError("seeds must be ranges such as 0-49999 or [0-9,20-29], got none")
+    if (total := sum(map(len, ranges))) > MOST:
+        raise ValueError(f"a folder takes {MOST:,} seeds at most, got {total:,}")
     return np.concatenate([np.arange(item.start, item.stop) for item in ranges])
 
 

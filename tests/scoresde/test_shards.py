@@ -73,6 +73,7 @@ def test_seeds_are_written_as_ranges(typed: Any, meant: list[int]) -> None:
         ("-3", "ranges such as 0-49999"),
         (True, "ranges such as 0-49999"),
         ([], "got none"),
+        ("0-100000000", "100,000,000 seeds at most, got 100,000,001"),
         (["0-5", "5-9"], "0-5 before 5-9"),
         (["8-9", "0-5"], "8-9 before 0-5"),
     ],
