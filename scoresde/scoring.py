@@ -2,89 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scoresde.files import digest
-from scoresde.metrics import FID, Moments, Score, frechet_distance, load_features
-
-REFERENCE = "reference.npz"
+from scoresde.metrics import FID, Collector, Estimate, Measure, Moments, Score
+from scoresde.metrics.reference import Statistics
 
 
 class Scoring:
-    """FID of samples that several processes make.
+    """Metrics of samples that several processes make.
 
     Attributes:
         about: what the features and the metrics depend on, for the configuration of a run.
-        score: FID of all samples, when :meth:`result` has been asked for.
+        score: FID of all samples, when :meth:`merge` has been called.
 
     Args:
-        folder: holds ``features/`` and ``reference.npz``, as a model folder does.
-        shape: of one sample.
-        device: where the feature network runs.
-
-    Raises:
-        ValueError: a file is missing, damaged or foreign, or the feature network takes images of another shape.
+        measure: the feature space and the reference; pixel space is not measured.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], device: torch.device):
-        self._fid = FID(load_features(folder / "features", device=device), Moments.load(folder / REFERENCE))
-        if self._fid.features.shape != tuple(shape):
-            raise ValueError(f"{self._fid.features} takes images of {self._fid.features.shape}, not of {tuple(shape)}")
+    def __init__(self, measure: Measure):
+        self.measure, self._fid = measure, FID(measure.space, measure.reference.moments)
         self.score: Score | None = None
-        self.about = {"features": self._fid.features.name, "reference": digest(folder / REFERENCE)}
+        self.about = {"features": measure.space.name, "reference": digest(measure.reference.moments)}
 
     def features(self, samples: Tensor) -> NDArray[np.float32]:
         """Features of samples, (n, size)."""
-        return self._fid.features.features(samples).numpy()
+        return self.measure.space.features(samples).numpy()
 
     def add(self, features: NDArray[np.float32]) -> None:
         """Add features of one shard."""
         self._fid.moments.update(features)
 
-    def result(self, total: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> dict[str, Any]:
-        """The metrics of what all processes have added, in words that JSON knows.
+    def merge(self, total: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> None:
+        """FID of what all processes have added.
 
         Args:
             total: sums an array over all processes; it is called once.
         """
-        reference = self._fid.reference
-        packed = total(pack(self._fid.moments, reference.mean))
-        moments = unpack(packed, reference.mean, self._fid.features.name)
-        self.score = score = Score(frechet_distance(moments, reference), self._fid.features.name, moments.count)
-        fid = {"value": score.value, "feature_space": score.feature_space, "samples": score.samples}
-        return {"fid": fid, "reference_sha256": self.about["reference"]}
+        shift = self._fid.reference.mean
+        packed = self._fid.moments.packed(shift)
+        summed = packed.new_tensor(total(packed.numpy()))
+        self._fid.moments = Moments.unpacked(summed, shift, self.measure.space.name)
+        self.score = self._fid.compute()
+
+    def result(self, shards: Iterable[tuple[NDArray[np.float32], Iterable[int]]]) -> dict[str, Any]:
+        """All metrics, with intervals, in words that JSON knows: FID as merged, the others from all features.
+
+        Args:
+            shards: features and seeds of all of them.
+        """
+        assert self.score is not None, "merge comes first"
+        collector = Collector(self.measure.space)
+        for features, seeds in shards:
+            collector.add(features, seeds)
+        figures = collector.figures(self.measure.reference)
+        fid = figures.metrics["fid"]
+        metrics = {**figures.metrics, "fid": Estimate(self.score.value, fid.low, fid.high)}
+        return {
+            "metrics": {name: asdict(estimate) for name, estimate in metrics.items()},
+            "feature_space": figures.feature_space,
+            "samples": figures.samples,
+            "reference": {"images": figures.reference, "features": figures.reference_features},
+            "reference_sha256": self.about["reference"],
+        }
 
 
-def pack(moments: Moments, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moments as one vector (n, Σ (f − r), Σ (f − r)(f − r)ᵀ) of which the sum over sets is that of their union.
-
-    Args:
-        moments: of a set of features f.
-        shift: r, near their mean, so that nothing cancels in :func:`unpack`.
-    """
-    n, difference = moments.count, moments.mean - shift
-    scatter = moments.covariance * (n - 1) if n > 1 else np.zeros((moments.size, moments.size))
-    raw = scatter + n * np.outer(difference, difference)
-    return np.concatenate([[n], n * difference, raw.ravel()])
-
-
-def unpack(packed: NDArray[np.float64], shift: NDArray[np.float64], space: str) -> Moments:
-    """The moments of a vector of :func:`pack`, or of a sum of such.
-
-    With d = Σ (f − r)/n, the mean is r + d and the scatter Σ (f − r)(f − r)ᵀ − n d dᵀ.
-    """
-    moments = Moments(len(shift), space)
-    n = round(float(packed[0]))
-    if n:
-        difference = packed[1 : 1 + moments.size] / n
-        raw = packed[1 + moments.size :].reshape(moments.size, moments.size)
-        moments.count, moments.mean = n, shift + difference
-        moments._scatter = raw - n * np.outer(difference, difference)
-    return moments
+def digest(reference: Moments | Statistics) -> str:
+    """SHA-256 of mean and covariance."""
+    return sha256(reference.mean.tobytes() + reference.covariance.tobytes()).hexdigest()

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 import solvers
 from scoresde.bench.cases import Case
-from scoresde.bench.measure import Measure
 from scoresde.bench.rows import Estimate, Outcome, Row
 from scoresde.bench.store import Store
 from scoresde.data import to_pixels
 from scoresde.files import replacing
-from scoresde.metrics import Floors, class_labels, rms_error
+from scoresde.metrics import Floors, Measure, class_labels, rms_error
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, sample
 from scoresde.score import ScoreModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +12,12 @@ from omegaconf import DictConfig
 
 import solvers
 from scoresde import models, report
-from scoresde.bench import Bench, Measure, Row, Settings, cases, expand
+from scoresde.bench import Bench, Row, Settings, cases, expand
 from scoresde.bench.run import PRECISIONS, Guide
 from scoresde.bench.store import ROWS
-from scoresde.commands import outputs, values
+from scoresde.commands import measured, outputs, values
 from scoresde.commands.guided import guided
-from scoresde.metrics import FeatureSpace, PixelSpace, floors, spaces, statistics
-from scoresde.metrics.moments import Gaussian
-from scoresde.metrics.pixels import LARGEST
+from scoresde.metrics import floors
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
@@ -62,13 +59,21 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
-    measure, own = _measure(settings, checkpoint, device)
     folder = models.find(config.model.path)
-    least = floors(chosen.n, folder) if own and (folder / "converged_features.npz").is_file() else None
-    bench = Bench(checkpoint, measure, least, chosen, out, device=device, guides=guides, report=_report)
+    known = measured.own(settings) and (folder / "converged_features.npz").is_file()
+    bench = Bench(
+        checkpoint,
+        measured.measure(settings, checkpoint, device),
+        floors(chosen.n, folder) if known else None,
+        chosen,
+        out,
+        device=device,
+        guides=guides,
+        report=_report,
+    )
     outputs.record(out, common, device)
-    known = sum(row.key in bench.store for row in rows)
-    print(f"{len(rows)} rows of {chosen.n} images, {known} of them in {out} already", flush=True)
+    there = sum(row.key in bench.store for row in rows)
+    print(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already", flush=True)
     outcome = replace(bench.run(rows), config={**common, **lists}, environment=outputs.versions(device))
     written = report.write(outcome, out)
     print(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
@@ -78,37 +83,14 @@ def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.dev
     """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
     found: dict[str, Guide] = {}
     for entry in entries:
-        scaled = isinstance(entry, (int, float)) and not isinstance(entry, bool)
-        for name, options in expand({"name": "classifier_free", "scale": entry} if scaled else entry):
+        if isinstance(entry, (int, float)):
+            entry = {"name": "classifier_free", "scale": entry}
+        for name, options in expand(entry):
             group = {"name": name or None, **options}
             told = f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})" if options else name
             found[told] = partial(guided, group=group, checkpoint=checkpoint, device=device)
             found[told](checkpoint.model, dtype=torch.float32)  # what cannot be guided so is refused now
     return found
-
-
-def _measure(settings: dict[str, Any], checkpoint: models.Checkpoint, device: torch.device) -> tuple[Measure, bool]:
-    """What is measured, and whether that is in the model's own space against its own reference."""
-    name, options = values.named(settings["features"])
-    folder, reference = models.find(settings["model"]["path"]), settings["reference"]
-    if name == "model":
-        options["path"] = options["path"] or folder
-    elif "shape" in options:
-        options["shape"] = options["shape"] or checkpoint.shape
-    if reference is None and name != "model":
-        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
-    space = spaces.get(str(name), device=device, **options)
-    real = statistics.reference(reference or options["path"], space)
-    classifier = space if isinstance(space, FeatureSpace) else None
-    return Measure(space, real, _pixels(reference, checkpoint), classifier), name == "model" and reference is None
-
-
-def _pixels(reference: str | None, checkpoint: models.Checkpoint) -> tuple[PixelSpace, Gaussian] | None:
-    """Pixel space, where real images were given and are small enough."""
-    if reference is None or not statistics.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
-        return None
-    space = PixelSpace(checkpoint.shape)
-    return space, statistics.reference(reference, space).moments
 
 
 def _grid(name: str, options: dict[str, Any]) -> Grid | None:

@@ -17,6 +17,8 @@ import solvers
 from scoresde import models, sampling
 from scoresde import process as processes
 from scoresde.commands import outputs, values
+from scoresde.commands.guided import guided
+from scoresde.commands.measured import measure
 from scoresde.distributed import Ranks
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -80,8 +82,11 @@ class Request:
         model = checkpoint.model
         if process_name is not None:
             model = model.on(processes.get(process_name, **options))
+        model = guided(model, settings["guidance"], checkpoint, device, dtype)
         sampling.method(model, solver, steps, settings["nfe"], grid)
-        scoring = _scoring(config, checkpoint, device)
+        scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
+        for key in ("features", "reference"):
+            del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
         values.flag(config, "keep")
         if config.format != "npz" and checkpoint.shape[0] not in (1, 3):
@@ -119,15 +124,6 @@ def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
         settings["seed"] = SEED if config.seed is None else values.whole(config, "seed", least=0)
     elif given := [f"{key}={config[key]}" for key in ("n", "seed") if config[key] is not None]:
         raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
-
-
-def _scoring(config: DictConfig, checkpoint: Checkpoint, device: torch.device) -> Scoring | None:
-    if config.metrics is False:
-        return None
-    if config.metrics is not True and not isinstance(config.metrics, str):
-        raise ValueError(f"metrics must be true, false or a folder of feature statistics, got {config.metrics!r}")
-    folder = models.find(config.model.path if config.metrics is True else config.metrics)
-    return Scoring(folder, checkpoint.shape, device)
 
 
 def _labels(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:

@@ -107,11 +107,13 @@ def _run(request: Request, out: Path, ranks: Ranks) -> None:
         print(f"{begun:,} of {shards.total:,} images are there; going on", flush=True)
     _make(request, out, ranks, missing, begun)
 
-    metrics = request.scoring.result(lambda values: ranks.sum(values, request.device)) if request.scoring else None
+    if request.scoring is not None:
+        request.scoring.merge(lambda values: ranks.sum(values, request.device))
     if ranks.rank == 0:
         if not shards.finished():
             shards.finish()
-        if metrics is not None:
+        if request.scoring is not None:
+            metrics = request.scoring.result((shards.features(shard), shard.seeds) for shard in shards.parts)
             with replacing(out / METRICS) as path:
                 path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         _report(request, out, ranks, shards.total - begun, time.perf_counter() - start)

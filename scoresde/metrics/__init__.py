@@ -1,6 +1,6 @@
 """How good samples are: figures in named feature spaces, with intervals, and the floors they are read against."""
 
-from scoresde.metrics import spaces
+from scoresde.metrics import spaces, statistics
 from scoresde.metrics.error import rms_error
 from scoresde.metrics.estimate import Estimate, share
 from scoresde.metrics.features import FeatureNetwork, FeatureSpace, load_features, save_features
@@ -10,6 +10,7 @@ from scoresde.metrics.floors import Floors, SampleFeatures, floors
 from scoresde.metrics.frechet import frechet_distance, frechet_error
 from scoresde.metrics.kid import kid
 from scoresde.metrics.labels import MNIST_COUNTS, class_labels
+from scoresde.metrics.measure import Measure
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.pixels import PixelSpace
 from scoresde.metrics.precision_recall import precision_recall
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureSpace",
     "Figures",
     "Floors",
+    "Measure",
     "Moments",
     "PixelSpace",
     "Reference",
@@ -47,4 +49,5 @@ __all__ = [
     "share",
     "sliced_wasserstein",
     "spaces",
+    "statistics",
 ]

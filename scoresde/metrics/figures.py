@@ -103,6 +103,14 @@ class Collector:
         flat = np.zeros((len(images), 0), np.float32)
         self._add(numbers, features, flat if self.pixels is None else self.pixels.features(images).numpy())
 
+    def add(self, features: NDArray[np.float32], seeds: Iterable[int]) -> None:
+        """Add features that the space gave before, (n, size), where no pixels are collected.
+
+        Raises:
+            ValueError: seeds that do not number the features or came before.
+        """
+        self._add(np.array([int(seed) for seed in seeds], np.int64), features, np.zeros((len(features), 0), np.float32))
+
     def merge(self, other: Collector) -> None:
         """Add all that ``other`` has, which must be of other seeds and the same spaces.
 

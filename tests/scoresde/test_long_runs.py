@@ -308,8 +308,13 @@ def test_metrics_are_those_of_the_samples_and_outlive_a_restart(run: Run, monkey
     fid.update(torch.from_numpy(found.samples))
     expected = fid.compute()
     written = json.loads(Path("here/metrics.json").read_text(encoding="utf-8"))
-    assert written["fid"]["value"] == pytest.approx(expected.value, rel=1e-9)
-    assert (written["fid"]["samples"], written["fid"]["feature_space"]) == (40, expected.feature_space)
+    assert written["metrics"]["fid"]["value"] == pytest.approx(expected.value, rel=1e-9)
+    assert (written["samples"], written["feature_space"]) == (40, expected.feature_space)
+    assert written["metrics"].keys() == {"fid", "kid", "precision", "recall", "sliced_wasserstein"}
+    collector = metrics.Collector(fid.features)
+    collector.update(torch.from_numpy(found.samples), range(40))
+    figures = collector.figures(metrics.Reference.load(metrics.BUNDLED, fid.features)).metrics
+    assert written["metrics"]["kid"]["value"] == pytest.approx(figures["kid"].value, rel=1e-9)
     assert found.labels.tolist() == metrics.class_labels(40).tolist()
 
     # Without samples, and stopped in between.

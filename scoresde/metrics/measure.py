@@ -1,4 +1,4 @@
-"""What is measured on the samples of a row."""
+"""What samples are measured in, and compared with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scoresde.metrics import Collector, Estimate, FeatureSpace, PixelSpace, Reference, Space, share
+from scoresde.metrics.estimate import Estimate, share
+from scoresde.metrics.features import FeatureSpace
+from scoresde.metrics.figures import Collector
 from scoresde.metrics.moments import Gaussian
+from scoresde.metrics.pixels import PixelSpace
+from scoresde.metrics.reference import Reference
+from scoresde.metrics.space import Space
 
 
 @dataclass(frozen=True)

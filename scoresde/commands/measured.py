@@ -1,0 +1,56 @@
+"""What samples are measured in and compared with, from a configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from scoresde import models
+from scoresde.commands import values
+from scoresde.metrics import FeatureSpace, Measure, PixelSpace, spaces, statistics
+from scoresde.metrics.moments import Gaussian
+from scoresde.metrics.pixels import LARGEST
+from scoresde.models import Checkpoint
+
+
+def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Measure:
+    """The feature space that ``conf/features`` chose, and the ``reference`` in it.
+
+    Args:
+        settings: with ``model``, ``features`` and ``reference``.
+        checkpoint: says what images look like.
+        device: of the feature network.
+
+    Raises:
+        ValueError: no reference where the model brings none, or one that is damaged or of another space.
+    """
+    name, options = values.named(settings["features"])
+    reference = settings["reference"]
+    if name == "model":
+        options["path"] = options["path"] or models.find(settings["model"]["path"])
+    elif "shape" in options:
+        options["shape"] = options["shape"] or checkpoint.shape
+    if reference is None and name != "model":
+        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
+    space = spaces.get(str(name), device=device, **options)
+    real = statistics.reference(reference or options["path"], space)
+    classifier = space if isinstance(space, FeatureSpace) else None
+    if classifier is not None and classifier.shape != checkpoint.shape:
+        raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {checkpoint.shape}")
+    return Measure(space, real, _pixels(reference, checkpoint), classifier)
+
+
+def own(settings: Mapping[str, Any]) -> bool:
+    """Whether it is the model's own space and reference."""
+    return settings["features"]["name"] == "model" and settings["reference"] is None
+
+
+def _pixels(reference: str | None, checkpoint: Checkpoint) -> tuple[PixelSpace, Gaussian] | None:
+    """Pixel space, where real images were given and are small enough."""
+    if reference is None or not statistics.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
+        return None
+    space = PixelSpace(checkpoint.shape)
+    return space, statistics.reference(reference, space).moments
