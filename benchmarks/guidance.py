@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 import scoresde
 from scoresde import guidance, models
@@ -31,7 +33,13 @@ SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 LOW, HIGH = 0.3, 3.0
 CFG_PP = (0.25, 0.5, 0.75, 1.0)
 PLAIN, INTERVAL, RENOISED = "classifier-free", f"on {LOW:g} < σ/α ≤ {HIGH:g}", "CFG++ (`dpmpp_2m_cfg_pp`)"
-RESCALED, THRESHOLDED = "rescaled by 0.7", "dynamic threshold"
+# What goes around classifier-free guidance.
+OUTER: dict[str, dict[str, Any]] = {
+    "rescaled by 0.7": {"name": "rescale"},
+    "rescaled by 0.7, x0": {"name": "rescale", "view": "sample"},
+    "dynamic threshold": {"name": "dynamic_threshold"},
+    "clipped to [−1, 1]": {"name": "dynamic_threshold", "percentile": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def cases() -> Iterator[tuple[str, float, str]]:
     """Kinds of guidance with their scales and solvers."""
     yield from ((PLAIN, scale, "dpmpp_2m") for scale in SCALES)
     yield from ((INTERVAL, scale, "dpmpp_2m") for scale in SCALES if scale > 1)
-    yield from ((kind, 5.0, "dpmpp_2m") for kind in (RESCALED, THRESHOLDED))
+    yield from ((kind, 5.0, "dpmpp_2m") for kind in OUTER)
     yield from ((RENOISED, scale, "dpmpp_2m_cfg_pp") for scale in CFG_PP)
 
 
@@ -61,10 +69,8 @@ def guided(checkpoint: Checkpoint, kind: str, scale: float) -> ScoreModel:
         return checkpoint.model
     ends: dict[str, Any] = {"low": LOW, "high": HIGH} if kind == INTERVAL else {}
     recipe = guidance.get("classifier_free", scale=scale, **ends)
-    if kind == RESCALED:
-        recipe = guidance.get("rescale", factor=0.7, of=recipe)
-    elif kind == THRESHOLDED:
-        recipe = guidance.get("dynamic_threshold", of=recipe)
+    if kind in OUTER:
+        recipe = guidance.get(**OUTER[kind], of=recipe)
     return recipe(checkpoint.model, unconditional={"label": checkpoint.classes})
 
 
@@ -114,8 +120,6 @@ def table(rows: list[Row]) -> str:
 
 def figure(rows: list[Row], checkpoint: Checkpoint, path: Path) -> None:
     """FID and share of the own class against the scale, and the same seeds under several scales."""
-    from matplotlib.figure import Figure
-
     drawing = Figure(figsize=(12, 10.5), layout="constrained")
     above, below = drawing.subfigures(2, 1, height_ratios=[2.1, 1], squeeze=False).ravel()
     axes = above.subplots(2, 2, sharex="col", sharey="row")
@@ -127,16 +131,20 @@ def figure(rows: list[Row], checkpoint: Checkpoint, path: Path) -> None:
                 scales, fids, shares = zip(*found, strict=True)
                 style = {"color": f"C{color}", "marker": "o", "markersize": 4, "linestyle": line}
                 label = f"{nfe} NFE" + (f", {kind}" if kind == INTERVAL else "")
-                axes[0, column].plot(scales, fids, label=label, **style)
-                axes[1, column].plot(scales, [100 * share for share in shares], **style)
-        axes[0, column].axhline(floor.real.value, color="0.35", linestyle=":", label="real test images")
+                axes[0, column].plot(scales, fids, **style)
+                axes[1, column].plot(scales, [100 * share for share in shares], label=label, **style)
+        axes[0, column].axhline(floor.real.value, color="0.35", linestyle=":")
+        axes[1, column].plot([], [], color="0.35", linestyle=":", label="FID of real test images")
         axes[0, column].set(title=name.replace("`", ""), yscale="log")
-        axes[0, column].legend(fontsize=8)
+        axes[1, column].legend(fontsize=8, loc="lower right")
         axes[1, column].set_xlabel("guidance scale" if column == 0 else "guidance scale λ")
     axes[0, 0].set_ylabel(f"FID, {N:,} samples")
     axes[1, 0].set_ylabel("in their own class, %")
     for ax in axes.ravel():
         ax.grid(alpha=0.25, which="both")
+    ticks = [1.5, 2, 3, 4, 6, 8, 10]
+    axes[0, 0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0, 0].yaxis.set_minor_locator(NullLocator())
     chosen = [(PLAIN, scale, "dpmpp_2m") for scale in (0.0, 1.0, 2.0, 5.0)]
     chosen += [(INTERVAL, 5.0, "dpmpp_2m"), (RENOISED, 0.75, "dpmpp_2m_cfg_pp")]
     strips = []

@@ -40,7 +40,8 @@ def ddim_cfg_pp(steps, x, predict):
     method converges to.
 
     Use:
-        Guided models at large scales, where plain guidance leaves the data: scale 0.2 at 20 evaluations to 0.8 at 5.
+        Where results made with CFG++ must be met, with a scale that falls as evaluations rise: about 0.75 at 5 and 0.5
+        at 20. On the bundled model plain guidance did as well, and on an interval better.
     """
     yield from jumping(steps, x, predict, 1)
 
@@ -61,7 +62,7 @@ def dpmpp_2m_cfg_pp(steps, x, predict, variant="split"):
         variant: ``split``, as above, or ``published``.
 
     Use:
-        As ``ddim_cfg_pp``, and with the same scales; ``variant=published`` where other toolkits' results must be met.
+        As ``ddim_cfg_pp``, and with the same scales; ``variant=published`` where the authors' own numbers must be met.
     """
     yield from jumping(steps, x, predict, 2, choose("dpmpp_2m_cfg_pp", "variant", variant, VARIANTS))
 
