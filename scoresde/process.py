@@ -187,10 +187,15 @@ class VPDiscrete(Process):
     ᾱ_n = Π_{i ≤ n} (1 − β_i), α = √ᾱ, σ = √(1 − ᾱ) at t = n = 0 … len(betas) − 1. Zero noise has no index; by
     convention it is t = −1, the step before the first. λ continues linearly past the last index.
 
-    Source: Ho et al. 2020, Denoising diffusion probabilistic models, sec. 2 and 4 (1000 linear betas by default).
+    A last β of 1 makes α = 0 there (zero terminal SNR). Between the last two indices α/σ is linear then, since λ
+    cannot be, and there is nothing past the last.
+
+    Source: Ho et al. 2020, Denoising diffusion probabilistic models, sec. 2 and 4 (1000 linear betas by default); Lin
+    et al. 2024, Common diffusion noise schedules and sample steps are flawed, sec. 3.1 (zero terminal SNR).
 
     Args:
-        betas: forward variances in (0, 1), at least two; None is ``linspace(1e-4, 0.02, 1000)``.
+        betas: forward variances in (0, 1), the last of which may be 1, at least two; None is
+            ``linspace(1e-4, 0.02, 1000)``.
     """
 
     name = "vp_discrete"
@@ -198,10 +203,11 @@ class VPDiscrete(Process):
 
     def __init__(self, betas: Sequence[float] | NDArray[np.float64] | Tensor | None = None):
         values = np.linspace(1e-4, 0.02, 1000) if betas is None else np.asarray(betas, dtype=np.float64)
-        if values.ndim != 1 or len(values) < 2 or not ((values > 0) & (values < 1)).all():
-            raise ValueError(f"{self.name} needs at least two betas, all in (0, 1)")
+        if values.ndim != 1 or len(values) < 2 or not ((values > 0) & (values <= 1) & (values[:-1].max() < 1)).all():
+            raise ValueError(f"{self.name} needs at least two betas, all in (0, 1) but the last, which may be 1")
         self.betas = values
-        decay = -np.cumsum(np.log1p(-values))  # −log ᾱ
+        with np.errstate(divide="ignore"):
+            decay = -np.cumsum(np.log1p(-values))  # −log ᾱ
         self._knots = -0.5 * np.log(np.expm1(decay))  # λ at each index
         self.t_min, self.t_max = 0.0, float(len(values) - 1)
 
@@ -212,18 +218,21 @@ class VPDiscrete(Process):
         return f"VPDiscrete({len(self.betas)} betas from {self.betas[0]:g} to {self.betas[-1]:g})"
 
     def _piece(self, t: Any) -> tuple[Any, Any, Any]:
-        """Index of the interval that holds t, λ at its left end and the slope of λ in it."""
+        """Index of the interval that holds t, λ at its left end and its change in it, 0 where it falls to −∞."""
         if isinstance(t, Tensor):
             knots = torch.as_tensor(self._knots, dtype=t.dtype, device=t.device)
             index = t.floor().long().clamp(0, len(self._knots) - 2)
         else:
             knots = self._knots
             index = np.clip(np.floor(t).astype(np.int64), 0, len(self._knots) - 2)
-        return index, knots[index], knots[index + 1] - knots[index]
+        change = knots[index + 1] - knots[index]
+        return index, knots[index], namespace(change).where(change == -math.inf, 0.0, change)
 
     def _half_log_snr(self, t: Any) -> Any:
-        index, left, slope = self._piece(t)
-        return namespace(t).where(t == self.t_clean, math.inf, left + slope * (t - index))
+        xp, (index, left, change) = namespace(t), self._piece(t)
+        u = t - index
+        sinking = xp.log1p(-xp.where(change == 0, u, 0.0))  # log of α/σ, linear down to zero
+        return xp.where(t == self.t_clean, math.inf, left + change * u + sinking)
 
     def _time(self, half_log_snr: Any) -> Any:
         falling = -half_log_snr
@@ -234,8 +243,9 @@ class VPDiscrete(Process):
         else:
             knots = self._knots
             index = np.clip(np.searchsorted(-knots, falling, side="right") - 1, 0, len(knots) - 2)
-        t = index + (half_log_snr - knots[index]) / (knots[index + 1] - knots[index])
-        return namespace(falling).where(falling == -math.inf, self.t_clean, t)
+        xp, past, change = namespace(falling), half_log_snr - knots[index], knots[index + 1] - knots[index]
+        t = index + xp.where(change == -math.inf, -xp.expm1(past), past / change)
+        return xp.where(falling == -math.inf, self.t_clean, t)
 
     def _alpha(self, t: Any) -> Any:
         xp, lam = namespace(t), self._half_log_snr(t)
@@ -246,7 +256,8 @@ class VPDiscrete(Process):
         return xp.exp(-0.5 * xp.logaddexp(xp.zeros_like(lam), 2 * lam))
 
     def _drift(self, t: Any) -> Any:
-        return self._sigma(t) ** 2 * self._piece(t)[2]
+        index, _, change = self._piece(t)
+        return self._sigma(t) ** 2 * namespace(t).where(change == 0, -1 / (index + 1 - t), change)
 
 
 class Cosine(Process):
