@@ -7,7 +7,7 @@ then it becomes one LIN instruction. What a solver does with its variables in be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -154,7 +154,7 @@ class Tracer:
 
     def instructions(self, prediction: str) -> list[Instruction]:
         """The program for a model of the given prediction type, views folded into coefficients or stored."""
-        return _renumber(_Lowering(self._program, prediction, self._new).instructions())
+        return renumbered(_Lowering(self._program, prediction, self._new).instructions())
 
 
 class _Lowering:
@@ -233,9 +233,9 @@ def _operands(instruction: Lin | Draw | Step | _Evaluation) -> list[int]:
     return [] if isinstance(instruction, Draw) else [instruction.x]
 
 
-def _renumber(program: list[Instruction]) -> list[Instruction]:
-    """The same program with registers numbered in the order of writing."""
-    number = {0: 0}
+def renumbered(program: Sequence[Instruction], first: int = 0) -> list[Instruction]:
+    """The same program with registers numbered in the order of writing, ``first`` being the initial state."""
+    number = {first: 0}
     for instruction in program:
         for register in writes(instruction):
             number[register] = len(number)

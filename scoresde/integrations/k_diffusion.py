@@ -1,0 +1,156 @@
+"""Our solvers as k-diffusion's sampling functions; needs no k-diffusion.
+
+sample = sampler("uni_pc", order=3)
+x = sample(model, x, sigmas, extra_args={"cond": cond})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scoresde.integrations.schedule import planned, steps_of
+from scoresde.noise import Noise
+from scoresde.process import EDM
+from solvers import Plan
+from solvers.instructions import Draw, Eval, Step
+
+NoiseSampler = Callable[[Tensor, Tensor], Tensor]
+Callback = Callable[[dict[str, Any]], Any]
+
+
+class Sampler(Protocol):
+    """k-diffusion's signature of a sampling function, and where noise comes from."""
+
+    def __call__(
+        self,
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor | Sequence[float],
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+        *,
+        noise_sampler: NoiseSampler | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor: ...
+
+
+def sampler(solver: str, **options: Any) -> Sampler:
+    """A planned solver as a function ``sample(model, x, sigmas, extra_args, callback, disable)``.
+
+    The function takes
+
+    - model: a denoiser D(x, sigma), called with sigma of shape (batch,) and ``extra_args``.
+    - x: the state at ``sigmas[0]``, x0 + sigma · noise, batch first.
+    - sigmas: decreasing noise levels; the last may be 0, and is where x ends.
+    - callback: called once a step with ``x``, ``i``, ``sigma``, ``sigma_hat`` (raised by churn) and ``denoised`` of its
+      first evaluation.
+    - disable: of the progress bar.
+    - noise_sampler: called as ``noise_sampler(sigma, sigma_next)`` for each draw, with intervals that do not overlap,
+      such as a Brownian tree's; returns standard normals.
+    - seeds: one per sample, whose draws are those of :func:`scoresde.sample`. Without either, ``torch.randn``.
+
+    and returns the state at ``sigmas[-1]``.
+
+    Args:
+        solver: a name.
+        options: of the solver.
+
+    Raises:
+        ValueError: unknown name, or a solver that has no plan (an adaptive one). By the function: sigmas that do not
+            decrease, both noise_sampler and seeds, or seeds that do not number the batch.
+        TypeError: an option that the solver does not have.
+    """
+    method = planned(solver, options, "this function")
+
+    @torch.no_grad()
+    def sample(
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor | Sequence[float],
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+        *,
+        noise_sampler: NoiseSampler | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        levels = [float(sigma) for sigma in sigmas]
+        # The lower end of the process bounds grids only, and these are given.
+        process = EDM(0.5 * min((level for level in levels if level > 0), default=1.0), max(levels, default=1.0))
+        plan = method.plan(process, levels, "sample")
+        steps = steps_of(plan)
+        state = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+        count = 0
+
+        def predict(state: Tensor, sigma: float) -> Tensor:
+            nonlocal count
+            given = state.to(x.dtype)
+            denoised = model(given, sigma * given.new_ones([len(given)]), **(extra_args or {}))
+            i = steps[count]
+            if callback is not None and (count == 0 or steps[count - 1] < i):
+                callback({"x": given, "i": i, "sigma": sigmas[i], "sigma_hat": sigma, "denoised": denoised})
+            count += 1
+            return denoised.to(state.dtype)
+
+        noise = _noise(plan, state, noise_sampler, seeds)
+        with tqdm(total=len(levels) - 1, disable=disable) as bar:
+
+            def step(state: Tensor, sigma: float) -> None:
+                bar.update()
+
+            return plan.run(predict, state, noise, step=step).to(x.dtype)
+
+    sample.__name__ = f"sample_{method.name}"
+    return sample
+
+
+def _noise(
+    plan: Plan, like: Tensor, noise_sampler: NoiseSampler | None, seeds: Sequence[int] | None
+) -> Callable[[], Tensor]:
+    if noise_sampler is not None and seeds is not None:
+        raise ValueError("give noise_sampler or seeds, not both")
+    if seeds is not None:
+        if len(seeds) != len(like):
+            raise ValueError(f"there are {len(seeds)} seeds for a batch of {len(like)}")
+        noise = Noise(seeds, like.shape[1:], like.dtype, like.device)
+        noise.draw = 1  # draw 0 belongs to the initial state
+        return noise
+    if noise_sampler is None:
+        return lambda: torch.randn_like(like)
+    ends = intervals(plan)
+    return lambda: noise_sampler(*(like.new_tensor(level) for level in next(ends))).to(like.dtype)
+
+
+def intervals(plan: Plan) -> Iterator[tuple[float, float]]:
+    """For each draw of a plan the interval of noise levels that its noise is for; no two of them overlap.
+
+    It ends at the next evaluation or the end of the step, and begins where the one before ended. Where that is not an
+    interval downward (churn, several draws at one level), the draws of a step share it evenly.
+    """
+    for start, end, instructions in _steps(plan):
+        ends = []
+        for position, instruction in enumerate(instructions):
+            if isinstance(instruction, Draw):
+                following = (later.t for later in instructions[position:] if isinstance(later, (Eval, Step)))
+                ends.append(next(following))
+        points = [start, *ends]
+        if not all(after < before for before, after in zip(points, ends, strict=False)):
+            points = [start + (end - start) * i / len(ends) for i in range(len(ends) + 1)]
+        yield from zip(points, points[1:], strict=False)
+
+
+def _steps(plan: Plan) -> Iterator[tuple[float, float, list[Any]]]:
+    """The time before and after each step, and its instructions."""
+    pending: list[Any] = []
+    start = plan.times[0]
+    for instruction in plan.instructions:
+        pending.append(instruction)
+        if isinstance(instruction, Step):
+            yield start, instruction.t, pending
+            start, pending = instruction.t, []
