@@ -64,7 +64,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         self._seeds = seeds if seeds is None or isinstance(seeds, int) else [int(seed) for seed in seeds]
         self.register_to_config(
             **{key: value for key, value in config.items() if key not in ("_use_default_values", "trained_with")},
-            trained_with=config.get("trained_with") or config.get("_class_name"),
+            trained_with=config.get("trained_with" if "trained_with" in config else "_class_name"),
             solver=_described(self._solver),
             grid=None if self._rule is None else _described(self._rule),
             seeds=self._seeds,
@@ -215,6 +215,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: ``set_timesteps`` was not called, all evaluations are done, or shapes do not fit.
         """
+        self._generator = generator
         run = self._run or self._begun(timestep, sample)
         assert self._step_index is not None
         if sample.shape != run.x.shape:
@@ -232,7 +233,6 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             skip, out = self._trained.output_scales(run.evaluation.t)
             output = skip * run.x + out * output
         run.give(output)
-        self._generator = generator
         more = run.advance()
         self._run, self._generator = run if more else None, None
         self._step_index += 1

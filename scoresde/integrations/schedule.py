@@ -15,7 +15,7 @@ import solvers
 from scoresde.integrations.scheduler_config import Trained
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
-from solvers.instructions import Eval, Step, reads, writes
+from solvers.instructions import Draw, Eval, Lin, Step, reads, writes
 from solvers.steps import check_times
 from solvers.trace import renumbered
 
@@ -62,10 +62,6 @@ class Schedule:
     plan: Plan
 
     @cached_property
-    def _positions(self) -> list[int]:
-        return [i for i, instruction in enumerate(self.plan.instructions) if isinstance(instruction, Eval)]
-
-    @cached_property
     def evaluations(self) -> list[Eval]:
         """The evaluations in their order."""
         return [instruction for instruction in self.plan.instructions if isinstance(instruction, Eval)]
@@ -107,26 +103,45 @@ class Schedule:
         """
         if not 0 <= index < len(self.evaluations):
             raise PlanError(f"begin index {index} is not one of the {len(self.evaluations)} evaluations from 0")
-        position, step = self._positions[index], self.steps[index]
-        first, rest = self.evaluations[index], self.plan.instructions[position:]
-        made = {register for instruction in rest for register in writes(instruction)}
-        needed = {register for instruction in rest for register in reads(instruction)} - made
+        step, first = self.steps[index], self.evaluations[index]
+        if (rest := _cut(self.plan, index)) is not None:
+            return rest
         times = self.plan.times[step:]
-        if needed == {first.x}:
-            program = tuple(renumbered(rest, first.x))
-            return Plan(self.plan.solver, self.plan.options, self.plan.prediction, times, program)
         if first.t == times[0] and (index == 0 or self.steps[index - 1] < step):
-            anew = self.solver.plan(self.trained.process, times, self.plan.prediction)
+            anew = Schedule(
+                self.trained, self.solver, self.solver.plan(self.trained.process, times, self.plan.prediction)
+            )
             left = [evaluation.t for evaluation in self.evaluations[index:]]
-            begins = isinstance(anew.instructions[0], Eval)
-            if begins and [instruction.t for instruction in anew.instructions if isinstance(instruction, Eval)] == left:
-                return anew
+            begun = _cut(anew.plan, 0)
+            if begun is not None and [evaluation.t for evaluation in anew.evaluations] == left:
+                return begun
         hint = "; use starter='cold'" if self.solver.options.get("starter", "cold") != "cold" else ""
         raise PlanError(
             f"{self.solver} cannot begin at evaluation {index} of {len(self.evaluations)}, t = {first.t:g} in step "
             f"{step}: it would not evaluate at the timesteps that are left{hint}. Solvers with one evaluation a step, "
             "such as 'dpmpp_2m', begin anywhere; others where a step begins, if all steps are alike"
         )
+
+
+def _cut(plan: Plan, index: int) -> Plan | None:
+    """The plan from an evaluation on, its input the initial state; None where something else from before is needed.
+
+    Draws of the evaluation's own step may be made before it.
+    """
+    position = [i for i, instruction in enumerate(plan.instructions) if isinstance(instruction, Eval)][index]
+    step = steps_of(plan)[index]
+    first, rest = plan.instructions[position].x, list(plan.instructions[position:])  # type: ignore[union-attr]
+    made = {register for instruction in rest for register in writes(instruction)}
+    needed = {register for instruction in rest for register in reads(instruction)} - made - {first}
+    for instruction in reversed(plan.instructions[:position]):
+        if isinstance(instruction, Draw) and instruction.out in needed:
+            rest.insert(0, instruction)
+            needed.remove(instruction.out)
+        elif not isinstance(instruction, (Draw, Lin)):
+            break
+    if needed:
+        return None
+    return Plan(plan.solver, plan.options, plan.prediction, plan.times[step:], tuple(renumbered(rest, first)))
 
 
 def schedule(

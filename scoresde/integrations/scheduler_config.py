@@ -95,7 +95,7 @@ def read(config: Mapping[str, Any]) -> Trained:
             that is missing. Classes whose networks follow no convention of these (IPNDM, consistency models, SCM,
             VQ-Diffusion, …) are refused by name.
     """
-    name = config.get("trained_with") or config.get("_class_name")
+    name = config.get("trained_with" if "trained_with" in config else "_class_name")
     if name is not None:
         if name not in _READERS:
             raise SchedulerConfigError(
