@@ -53,18 +53,13 @@ SOLVERS: dict[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Peer:
-    """A scheduler of diffusers in a pipeline, and our solver of the same method.
-
-    Attributes:
-        note: why they differ by more than the tolerance; empty where they must not.
-    """
+    """A scheduler of diffusers in a pipeline, and our solver of the same method."""
 
     pipeline: str
     theirs: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     ours: Mapping[str, Any] = field(default_factory=dict)
-    note: str = ""
 
 
 def peers() -> Iterator[Peer]:
@@ -201,13 +196,13 @@ def report(loops: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
         "",
         "## Beside diffusers' schedulers",
         "",
-        f"The same measure; at most {TOLERANCE:.0e} where nothing else is said.",
+        f"The same measure; at most {TOLERANCE:.0e}.",
         "",
-        "| pipeline | their scheduler | ours | difference | why |",
-        "|---|---|---|---:|---|",
+        "| pipeline | their scheduler | ours | difference |",
+        "|---|---|---|---:|",
         *(
             f"| {row['pipeline']} | {_call(row['theirs'], row['options'])} | {_call(row['name'], row['ours'])} | "
-            f"{_number(row['difference'])} | {row['note']} |"
+            f"{_number(row['difference'])} |"
             for row in rows
         ),
     ]

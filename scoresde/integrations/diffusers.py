@@ -19,9 +19,8 @@ try:
 except ImportError as error:
     raise ImportError("scoresde.integrations.diffusers needs diffusers: pip install diffusers") from error
 
-from scoresde.integrations.schedule import Schedule, planned, schedule
+from scoresde.integrations.schedule import Schedule, planned, schedule, seeded
 from scoresde.integrations.scheduler_config import read
-from scoresde.noise import Noise
 from solvers import Plan, Solver, grids
 from solvers.execute import Run
 from solvers.grids import Grid
@@ -113,6 +112,15 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         self._generator: Generators = None
 
     # --- what pipelines read
+
+    @property
+    def plan(self) -> Plan:
+        """The program that ``set_timesteps`` made.
+
+        Raises:
+            ValueError: it was not called yet.
+        """
+        return self._planned.plan
 
     @property
     def order(self) -> int:
@@ -284,13 +292,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     def _noise(self, like: Tensor) -> Callable[[], Tensor]:
         """The next standard normal: of the generator given to ``step``, else of the seeds, else of torch."""
-        own: Noise | None = None
-        if self._seeds is not None:
-            seeds = range(self._seeds, self._seeds + len(like)) if isinstance(self._seeds, int) else self._seeds
-            if len(seeds) != len(like):
-                raise ValueError(f"there are {len(seeds)} seeds for a batch of {len(like)}")
-            own = Noise(seeds, like.shape[1:], like.dtype, like.device)
-            own.draw = 1  # draw 0 belongs to the initial state
+        seeds = self._seeds
+        if isinstance(seeds, int):
+            seeds = range(seeds, seeds + len(like))
+        own = None if seeds is None else seeded(seeds, like)
 
         def draw() -> Tensor:
             if self._generator is None and own is not None:

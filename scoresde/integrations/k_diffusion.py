@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.integrations.schedule import planned, steps_of
-from scoresde.noise import Noise
+from scoresde.integrations.schedule import planned, seeded, steps_of
 from scoresde.process import EDM
 from solvers import Plan
 from solvers.instructions import Draw, Eval, Step
@@ -116,11 +115,7 @@ def _noise(
     if noise_sampler is not None and seeds is not None:
         raise ValueError("give noise_sampler or seeds, not both")
     if seeds is not None:
-        if len(seeds) != len(like):
-            raise ValueError(f"there are {len(seeds)} seeds for a batch of {len(like)}")
-        noise = Noise(seeds, like.shape[1:], like.dtype, like.device)
-        noise.draw = 1  # draw 0 belongs to the initial state
-        return noise
+        return seeded(seeds, like)
     if noise_sampler is None:
         return lambda: torch.randn_like(like)
     ends = intervals(plan)
@@ -141,7 +136,7 @@ def intervals(plan: Plan) -> Iterator[tuple[float, float]]:
                 ends.append(next(following))
         points = [start, *ends]
         if not all(after < before for before, after in zip(points, ends, strict=False)):
-            points = [start + (end - start) * i / len(ends) for i in range(len(ends) + 1)]
+            points = [*(start + (end - start) * i / len(ends) for i in range(len(ends))), end]
         yield from zip(points, points[1:], strict=False)
 
 

@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 import solvers
 from scoresde.integrations.scheduler_config import Trained
+from scoresde.noise import Noise
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
 from solvers.instructions import Draw, Eval, Lin, Step, reads, writes
@@ -37,6 +39,19 @@ def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
             "use it with scoresde.sample, or take a solver on a fixed grid such as 'dpmpp_2m'"
         )
     return solver
+
+
+def seeded(seeds: Sequence[int], like: Tensor) -> Noise:
+    """The noise of a batch of states shaped like that: one seed per sample, draw 0 being the initial state's.
+
+    Raises:
+        ValueError: there are not as many seeds as samples.
+    """
+    if len(seeds) != len(like):
+        raise ValueError(f"there are {len(seeds)} seeds for a batch of {len(like)}")
+    noise = Noise(seeds, like.shape[1:], like.dtype, like.device)
+    noise.draw = 1
+    return noise
 
 
 def steps_of(plan: Plan) -> list[int]:

@@ -18,11 +18,12 @@ from scoresde.integrations.diffusers import Scheduler
 from scoresde.integrations.scheduler_config import read
 from solvers import PlanError, PlannedSolver, grids
 
+lib: Any = diffusers  # whose names are made when they are asked for, which type checkers do not follow
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
 CONFIGS: dict[str, Any] = {
-    "chain": diffusers.DDIMScheduler(**STABLE).config,
-    "EDM": diffusers.EDMEulerScheduler().config,
-    "flow": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).config,
+    "chain": lib.DDIMScheduler(**STABLE).config,
+    "EDM": lib.EDMEulerScheduler().config,
+    "flow": lib.FlowMatchEulerDiscreteScheduler(shift=3.0).config,
 }
 PLANNED = [name for name in solvers.names() if isinstance(solvers.get(name), PlannedSolver)]
 Net = Callable[[Tensor, Tensor], Tensor]
@@ -97,7 +98,7 @@ def test_the_recommended_grid_is_the_solver_s_and_a_flow_model_s_is_even() -> No
     scheduler.set_timesteps(7)
     expected = solvers.get("er_sde").recommended(read(CONFIGS["chain"]).process, 7)[:-1]
     np.testing.assert_allclose(scheduler.timesteps, expected, rtol=1e-6)
-    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    theirs = lib.FlowMatchEulerDiscreteScheduler(shift=3.0)
     theirs.set_timesteps(sigmas=np.linspace(1, 1 / 7, 7).tolist())
     scheduler = Scheduler.from_config(theirs.config, solver="euler")
     scheduler.set_timesteps(7)
@@ -121,7 +122,7 @@ def test_churn_begins_at_the_raised_level_of_the_first_evaluation() -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_edm_networks_are_driven_as_their_scheduler_drives_them(prediction: str) -> None:
-    theirs = diffusers.EDMEulerScheduler(prediction_type=prediction)
+    theirs = lib.EDMEulerScheduler(prediction_type=prediction)
     theirs.set_timesteps(6)
     scheduler = Scheduler.from_config(theirs.config, solver="euler")
     scheduler.set_timesteps(sigmas=theirs.sigmas.tolist())
@@ -136,7 +137,7 @@ def test_edm_networks_are_driven_as_their_scheduler_drives_them(prediction: str)
 
 
 def test_a_chain_that_ends_at_zero_snr_begins_where_there_is_nothing_but_noise() -> None:
-    theirs = diffusers.DDIMScheduler(
+    theirs = lib.DDIMScheduler(
         **STABLE, rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing"
     )
     theirs.set_timesteps(5)
@@ -156,9 +157,7 @@ def test_a_chain_that_ends_at_zero_snr_begins_where_there_is_nothing_but_noise()
 
 @pytest.mark.parametrize("kind", ["chain", "flow"])
 def test_noise_is_added_as_theirs_adds_it(kind: str) -> None:
-    theirs = (diffusers.DDIMScheduler if kind == "chain" else diffusers.FlowMatchEulerDiscreteScheduler).from_config(
-        CONFIGS[kind]
-    )
+    theirs = (lib.DDIMScheduler if kind == "chain" else lib.FlowMatchEulerDiscreteScheduler).from_config(CONFIGS[kind])
     theirs.set_timesteps(10)
     scheduler = Scheduler.from_config(theirs.config)
     scheduler.set_timesteps(timesteps=theirs.timesteps.tolist())
@@ -172,7 +171,7 @@ def test_noise_is_added_as_theirs_adds_it(kind: str) -> None:
 
 
 def test_a_learned_variance_is_left_aside() -> None:
-    config = diffusers.DDPMScheduler(**STABLE, variance_type="learned_range").config
+    config = lib.DDPMScheduler(**STABLE, variance_type="learned_range").config
     scheduler = Scheduler.from_config(config, solver="dpmpp_2m")
     scheduler.set_timesteps(4)
     plain = walked(scheduler, start())
@@ -256,7 +255,7 @@ def strength(name: str, kind: str, index: int, **options: Any) -> tuple[Schedule
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_3m", "uni_pc", "deis", "dpmpp_2m_sde", "sa_solver", "er_sde"])
 def test_a_run_may_begin_at_any_step_and_is_our_loop_on_the_rest_of_the_grid(name: str, kind: str) -> None:
     scheduler, x = strength(name, kind, 3)
-    full = scheduler._planned.plan.times
+    full = scheduler.plan.times
     expected = ours(CONFIGS[kind], name, x, full[3:], seeds=[5, 6])
     torch.testing.assert_close(walked(scheduler, x), expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
@@ -265,7 +264,7 @@ def test_a_run_may_begin_at_any_step_and_is_our_loop_on_the_rest_of_the_grid(nam
 @pytest.mark.parametrize("name", ["heun", "dpmpp_2s", "dpmpp_3s", "dpmpp_sde", "runge_kutta"])
 def test_methods_of_several_evaluations_begin_where_a_step_does(name: str, kind: str) -> None:
     scheduler, x = strength(name, kind, 3)
-    expected = ours(CONFIGS[kind], name, x, scheduler._planned.plan.times[3:], seeds=[5, 6])
+    expected = ours(CONFIGS[kind], name, x, scheduler.plan.times[3:], seeds=[5, 6])
     torch.testing.assert_close(walked(scheduler, x), expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
     with pytest.raises(PlanError, match=r"cannot begin at evaluation 1 of .* in step 0"):
         scheduler.set_begin_index(1)
@@ -354,7 +353,7 @@ def test_another_solver_takes_the_place_of_one_and_theirs_the_place_of_ours() ->
     second = Scheduler.from_config(first.config, solver="heun")
     assert second.config["solver"]["name"] == "heun" and "eta" not in second.config["solver"]
     assert second.config["seeds"] == 3 and read(second.config) == read(CONFIGS["chain"])
-    theirs = diffusers.DDIMScheduler.from_config(second.config)
+    theirs = lib.DDIMScheduler.from_config(second.config)
     assert theirs.config["beta_schedule"] == "scaled_linear"
     for config in (CONFIGS["flow"], CONFIGS["EDM"]):  # which say what they are by their class alone
         named = {**config, "_class_name": "FlowMatchEulerDiscreteScheduler"} if config is CONFIGS["flow"] else config
@@ -411,7 +410,7 @@ def test_steps_outside_a_run_are_refused() -> None:
 
 
 def test_a_flow_model_s_grid_and_a_pipeline_s_sigmas() -> None:
-    config = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).config
+    config = lib.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).config
     scheduler = Scheduler.from_config(config, solver="dpmpp_2m", grid="log_snr")
     with pytest.raises(ValueError, match="use_dynamic_shifting.*give mu"):
         scheduler.set_timesteps(4)
