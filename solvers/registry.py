@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from solvers.errors import check_options, nearest
 from solvers.solver import PROTOCOL, PlannedSolver, Solver
 
-Order = int | Callable[..., int]
+Order = int | Callable[..., int | None]
 Made = TypeVar("Made", bound=Solver)
 
 _REGISTRY: dict[str, Callable[..., Solver]] = {}
@@ -62,6 +62,7 @@ def solver(
     weak_order: Order | None = None,
     stochastic: bool | str = False,
     grid: str = "quadratic",
+    from_noise: bool = False,
     to_clean: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., PlannedSolver]]:
     """Register a solver function under a name; the decorated name builds a :class:`PlannedSolver` from options.
@@ -74,6 +75,7 @@ def solver(
         weak_order: the same for its weak order, where it can draw noise.
         stochastic: True, or the name of the option that makes it so when it is not zero.
         grid: the grid it is used on when none is given.
+        from_noise: whether the function takes the step from α = 0 itself (its first t then has α = 0 and λ = −∞).
         to_clean: whether the function takes the step to zero noise itself (its last s then has σ = 0 and λ = ∞).
 
     Raises:
@@ -84,7 +86,7 @@ def solver(
     def decorate(function: Callable[..., Any]) -> Callable[..., PlannedSolver]:
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"solver {name!r} must be a generator: 'x = yield …' at the end of each step")
-        if stochastic and weak_order is None:
+        if stochastic and order is not None and weak_order is None:
             raise TypeError(f"solver {name!r} is stochastic: declare its weak_order")
         defaults = {
             key: parameter.default
@@ -104,6 +106,8 @@ def solver(
                 order=None if draws else _evaluate(order, values),
                 weak_order=_evaluate(weak_order, values) if draws else None,
                 grid=grid,
+                stochastic=draws,
+                from_noise=from_noise,
                 to_clean=to_clean,
             )
 

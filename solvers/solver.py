@@ -14,7 +14,8 @@ for a scale of zero, draws nothing and gives 0; the ``yield`` gives back the sta
 Everything else in the signature is an option of the solver with its default.
 
 Two steps are not the function's business. The step to zero noise is a denoise, x = E[x0 | x_t] (a function that takes
-it itself says ``to_clean=True``). The step from α = 0 is DDIM's, exact there: x = α_s E[x0 | x_t] + σ_s E[ε | x_t].
+it itself says ``to_clean=True``). The step from α = 0 is DDIM's, exact there: x = α_s E[x0 | x_t] + σ_s E[ε | x_t] (a
+function that takes it itself says ``from_noise=True``).
 
 A solver in which every sample has its own steps (``per_sample``, see :mod:`solvers.per_sample`) evaluates a part of the
 batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows)``, with ``rows`` the samples in question.
@@ -57,7 +58,8 @@ class Solver(ABC):
         stochastic: whether it draws noise.
         order: global order of convergence on the probability-flow ODE; None for stochastic solvers, and for those that
             do not converge to its solution.
-        weak_order: weak order on the reverse SDE; None for deterministic solvers.
+        weak_order: weak order on the reverse SDE; None for deterministic solvers, and for those that do not converge to
+            the data's distribution.
         grid: name of the grid that is used when none is given.
         adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
         per_sample: whether every sample has steps of its own, so that ``predict`` and ``noise`` are told which samples
@@ -138,10 +140,13 @@ class PlannedSolver(Solver):
         weak_order: int | None,
         grid: str,
         to_clean: bool,
+        from_noise: bool = False,
+        stochastic: bool | None = None,
     ):
         self.function, self.options, self.name, self.reference = function, options, name, reference
-        self.order, self.weak_order, self.stochastic = order, weak_order, weak_order is not None
-        self.grid, self._to_clean = grid, to_clean
+        self.order, self.weak_order = order, weak_order
+        self.stochastic = weak_order is not None if stochastic is None else stochastic
+        self.grid, self._to_clean, self._from_noise = grid, to_clean, from_noise
 
     def plan(self, process: Process, grid: Times, prediction: str = "epsilon") -> Plan:
         """The solver on this grid as a plan for models of this prediction type.
@@ -197,7 +202,7 @@ class PlannedSolver(Solver):
         """Take every step of the grid, on symbols or on tensors alike."""
         points = [Point.at(process, t) for t in times]
         count = len(points) - 1
-        if points[0].alpha == 0:
+        if points[0].alpha == 0 and not self._from_noise:
             p, s = predict(x, points[0]), points[1]
             x = step(p.x0 if s.sigma == 0 else s.alpha * p.x0 + s.sigma * p.epsilon, s)
             points = points[1:]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from solvers.grids.grid import Array, spaced_in
+from solvers.grids.grid import Array, first_half_log_snr, rule, spaced_in, times
+from solvers.steps import Process
 
 VP_BETA_MIN, VP_BETA_MAX = 0.1, 20.0
 
@@ -41,6 +42,19 @@ def karras(u: Array, first: float, last: float, rho: float = 7.0) -> Array:
     Source: Karras et al. 2022, Elucidating the design space of diffusion-based generative models, eq. 5.
     """
     return first - rho * np.log1p(u * np.expm1((first - last) / rho))
+
+
+@rule()
+def karras_trailing(process: Process, steps: int, rho: float = 7.0) -> Array:
+    """``karras`` with t_min left out: u_i = i/steps, i = 0 … steps − 1.
+
+    For few-step models, whose last evaluation is to find the data and not to remove a rest of noise.
+
+    Source: Song et al. 2023, Consistency models, app. C (whose levels are a subset of those it was trained on).
+    """
+    first, last = first_half_log_snr(process), process.half_log_snr(process.t_min)
+    u = np.arange(1, steps) / steps
+    return np.concatenate([[process.t_max], times(process, karras(u, first, last, rho))])
 
 
 @spaced_in("half_log_snr")

@@ -97,7 +97,7 @@ def test_exponential_methods_keep_the_mean_of_gaussian_data(name: str, process: 
 
 
 @every_process
-@pytest.mark.parametrize("name", solvers.names())
+@pytest.mark.parametrize("name", sorted({*solvers.names()} - {"lcm"}))  # which returns x itself at t_min
 def test_a_single_data_point_is_reached_exactly(name: str, process: Process) -> None:
     solver = solvers.get(name)
     if isinstance(solver, PlannedSolver):
