@@ -26,6 +26,9 @@ class ScoreModel:
         time_input: maps process time (batch,), float64, to what the network is fed, such as ``lambda t: 1000 * t``;
             None feeds process time.
         input_scale: maps process time (batch,) to a factor for x before the network (EDM's c_in); None feeds x.
+        output_scale: maps process time (batch,) to a factor for what the network returns (EDM's c_out); None is 1.
+        skip: maps process time (batch,) to how much of x is added to that (EDM's c_skip); None adds none. The sum is
+            what ``prediction`` names.
 
     Attributes:
         guidance: what guides the model (:mod:`scoresde.guidance`), in words; empty for a network as it is.
@@ -45,6 +48,8 @@ class ScoreModel:
         *,
         time_input: TimeMap | None = None,
         input_scale: TimeMap | None = None,
+        output_scale: TimeMap | None = None,
+        skip: TimeMap | None = None,
     ):
         if not callable(net):
             raise TypeError(f"net must be callable as net(x, t, **cond), got {type(net).__name__}")
@@ -52,9 +57,10 @@ class ScoreModel:
             raise TypeError(f"process must be a scoresde.Process, got {process!r}")
         self.net, self.process, self.prediction = net, process, predictions.check(prediction)
         self.time_input, self.input_scale = time_input, input_scale
+        self.output_scale, self.skip = output_scale, skip
 
     def output(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
-        """The network's own output at process time t, shape and dtype of x.
+        """What the network returns at process time t, scaled and added to, shape and dtype of x.
 
         Raises:
             ValueError: the network returns another shape, or t is neither a number nor of shape (batch,).
@@ -69,7 +75,10 @@ class ScoreModel:
         if not isinstance(out, Tensor) or out.shape != x.shape:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {got}")
-        return out.to(x.dtype)
+        out = out.to(x.dtype)
+        if self.output_scale is not None:
+            out = out * _expand(self.output_scale(times), x)
+        return out if self.skip is None else out + x * _expand(self.skip(times), x)
 
     def outputs(self, x: Tensor, t: float | Tensor, **cond: Any) -> dict[str, Tensor]:
         """The output as ``"model"``, and of a guided model what else came of the same evaluation, by name."""

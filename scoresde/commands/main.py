@@ -11,10 +11,12 @@ from scoresde.commands.app import UsageError, guarded, launch
 from solvers.errors import nearest
 
 # Each command is conf/<name>.yaml and run(config, out) in scoresde/commands/<name>.py: what it does, and an example.
+# One that is written with words in an order of its own has settings(arguments) there, which makes settings of them.
 COMMANDS = {
     "sample": ("draw images from a model", "scoresde sample solver=heun nfe=20 grid=karras n=64"),
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
+    "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
 }
 
 
@@ -38,7 +40,8 @@ def _dispatch(arguments: list[str]) -> None:
     command, *rest = arguments
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
-    launch(command, importlib.import_module(f"scoresde.commands.{command}").run, rest)
+    module = importlib.import_module(f"scoresde.commands.{command}")
+    launch(command, module.run, module.settings(rest) if hasattr(module, "settings") else rest)
 
 
 def _help() -> str:

@@ -16,17 +16,22 @@ from torch import Tensor, nn
 
 from scoresde import process as processes
 from scoresde.files import replacing
+from scoresde.models import preconditioning as preconditionings
 from scoresde.models.diffusers_unet import DiffusersUNet
+from scoresde.models.edm_networks import DhariwalUNet, SongUNet
 from scoresde.models.unet import UNet
 from scoresde.process import Process
 from scoresde.score import ScoreModel
 from solvers.errors import nearest
+from solvers.grids import Grid
 
 FORMAT = "scoresde-model-1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 # Each is built from in_channels, num_classes, channels, fold and its own options, and keeps them as ``config``.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "diffusers_unet": DiffusersUNet}
+# Those of converted checkpoints, for sampling alone; they take any size that their levels divide.
+CONVERTED: dict[str, Callable[..., nn.Module]] = {"song_unet": SongUNet, "dhariwal_unet": DhariwalUNet}
 
 
 class CheckpointError(ValueError):
@@ -39,15 +44,20 @@ class Checkpoint:
 
     Attributes:
         model: the network on its process, called with ``label`` of shape (batch,) if there are classes.
-        shape: shape (channels, height, width) of one image.
-        classes: number of classes; 0 for an unconditional model. The label ``classes`` means "no label".
+        shape: shape (channels, height, width) of one state: of an image, or of what ``decode`` makes one of.
+        classes: number of classes; 0 for an unconditional model. The label ``classes`` means "no label", unless the
+            network has none for that.
         card: the folder's whole ``config.json``; ``card["training"]`` tells how the model was made.
+        decode: makes images in [−1, 1] of final states, for ``sample(decode=…)``; None where the states are the images.
+        grid: the grid that the checkpoint itself asks for (a flow model's shift); None is the solver's recommended one.
     """
 
     model: ScoreModel
     shape: tuple[int, int, int]
     classes: int
     card: dict[str, Any]
+    decode: Callable[[Tensor], Tensor] | None = None
+    grid: Grid | None = None
 
 
 def bundled() -> dict[str, Path]:
@@ -64,9 +74,12 @@ def build(network: Mapping[str, Any], shape: tuple[int, ...]) -> nn.Module:
     """
     options = dict(network)
     name = options.pop("name", None)
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}{nearest(str(name), NETWORKS)}")
-    net = NETWORKS[name](**options)
+    known = {**NETWORKS, **CONVERTED}
+    if name not in known:
+        raise ValueError(f"unknown network {name!r}{nearest(str(name), known)}")
+    net = known[name](**options)
+    if name in CONVERTED:
+        return net
     multiple = options.get("fold", 2) * 2 ** (len(options.get("channels", (0, 0))) - 1)
     if any(size % multiple for size in shape[1:]):
         raise ValueError(f"network {name!r} needs images whose sides are multiples of {multiple}, got {tuple(shape)}")
@@ -83,6 +96,7 @@ def save(
     shape: tuple[int, ...],
     classes: int = 0,
     time_scale: float = 1.0,
+    preconditioning: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -91,16 +105,18 @@ def save(
     Args:
         folder: made if missing; an earlier model in it is replaced.
         net: the network, with its constructor arguments as ``net.config``.
-        network: its name in ``NETWORKS``.
+        network: its name in ``NETWORKS`` or ``CONVERTED``.
         process, prediction: as in :class:`scoresde.ScoreModel`.
         shape: shape (channels, height, width) of one image.
         classes: number of classes, 0 for none.
         time_scale: the network is fed ``time_scale`` times process time.
+        preconditioning: what surrounds the network instead, as :func:`scoresde.models.preconditioning.get` has it.
         training: how the model was made; kept as it is.
         dtype: what floating-point weights are stored in: float32, or bfloat16 for half the size.
     """
-    if network not in NETWORKS:
-        raise ValueError(f"unknown network {network!r}{nearest(network, NETWORKS)}")
+    known = {**NETWORKS, **CONVERTED}
+    if network not in known:
+        raise ValueError(f"unknown network {network!r}{nearest(network, known)}")
     weights = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in net.state_dict().items()
@@ -113,6 +129,7 @@ def save(
         "time_scale": float(time_scale),
         "shape": list(shape),
         "classes": classes,
+        **({} if preconditioning is None else {"preconditioning": dict(preconditioning)}),
         "training": dict(training or {}),
     }
     folder = Path(folder)
@@ -142,8 +159,10 @@ def load(
         process = processes.get(**config["process"])
         net = build(config["network"], shape)
         scale, classes = float(config["time_scale"]), int(config["classes"])
-        time_input = None if scale == 1 else lambda t: scale * t
-        model = ScoreModel(net, process, config["prediction"], time_input=time_input)
+        maps: preconditionings.Maps = {} if scale == 1 else {"time_input": lambda t: scale * t}
+        if "preconditioning" in config:
+            maps = preconditionings.get(config["preconditioning"])
+        model = ScoreModel(net, process, config["prediction"], **maps)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{str(folder / CONFIG)!r} does not describe a model: {reason}") from error
@@ -193,15 +212,24 @@ def _fill(net: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{str(path.parent)!r} holds no {WEIGHTS}") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{str(path)!r} is damaged or not a safetensors file: {error}") from error
+    fill(net, weights, str(path))
+
+
+def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give a network its weights, which must be all of them and no others.
+
+    Raises:
+        CheckpointError: a weight is missing, foreign, of another shape or not finite; ``source`` is where it came from.
+    """
     expected = net.state_dict()
     lacking, foreign = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if lacking or foreign:
         found = [f"it {verb} {names[0]!r}" for verb, names in (("lacks", lacking), ("has", foreign)) if names]
-        raise CheckpointError(f"{str(path)!r} holds the weights of another network: {' and '.join(found)}")
+        raise CheckpointError(f"{source!r} holds the weights of another network: {' and '.join(found)}")
     for name, value in expected.items():
         found, needed = tuple(weights[name].shape), tuple(value.shape)
         if found != needed:
-            raise CheckpointError(f"{str(path)!r}: {name!r} has shape {found}, the network needs {needed}")
+            raise CheckpointError(f"{source!r}: {name!r} has shape {found}, the network needs {needed}")
         if not weights[name].isfinite().all():
-            raise CheckpointError(f"{str(path)!r}: {name!r} holds values that are not finite")
+            raise CheckpointError(f"{source!r}: {name!r} holds values that are not finite")
     net.load_state_dict(weights)

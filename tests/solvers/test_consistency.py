@@ -128,7 +128,7 @@ def test_few_step_solvers_take_fresh_noise_from_alpha_zero_on_too(name: str) -> 
     noise = draws()
     first = next(noise)
     x = 0.4 * model(first, 1.0) + 0.6 * next(noise)
-    options = {"sigma_min": 0.0} if name == "consistency" else {"timestep_scaling": 1e4}
+    options: dict[str, Any] = {"sigma_min": 0.0} if name == "consistency" else {"timestep_scaling": 1e4}
     found = ours(name, Flow(), [1.0, 0.6, 0.0], model, **options)
     torch.testing.assert_close(found, model(x, 0.6), rtol=0, atol=1e-6)
 

@@ -1,0 +1,58 @@
+"""``scoresde convert``: model folders from files of other projects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from scoresde import models
+from scoresde.commands import values
+from scoresde.commands.app import UsageError
+from scoresde.models import edm
+
+FORMATS = ("edm",)
+
+
+def settings(arguments: Sequence[str]) -> list[str]:
+    """``edm in.pkl out/ …`` as the settings ``edm=in.pkl out=out/ …``.
+
+    Raises:
+        UsageError: a format without its file.
+    """
+    if not arguments or arguments[0] not in FORMATS:
+        return list(arguments)
+    kind, *rest = arguments
+    words = [item for item in rest if "=" not in item and not item.startswith("-")]
+    if len(words) not in (1, 2):
+        raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
+    named = [f"{key}={_quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
+    return [*named, *(item for item in rest if item not in words)]
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Convert as ``conf/convert.yaml`` says, into the folder ``out``.
+
+    Raises:
+        ValueError: a file that is not of its format, or a folder with another model.
+    """
+    path = Path(str(config.edm)).expanduser()
+    dtype = values.dtype(config, "weights", ("float32", "bfloat16"))
+    if (out / models.CONFIG).exists():
+        raise ValueError(f"{str(out)!r} holds a model already: choose another folder with out=…")
+    card = edm.convert(path, out, dtype)
+    checkpoint = models.load(out)
+    of = f"{checkpoint.classes} classes" if checkpoint.classes else "no classes"
+    print(
+        f"{path}: {card['network']}, images of {checkpoint.shape}, {of}\n"
+        "Unpickling can run any code that a file names. This one was read as weights and settings alone: the source "
+        "code that it carries has not run, and is not needed from now on.\n"
+        f"{out}: {models.CONFIG}, {models.WEIGHTS}; use it with model=folder model.path={out}"
+    )
+
+
+def _quoted(word: str) -> str:
+    """The word as Hydra reads it back, whatever is in it."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
