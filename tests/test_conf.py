@@ -15,6 +15,7 @@ import solvers
 from scoresde import process as processes
 from scoresde.commands.app import config_folder
 from scoresde.models import NETWORKS, bundled
+from scoresde.models.checkpoint import DIFFUSERS
 from scoresde.training import Settings
 
 CONF = config_folder()
@@ -81,6 +82,7 @@ def test_every_network_has_its_file_with_all_that_the_data_do_not_decide() -> No
 def test_every_bundled_model_has_its_file() -> None:
     files = group("model")
     assert files.pop("folder") == {"path": "???"}
+    assert files.pop("diffusers") == {"id": "???", "path": f"{DIFFUSERS}${{model.id}}"}
     assert all(options == {"path": name} for name, options in files.items())
     assert bundled().keys() <= files.keys()
 

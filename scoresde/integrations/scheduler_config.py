@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scoresde import preconditioning
 from scoresde.process import EDM, Flow, Process, VPDiscrete
 from solvers.errors import nearest
 
@@ -92,8 +93,8 @@ def read(config: Mapping[str, Any]) -> Trained:
 
     Raises:
         SchedulerConfigError: a class, prediction type, beta schedule or other choice that is not understood, or a key
-            that is missing. Classes whose networks follow no convention of these (IPNDM, consistency models, SCM,
-            VQ-Diffusion, …) are refused by name.
+            that is missing. Classes whose networks follow no convention of these (IPNDM, SCM, VQ-Diffusion, …) are
+            refused by name.
     """
     name = config.get("trained_with" if "trained_with" in config else "_class_name")
     if name is not None:
@@ -247,6 +248,23 @@ def _of_unnamed_edm(config: Mapping[str, Any]) -> Trained:
     return _of_cosine_edm(config) if cosine else _of_edm(config)
 
 
+def _of_consistency(config: Mapping[str, Any]) -> Trained:
+    """Consistency models: x0 = c_skip x + c_out F(c_in x, 250 log σ), which is x at ``sigma_min``."""
+    low, high, data = (float(_need(config, key)) for key in ("sigma_min", "sigma_max", "sigma_data"))
+    maps = preconditioning.consistency(data, low)
+
+    def output_scales(sigma: Any) -> tuple[Any, Any]:
+        return maps["skip"](sigma), maps["output_scale"](sigma)
+
+    def time_input(sigma: Any) -> Any:
+        return maps["time_input"](torch.as_tensor(sigma, dtype=torch.float64))
+
+    def process_time(time: Any) -> Any:
+        return torch.as_tensor(time / 250, dtype=torch.float64).exp()
+
+    return Trained(EDM(low, high), "sample", time_input, process_time, lambda sigma: _c_in(sigma, data), output_scales)
+
+
 def _of_score_sde(config: Mapping[str, Any]) -> Trained:
     """NCSN++ of Song et al. 2021: the network is fed σ and returns the score."""
     process = EDM(_need(config, "sigma_min"), _need(config, "sigma_max"))
@@ -289,6 +307,7 @@ _READERS: dict[str, _Reader] = {
         (_FLOW, _of_flow),
         (_EDM, _of_edm),
         ("CosineDPMSolverMultistep", _of_cosine_edm),
+        ("CMStochasticIterative", _of_consistency),
         ("ScoreSdeVe", _of_score_sde),
     )
     for name in names.split()

@@ -15,6 +15,7 @@ from scoresde.models.checkpoint import (
     load,
     save,
 )
+from scoresde.models.from_diffusers import from_diffusers
 
 __all__ = [
     "CONFIG",
@@ -26,6 +27,7 @@ __all__ = [
     "bundled",
     "find",
     "fingerprint",
+    "from_diffusers",
     "load",
     "save",
 ]

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scoresde import preconditioning as preconditionings
 from scoresde import process as processes
 from scoresde.files import replacing
-from scoresde.models import preconditioning as preconditionings
 from scoresde.models.diffusers_unet import DiffusersUNet
 from scoresde.models.edm_networks import DhariwalUNet, SongUNet
 from scoresde.models.unet import UNet
@@ -27,6 +27,7 @@ from solvers.grids import Grid
 
 FORMAT = "scoresde-model-1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DIFFUSERS = "diffusers:"
 
 # Each is built from in_channels, num_classes, channels, fold and its own options, and keeps them as ``config``.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "diffusers_unet": DiffusersUNet}
@@ -49,6 +50,7 @@ class Checkpoint:
             network has none for that.
         card: the folder's whole ``config.json``; ``card["training"]`` tells how the model was made.
         decode: makes images in [−1, 1] of final states, for ``sample(decode=…)``; None where the states are the images.
+        encode: makes states of images, the inverse of ``decode``.
         grid: the grid that the checkpoint itself asks for (a flow model's shift); None is the solver's recommended one.
     """
 
@@ -57,6 +59,7 @@ class Checkpoint:
     classes: int
     card: dict[str, Any]
     decode: Callable[[Tensor], Tensor] | None = None
+    encode: Callable[[Any], Tensor] | None = None
     grid: Grid | None = None
 
 
@@ -110,7 +113,7 @@ def save(
         shape: shape (channels, height, width) of one image.
         classes: number of classes, 0 for none.
         time_scale: the network is fed ``time_scale`` times process time.
-        preconditioning: what surrounds the network instead, as :func:`scoresde.models.preconditioning.get` has it.
+        preconditioning: what surrounds the network instead, as :func:`scoresde.preconditioning.get` has it.
         training: how the model was made; kept as it is.
         dtype: what floating-point weights are stored in: float32, or bfloat16 for half the size.
     """
@@ -142,16 +145,21 @@ def save(
 def load(
     name_or_folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Read a bundled model by its name, or a model folder.
+    """Read a bundled model by its name, a model folder, or a checkpoint of diffusers.
 
     Args:
-        name_or_folder: a name such as ``"mnist"``, or a folder with ``config.json`` and ``model.safetensors``.
+        name_or_folder: a name such as ``"mnist"``; a folder with ``config.json`` and ``model.safetensors``; a folder of
+            diffusers; or ``diffusers:`` before a folder or a hub id, see :func:`scoresde.models.from_diffusers`.
         device: where the network goes.
         dtype: precision of the network; weights stored in bfloat16 are converted.
 
     Raises:
         CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
     """
+    if (source := foreign(name_or_folder)) is not None:
+        from scoresde.models.from_diffusers import from_diffusers
+
+        return from_diffusers(source, device=device, dtype=dtype)
     folder = find(name_or_folder)
     config = _read_config(folder / CONFIG)
     try:
@@ -173,9 +181,46 @@ def load(
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
-    """SHA-256 over both files of a model, which tells a retrained model from the one that was there before."""
-    folder = find(name_or_folder)
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (CONFIG, WEIGHTS))).hexdigest()
+    """SHA-256 over the files of a model, which tells a retrained model from the one that was there before.
+
+    Of a hub id, over its name and its newest commit, since the files do not lie here.
+    """
+    source = foreign(name_or_folder)
+    if source is None:
+        folder = find(name_or_folder)
+        paths = [folder / CONFIG, folder / WEIGHTS]
+    elif (folder := Path(source).expanduser()).is_dir():
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin"))
+    else:
+        from huggingface_hub import model_info
+
+        return hashlib.sha256(f"{source}@{model_info(source).sha}".encode()).hexdigest()
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def foreign(name_or_folder: str | Path) -> str | None:
+    """The folder or hub id of a checkpoint of diffusers, None for a model of our own.
+
+    That is what follows ``diffusers:``, or a folder whose ``model_index.json`` or ``config.json`` names a class.
+    """
+    name = str(name_or_folder)
+    if name.startswith(DIFFUSERS):
+        return name.removeprefix(DIFFUSERS)
+    folder = Path(name_or_folder).expanduser()
+    if name in bundled() or not folder.is_dir():
+        return None
+    if (folder / "model_index.json").is_file():
+        return name
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return name if isinstance(config, dict) and "_class_name" in config else None
 
 
 def find(name_or_folder: str | Path) -> Path:

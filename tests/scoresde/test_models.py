@@ -144,8 +144,12 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / models.WEIGHTS).unlink(), "holds no model.safetensors"),
     "cut config": (lambda folder: (folder / models.CONFIG).write_text('{"format": '), "config.json' is damaged"),
     "foreign config": (
-        lambda folder: (folder / models.CONFIG).write_text('{"_class_name": "X"}'),
+        lambda folder: (folder / models.CONFIG).write_text('{"architectures": "X"}'),
         "has the format None",
+    ),
+    "foreign network": (
+        lambda folder: (folder / models.CONFIG).write_text('{"_class_name": "UNet2DModal"}'),
+        "the network 'UNet2DModal' of .* is not known; did you mean 'UNet2DModel'",
     ),
     "later format": (configured(format="scoresde-model-2"), "'scoresde-model-2'; this version reads"),
     "unknown network": (configured(network={**UNET, "name": "unett"}), "unknown network 'unett'; did you mean 'unet'"),
