@@ -1,4 +1,4 @@
-"""The Python in README.md runs as it stands; the pages that are made from code are of this code."""
+"""The Python in README.md and the how-tos runs as it stands; the pages that are made from code are of this code."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def test_the_readme_s_code_runs(block, capsys, monkeypatch):
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))  # what it registers is gone afterwards
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("page", ["loading.md", "flow.md"])
+def test_a_how_to_runs_from_top_to_bottom(page, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    blocks = re.findall(r"```python\n(.*?)```", (solver_docs.DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+        said = re.findall(r"# prints (.*)", block)
+        assert [line for line in capsys.readouterr().out.splitlines() if line] == said, block
 
 
 @pytest.mark.parametrize("page", ["solvers.md", "grids.md"])

@@ -206,7 +206,7 @@ class _Files:
     def load(self, kind: str, folder: str | None, dtype: torch.dtype | None) -> nn.Module:
         """The network of that class, with its weights."""
         version = tuple(int(part) for part in self.diffusers.__version__.split(".")[:2])
-        options = {"dtype" if version >= (0, 42) else "torch_dtype": dtype}
+        options: dict[str, Any] = {"dtype" if version >= (0, 42) else "torch_dtype": dtype}
         options["low_cpu_mem_usage"] = importlib.util.find_spec("accelerate") is not None
         local = Path(self.source)
         inside = folder is not None and (not local.is_dir() or (local / folder).is_dir())

@@ -105,13 +105,13 @@ def exact(scheduler: Any) -> Any:
     return scheduler
 
 
-def theirs(net: Any, scheduler: Any, x: Tensor, scale: float = 1.0, **cond: Any) -> Tensor:
-    """diffusers' scheduler around diffusers' network; ``scale`` makes its timesteps the network's."""
+def theirs(net: Any, scheduler: Any, x: Tensor, **cond: Any) -> Tensor:
+    """diffusers' scheduler around diffusers' network."""
     net = net.double()
     with torch.no_grad():
         for t in scheduler.timesteps:
             fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-            time = (scale * t.double()).expand(len(x))
+            time = t.double().expand(len(x))
             out = net(fed, timestep=time, return_dict=False, **cond)[0][:, : x.shape[1]]
             x = scheduler.step(out, t, x).prev_sample
     return x
@@ -339,6 +339,19 @@ def test_no_label_of_a_dit_is_its_last_class_and_its_learned_variance_is_left_ou
     close(checkpoint.model.epsilon(x, 300.0, label=none), out[:, :4])
 
 
+def test_a_pixart_network_takes_text_with_its_mask_and_size() -> None:
+    known = {**PATCHED, "in_channels": 4, "out_channels": 8, "caption_channels": 12, "cross_attention_dim": 16}
+    net = filled(diffusers.PixArtTransformer2DModel(**known, norm_num_groups=4, use_additional_conditions=False))
+    checkpoint = from_diffusers(net, scheduler=diffusers.DDPMScheduler(), dtype=torch.float64)
+    x, text, mask = noise(checkpoint.shape)(), embeddings(5, 12), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    added = {"resolution": None, "aspect_ratio": None}
+    cond = {"encoder_hidden_states": text, "encoder_attention_mask": mask, "added_cond_kwargs": added}
+    time = torch.tensor([17.0, 17.0]).double()
+    with torch.no_grad():
+        expected = net(x, timestep=time, **{**cond, "encoder_attention_mask": mask.double()})[0][:, :4]
+    close(checkpoint.model.epsilon(x, 17.0, **cond), expected)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # flow
 
@@ -451,7 +464,8 @@ def test_a_network_in_bfloat16_keeps_its_conditions_in_step() -> None:
     x, text = noise(checkpoint.shape)().float(), embeddings(5, 12).float()
     found = checkpoint.model.epsilon(x, 100.0, encoder_hidden_states=text)
     assert found.dtype == torch.float32
-    expected = from_diffusers(text_unet(), scheduler=scheduler).model.epsilon(x, 100.0, encoder_hidden_states=text)
+    with torch.no_grad():
+        expected = from_diffusers(text_unet(), scheduler=scheduler).model.epsilon(x, 100.0, encoder_hidden_states=text)
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
 
 

@@ -133,6 +133,35 @@ def test_few_step_solvers_take_fresh_noise_from_alpha_zero_on_too(name: str) -> 
     torch.testing.assert_close(found, model(x, 0.6), rtol=0, atol=1e-6)
 
 
+def test_lcm_on_flow_agrees_with_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlowMatchLCMScheduler has no boundary condition; its states and σ are float32."""
+    scheduler = schedulers.FlowMatchLCMScheduler(shift=3.0)
+    scheduler.set_timesteps(4)
+    times = scheduler.sigmas.double().tolist()
+    noise = draws()
+    monkeypatch.setattr(import_module(type(scheduler).__module__), "randn_tensor", lambda *args, **kwargs: next(noise))
+    expected = next(noise)
+    for t, sigma in zip(scheduler.timesteps, times, strict=False):
+        expected = scheduler.step(model(expected, sigma), t, expected).prev_sample
+    for name, options in (("consistency", {"sigma_min": 0.0}), ("lcm", {"timestep_scaling": 1e4})):
+        found = ours(name, Flow(), times, model, "flow", **options)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "ddim", "dpmpp_2m"])
+def test_a_rectified_flow_takes_one_step_or_many_to_the_same_place(name: str) -> None:
+    """On a straight flow, x_t = (1 − t) x0 + t x1 with x0 = 3 + x1/2, the velocity at x_t is that of its own line."""
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        end = (x - 3 * (1 - t)) / (t + (1 - t) / 2)
+        return end - (3 + end / 2)
+
+    noise = next(draws())
+    for times in ([1.0, 0.0], [1.0, 0.8, 0.0], [1.0, 0.9, 0.7, 0.45, 0.0]):
+        found = ours(name, Flow(), times, velocity, "flow")
+        torch.testing.assert_close(found, 3 + noise / 2, rtol=1e-9, atol=1e-9)
+
+
 def test_lcm_keeps_the_boundary_condition() -> None:
     """At t_min the model is the identity, whatever the network returns."""
     process = VPDiscrete()
