@@ -93,8 +93,8 @@ def read(config: Mapping[str, Any]) -> Trained:
 
     Raises:
         SchedulerConfigError: a class, prediction type, beta schedule or other choice that is not understood, or a key
-            that is missing. Classes whose networks follow no convention of these (IPNDM, SCM, VQ-Diffusion, …) are
-            refused by name.
+            that is missing. Classes whose networks follow no convention of these (IPNDM, SCM,
+            VQ-Diffusion, …) are refused by name.
     """
     name = config.get("trained_with" if "trained_with" in config else "_class_name")
     if name is not None:

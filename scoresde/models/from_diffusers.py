@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from scoresde.integrations import scheduler_config
 from scoresde.integrations.scheduler_config import Trained
 from scoresde.models.checkpoint import Checkpoint, CheckpointError
-from scoresde.models.denoisers import DENOISERS, LEGACY, Denoiser, Shape
-from scoresde.models.latents import Latents, known
+from scoresde.models.denoisers import DENOISERS, Denoiser, Shape
+from scoresde.models.latents import Latents
+from scoresde.models.repository import Parts, known_network, parts_of, told
 from scoresde.process import Flow
 from scoresde.score import ScoreModel
 from solvers import grids
-from solvers.errors import nearest
 from solvers.grids import Grid
-
-INDEX = "model_index.json"
-NETWORKS, AUTOENCODERS = ("unet", "transformer"), ("vae", "vqvae")
 
 
 def from_diffusers(
@@ -59,10 +52,10 @@ def from_diffusers(
         CheckpointError: nothing there, or something that is not understood or does not fit together (named).
         ImportError: diffusers is not installed.
     """
-    parts = _parts(source, dtype, revision)
+    parts = parts_of(source, dtype, revision)
     if scheduler is not None:
-        parts.scheduler = _told(scheduler)
-    net = DENOISERS[_network(type(parts.network).__name__, parts.name)](parts.network)
+        parts.scheduler = told(scheduler)
+    net = DENOISERS[known_network(type(parts.network).__name__, parts.name)](parts.network)
     trained = _conventions(parts)
     latents = None if parts.vae is None else Latents(parts.vae)
     states = _shape(parts.name, net, shape)
@@ -125,124 +118,7 @@ def shifted(trained: Trained, scheduler: Mapping[str, Any], shape: Shape, patch:
     return grids.get("flow_shift", shift=math.exp(mu) if shift.kind == "exponential" else mu, end=grids.BY_STEPS)
 
 
-@dataclass
-class _Parts:
-    name: str
-    network: nn.Module
-    scheduler: dict[str, Any]
-    vae: nn.Module | None = None
-
-
-def _parts(source: Any, dtype: torch.dtype | None, revision: str | None) -> _Parts:
-    if isinstance(source, nn.Module):
-        return _Parts(type(source).__name__, _cast(source, dtype), {})
-    if hasattr(source, "components"):
-        found = {key: value for key, value in source.components.items() if value is not None}
-        network = _cast(found[_one(type(source).__name__, found, NETWORKS)], dtype)
-        config = found["scheduler"].config if "scheduler" in found else {}
-        vae = next(
-            (_cast(found[key], _precision(found[key].config, dtype)) for key in AUTOENCODERS if key in found), None
-        )
-        return _Parts(type(source).__name__, network, dict(config), vae)
-    return _read(str(source), dtype or torch.float32, revision)
-
-
-def _told(scheduler: Any) -> dict[str, Any]:
-    """The configuration of a scheduler with its class, which only saved ones have in it; or a configuration itself."""
-    if isinstance(scheduler, Mapping):
-        return dict(scheduler)
-    return {"_class_name": type(scheduler).__name__, **scheduler.config}
-
-
-def _cast(network: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    return network if dtype is None else nn.Module.to(network, dtype)  # diffusers' own ``to`` warns at every cast
-
-
-def _read(source: str, dtype: torch.dtype, revision: str | None) -> _Parts:
-    """The parts of a folder or hub repository that are needed, and no others."""
-    files = _Files(str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source, revision)
-    index = files.config(INDEX)
-    if index is None:
-        config = files.config("config.json")
-        if config is None:
-            raise CheckpointError(f"{source!r} is no checkpoint of diffusers: it has neither {INDEX} nor config.json")
-        network = files.load(_network(str(config.get("_class_name")), repr(source), LEGACY), None, dtype)
-        return _Parts(repr(source), network, files.config("scheduler_config.json", "scheduler") or {})
-    parts = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and value[1] is not None}
-    chosen = _one(repr(source), parts, NETWORKS)
-    network = files.load(_network(str(parts[chosen][1]), repr(source), LEGACY), chosen, dtype)
-    vae = None
-    for key in AUTOENCODERS:
-        if key in parts:
-            config = files.config("config.json", key) or {}
-            vae = files.load(known(str(parts[key][1])), key, _precision(config, dtype))
-    return _Parts(repr(source), network, files.config("scheduler_config.json", "scheduler") or {}, vae)
-
-
-class _Files:
-    """A folder or hub repository; parts lie in folders of their names, or in old repositories beside each other."""
-
-    def __init__(self, source: str, revision: str | None):
-        try:
-            import diffusers
-        except ImportError as error:
-            raise ImportError("checkpoints of diffusers need it: pip install diffusers") from error
-        self.diffusers: Any = diffusers
-        self.source, self.options = source, {} if revision is None else {"revision": revision}
-
-    def config(self, name: str, folder: str | None = None) -> dict[str, Any] | None:
-        """A JSON file of that name, None where there is none."""
-        for subfolder in dict.fromkeys((folder, None)):
-            kind = type("Reader", (self.diffusers.ConfigMixin,), {"config_name": name})
-            try:
-                found = kind.load_config(self.source, subfolder=subfolder, **self.options)
-            except (OSError, ValueError) as error:
-                if not Path(self.source).is_dir() and "does not appear to have a file" not in str(error):
-                    raise CheckpointError(f"{self.source!r} cannot be read: {error}") from error
-                continue
-            return dict(found)
-        return None
-
-    def load(self, kind: str, folder: str | None, dtype: torch.dtype | None) -> nn.Module:
-        """The network of that class, with its weights."""
-        version = tuple(int(part) for part in self.diffusers.__version__.split(".")[:2])
-        options: dict[str, Any] = {"dtype" if version >= (0, 42) else "torch_dtype": dtype}
-        options["low_cpu_mem_usage"] = importlib.util.find_spec("accelerate") is not None
-        local = Path(self.source)
-        inside = folder is not None and (not local.is_dir() or (local / folder).is_dir())
-        try:
-            return self._load(kind, folder if inside else None, options)
-        except OSError as error:
-            if not inside or local.is_dir():
-                raise CheckpointError(f"{self.source!r}: {error}") from error
-        return self._load(kind, None, options)
-
-    def _load(self, kind: str, folder: str | None, options: dict[str, Any]) -> nn.Module:
-        network = getattr(self.diffusers, kind).from_pretrained(
-            self.source, subfolder=folder, **options, **self.options
-        )
-        return network.eval().requires_grad_(False)
-
-
-def _network(name: str, where: str, *more: str) -> str:
-    """The class of a network itself, if there is something to be made of it."""
-    if name not in (*DENOISERS, *more):
-        raise CheckpointError(f"the network {name!r} of {where} is not known{nearest(name, DENOISERS)}")
-    return name
-
-
-def _one(name: str, parts: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    found = [key for key in keys if key in parts]
-    if len(found) != 1:
-        raise CheckpointError(f"{name} needs one of {', '.join(keys)}; it has {', '.join(sorted(parts))}")
-    return found[0]
-
-
-def _precision(config: Mapping[str, Any], dtype: torch.dtype | None) -> torch.dtype | None:
-    return torch.float32 if config.get("force_upcast") and dtype == torch.float16 else dtype
-
-
-def _conventions(parts: _Parts) -> Trained:
+def _conventions(parts: Parts) -> Trained:
     if not parts.scheduler:
         raise CheckpointError(f"{parts.name} has no scheduler, which says what it was trained on: give scheduler=")
     try:
