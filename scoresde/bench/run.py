@@ -81,7 +81,7 @@ class Bench:
         self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
         self.out, self.device, self.guides, self.report = Path(out), device, dict(guides or {}), report
         self.store = Store(self.out)
-        counts = checkpoint.card["training"].get("class_counts") if checkpoint.classes else None
+        counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
         self._nets: dict[tuple[str, str], ScoreModel] = {}
 
@@ -167,6 +167,7 @@ class Bench:
             batch_size=size,
             dtype=torch.float64 if case.dtype == "float64" else torch.float32,
             device=self.device,
+            decode=self.checkpoint.decode,
         )
         self._sync()
         return result, time.perf_counter() - start

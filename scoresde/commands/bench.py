@@ -17,7 +17,7 @@ from scoresde.bench.run import PRECISIONS, Guide
 from scoresde.bench.store import ROWS
 from scoresde.commands import measured, outputs, values
 from scoresde.commands.guided import guided
-from scoresde.metrics import floors
+from scoresde.metrics import Floors, floors
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
@@ -52,19 +52,17 @@ def run(config: DictConfig, out: Path) -> None:
         [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)],
         budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
         tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
-        grids=[_grid(name, options) for entry in lists["grids"] for name, options in expand(entry)],
+        grids=[_grid(name, options) or checkpoint.grid for entry in lists["grids"] for name, options in expand(entry)],
         guidance=list(guides),
         dtypes=dtypes,
         compiles=[mode or "" for mode in lists["compile"]],
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
-    folder = models.find(config.model.path)
-    known = measured.own(settings) and (folder / "converged_features.npz").is_file()
     bench = Bench(
         checkpoint,
         measured.measure(settings, checkpoint, device),
-        floors(chosen.n, folder) if known else None,
+        _floors(settings, chosen.n),
         chosen,
         out,
         device=device,
@@ -95,6 +93,14 @@ def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.dev
 
 def _grid(name: str, options: dict[str, Any]) -> Grid | None:
     return solvers.grids.get(name, **options) if name else None
+
+
+def _floors(settings: dict[str, Any], n: int) -> Floors | None:
+    """What comes with the model, where its own space and reference are used."""
+    if not measured.own(settings):
+        return None
+    folder = models.find(settings["model"]["path"])
+    return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
 
 
 def _report(row: Row, done: int, total: int, left: float) -> None:

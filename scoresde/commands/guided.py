@@ -37,6 +37,12 @@ def guided(
     return recipe(model, unconditional={"label": checkpoint.classes}, weak=weak)
 
 
+def recorded(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The group with the fingerprint of a weaker model, which tells a retrained one from what was there before."""
+    _, folder = _without_weak(group)
+    return dict(group) if folder is None else {**group, "weak_sha256": models.fingerprint(folder)}
+
+
 def _without_weak(group: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     options = dict(group)
     folder = options.pop("weak", None)

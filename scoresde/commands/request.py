@@ -17,7 +17,7 @@ import solvers
 from scoresde import models, sampling
 from scoresde import process as processes
 from scoresde.commands import outputs, values
-from scoresde.commands.guided import guided
+from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import measure
 from scoresde.distributed import Ranks
 from scoresde.metrics import class_labels
@@ -37,13 +37,14 @@ class Request:
 
     Attributes:
         settings: the configuration as it is recorded.
+        model: the checkpoint's, on the process asked for and guided.
         labels: class of each image, −1 for none.
         columns: classes side by side in the picture; 0 for no such order.
     """
 
     settings: dict[str, Any]
     model: scoresde.ScoreModel
-    shape: tuple[int, ...]
+    checkpoint: Checkpoint
     solver: Solver
     grid: Grid | None
     labels: NDArray[np.int64]
@@ -83,18 +84,21 @@ class Request:
         if process_name is not None:
             model = model.on(processes.get(process_name, **options))
         model = guided(model, settings["guidance"], checkpoint, device, dtype)
+        settings["guidance"] = recorded(settings["guidance"])
+        if grid is None and not solver.adaptive:
+            grid = checkpoint.grid
         sampling.method(model, solver, steps, settings["nfe"], grid)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in ("features", "reference"):
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
         values.flag(config, "keep")
-        if config.format != "npz" and checkpoint.shape[0] not in (1, 3):
+        if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
         labels = _labels(config.label, shards.total, checkpoint)
         columns = checkpoint.classes if config.label == "cycle" else 0
-        return cls(settings, model, checkpoint.shape, solver, grid, labels, columns, device, shards, scoring)
+        return cls(settings, model, checkpoint, solver, grid, labels, columns, device, shards, scoring)
 
     def sample(
         self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
@@ -106,13 +110,14 @@ class Request:
             self.solver,
             steps=self.settings["steps"],
             nfe=self.settings["nfe"],
-            shape=(len(seeds), *self.shape),
+            shape=(len(seeds), *self.checkpoint.shape),
             grid=self.grid,
             seeds=seeds,
             cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
             batch_size=self.settings["batch_size"],
             dtype=torch.float64 if wide else torch.float32,
             device=self.device,
+            decode=self.checkpoint.decode,
             progress=progress,
         )
 
