@@ -1,17 +1,20 @@
 """Runs of ``scoresde sample`` killed at random moments and started again, held against runs that nobody disturbed.
 
-    python benchmarks/kills.py --kills 20 --out benchmarks/results/kills.md
+    python benchmarks/kills.py --kills 20 --aimed 10 --out benchmarks/results/kills.md
 
-Every kill is SIGKILL, at a moment drawn uniformly from the time that the undisturbed run took from its first word with
-the folder to its end; it is a run of its own, in a folder of its own, which the same command then completes. All files
-of both folders are compared byte for byte.
+Every kill is SIGKILL, at a moment drawn uniformly from the time that the undisturbed run took, from its taking of the
+folder to its end; it is a run of its own, in a folder of its own, which the same command then completes. All files of
+both folders are compared by SHA-256. Writing takes a small part of the time, so further kills wait, from such a moment
+on, until a file is seen being written.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,7 @@ from scoresde.hardware import describe
 from scoresde.locks import NAME
 
 IMAGES, SHARD = 2048, 64
-COMMAND = f"scoresde sample n={IMAGES} nfe=3 batch_size=64 shard={SHARD} dtype=bfloat16 threads=1 metrics=true"
+COMMAND = f"scoresde sample n={IMAGES} nfe=2 batch_size=64 shard={SHARD} dtype=bfloat16 threads=1 metrics=true"
 FORMATS = ("npz", "png", "zip")
 
 
@@ -36,6 +39,7 @@ class Kill:
     """One kill: when, with how many images there, and in the middle of what."""
 
     form: str
+    aimed: bool
     seconds: float
     images: int
     inside: str
@@ -86,7 +90,30 @@ def where(folder: Path) -> tuple[int, str]:
     return len(records) * SHARD, "a shard being computed"
 
 
-def measure(kills: int, seed: int, home: Path) -> tuple[list[Kill], list[str]]:
+def writing(folder: Path) -> bool:
+    """Whether a file is being written now."""
+    for place in (folder / "shards", folder / "images", folder):
+        try:
+            if any(name.startswith(".") for name in os.listdir(place)):
+                return True
+        except FileNotFoundError:
+            pass
+    return False
+
+
+def killed(process: subprocess.Popen[bytes], folder: Path, moment: float, aimed: bool) -> bool:
+    """Kill after so many seconds, or as soon after that as a file is being written; False if it ended before."""
+    begin = time.monotonic()
+    while process.poll() is None:
+        if time.monotonic() - begin >= moment and (not aimed or writing(folder)):
+            process.kill()
+            break
+        if not aimed or time.monotonic() - begin < moment:
+            time.sleep(0.001)
+    return process.wait() == -signal.SIGKILL
+
+
+def measure(kills: int, aimed: int, seed: int, home: Path) -> tuple[list[Kill], list[str]]:
     """Undisturbed runs of each format, and then the kills."""
     lines, seconds, whole = [], {}, {}
     for form in FORMATS:
@@ -96,41 +123,40 @@ def measure(kills: int, seed: int, home: Path) -> tuple[list[Kill], list[str]]:
         lines.append(f"| {form} | {seconds[form]:.1f} | {len(whole[form])} | `{total(whole[form])}` |")
         print(lines[-1], flush=True)
     rng, found = random.Random(seed), []
-    while len(found) < kills:
-        form = FORMATS[len(found) % len(FORMATS)]
+    while len(found) < kills + aimed:
+        form, aim = FORMATS[len(found) % len(FORMATS)], len(found) >= kills
         folder = home / f"kill{len(found)}-{time.monotonic_ns()}"
-        moment = rng.uniform(0, seconds[form])
         process = start(folder, form)
-        try:
-            process.wait(moment)
+        begin = time.monotonic()
+        if not killed(process, folder, rng.uniform(0, seconds[form]), aim):
             continue  # it was quicker this time
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        after = time.monotonic() - begin
         images, inside = where(folder)
         finish(start(folder, form))
-        found.append(Kill(form, moment, images, inside, summary(folder) == whole[form]))
+        found.append(Kill(form, aim, after, images, inside, summary(folder) == whole[form]))
         print(found[-1], flush=True)
     return found, lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="at random moments")
+    parser.add_argument("--aimed", type=int, default=10, help="when a file is being written")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, help="write the table here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        kills, lines = measure(arguments.kills, arguments.seed, Path(home))
+        kills, lines = measure(arguments.kills, arguments.aimed, arguments.seed, Path(home))
     equal = sum(kill.equal for kill in kills)
     rows = [
-        f"| {number} | {kill.form} | {kill.seconds:.2f} | {kill.images:,} | {kill.inside} | "
+        f"| {number} | {kill.form} | {'a write' if kill.aimed else 'chance'} | {kill.seconds:.2f} | {kill.images:,} | "
+        f"{kill.inside} | "
         f"{'equal' if kill.equal else 'DIFFERENT'} |"
         for number, kill in enumerate(kills, 1)
     ]
     text = "\n".join(
         [
-            f"`python benchmarks/kills.py --kills {arguments.kills} --seed {arguments.seed}`",
+            f"`python benchmarks/kills.py --kills {arguments.kills} --aimed {arguments.aimed} --seed {arguments.seed}`",
             "",
             f"`{COMMAND}` ({IMAGES // SHARD} shards), {describe(torch.device('cpu')).split(',')[0]}, torch "
             f"{torch.__version__}: killed {len(kills)} times, completed by the same command, and all files equal to "
@@ -140,8 +166,8 @@ def main() -> None:
             "|---|---:|---:|---|",
             *lines,
             "",
-            "| kill | format | after s | images there | in the middle of | files afterwards |",
-            "|---:|---|---:|---:|---|---|",
+            "| kill | format | moment by | after s | images there | in the middle of | files afterwards |",
+            "|---:|---|---|---:|---:|---|---|",
             *rows,
             "",
         ]
