@@ -8,7 +8,7 @@ result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16,
 
 from __future__ import annotations
 
-from scoresde import exact, guidance, models
+from scoresde import exact, guidance, models, shards
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
 from scoresde.sampling import NonFiniteError, Result, sample
 from scoresde.score import ScoreModel
@@ -31,4 +31,5 @@ __all__ = [
     "guidance",
     "models",
     "sample",
+    "shards",
 ]

@@ -333,6 +333,18 @@ def test_progress_is_silent_unless_asked_for_and_never_on_stdout(capfd: pytest.C
     assert "14/14" in err  # two batches of 7 evaluations
 
 
+@pytest.mark.parametrize("solver", ["heun", "rk_adaptive"])
+def test_progress_may_be_a_function_that_is_told_of_every_sample(
+    solver: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[float] = []
+    steps = None if solver == "rk_adaptive" else 4
+    scoresde.sample(VP, solver, steps=steps, shape=(7, 3), seeds=0, batch_size=2, progress=told.append)
+    assert sum(told) == pytest.approx(7)
+    assert len(told) == (4 if steps is None else 4 * 7)  # four batches, of 7 evaluations each
+    assert capfd.readouterr() == ("", "")
+
+
 # conditions, dtypes
 
 
