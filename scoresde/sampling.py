@@ -111,8 +111,8 @@ def sample(
             An adaptive solver calls it once, at the end.
         trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on the
             way, the first and the last.
-        progress: show a progress bar; or a function that is told after each evaluation how many samples' worth of work it
-            was (of a solver that chooses its own steps 0, and the whole batch when that is done).
+        progress: show a progress bar; or a function that is told after each evaluation how many samples' worth of work
+            it was (of a solver that chooses its own steps 0, and the whole batch when that is done).
 
     Raises:
         ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
