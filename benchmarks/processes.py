@@ -18,7 +18,7 @@ import torch
 from scoresde.files import digest, replacing
 from scoresde.hardware import cpu
 
-ARGUMENTS = "sample n=10000 nfe=2 batch_size=64 dtype=bfloat16 threads=1 label=data metrics=true"
+ARGUMENTS = "sample n=10000 nfe=5 batch_size=64 dtype=bfloat16 threads=1 label=data metrics=true"
 
 
 def run(count: int, folder: Path) -> tuple[str, float]:
