@@ -15,6 +15,7 @@ from torch import Tensor
 import solvers
 from scoresde.integrations.scheduler_config import Trained
 from scoresde.noise import Noise
+from scoresde.process import EDM
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
 from solvers.instructions import Draw, Eval, Lin, Step, reads, writes
@@ -29,7 +30,7 @@ def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
     """The solver of that name, which can be fed one model output at a time.
 
     Raises:
-        ValueError: unknown name, or a solver that has no plan.
+        ValueError: unknown name, a solver that has no plan, or one that asks for more than the model's output.
         TypeError: an option that the solver does not have.
     """
     solver = solvers.get(name, **options)
@@ -37,6 +38,13 @@ def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
         raise ValueError(
             f"solver {solver.name!r} chooses its steps as it goes, so it has no plan for {where} to walk through; "
             "use it with scoresde.sample, or take a solver on a fixed grid such as 'dpmpp_2m'"
+        )
+    process = EDM()
+    asked = solver.plan(process, solvers.grids.get("log_snr")(process, 4), "sample").outputs - {"model"}
+    if asked:
+        raise ValueError(
+            f"solver {solver.name!r} asks for the output {sorted(asked)[0]!r} too, and {where} is given one output: "
+            "use it with scoresde.sample and a guided model"
         )
     return solver
 
