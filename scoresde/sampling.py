@@ -27,6 +27,10 @@ Callback = Callable[[Tensor, float], "Tensor | None"]
 GridLike = str | Grid | Sequence[float] | NDArray[np.float64] | Tensor
 
 
+KEPT = 32  # plans
+_PLANS: dict[Any, Plan] = {}
+
+
 @dataclass(frozen=True)
 class Result:
     """What :func:`sample` returns.
@@ -333,7 +337,7 @@ def method(
             raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
         times = check_times(process, grid.tolist() if isinstance(grid, Tensor) else grid)
     if isinstance(chosen, PlannedSolver):
-        plan = chosen.plan(process, times, model.prediction)
+        plan = _plan(chosen, process, times, model.prediction)
         return _Runner(plan.run, plan.nfe), times
 
     def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
@@ -348,17 +352,36 @@ def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
     Raises:
         ValueError: a single step takes more.
     """
-    low, high = 0, nfe
+    low, high, middle = 0, nfe, nfe  # most solvers take one evaluation a step
     while low < high:
-        middle = (low + high + 1) // 2
-        if solver.nfe(process, rule(process, middle)) <= nfe:
+        if _nfe(solver, process, rule, middle) <= nfe:
             low = middle
         else:
             high = middle - 1
+        middle = (low + high + 1) // 2
     if low == 0:
-        least = solver.nfe(process, rule(process, 1))
-        raise ValueError(f"{solver} needs at least {least} evaluations, got nfe = {nfe}")
+        raise ValueError(f"{solver} needs at least {_nfe(solver, process, rule, 1)} evaluations, got nfe = {nfe}")
     return low
+
+
+def _nfe(solver: Solver, process: Process, rule: Grid, steps: int) -> int:
+    times = rule(process, steps)
+    if isinstance(solver, PlannedSolver):
+        return _plan(solver, process, check_times(process, times), "sample").nfe
+    return solver.nfe(process, times)
+
+
+def _plan(solver: PlannedSolver, process: Process, times: tuple[float, ...], prediction: str) -> Plan:
+    """The solver's plan; those of the last calls are kept, since tracing takes longer than a small network's step."""
+    plain = all(isinstance(value, (bool, int, float, str, type(None))) for value in solver.options.values())
+    if not plain:
+        return solver.plan(process, times, prediction)
+    key = (solver.function, tuple(sorted(solver.options.items())), process, times, prediction)
+    if key not in _PLANS:
+        while len(_PLANS) >= KEPT:
+            del _PLANS[next(iter(_PLANS))]
+        _PLANS[key] = solver.plan(process, times, prediction)
+    return _PLANS[key]
 
 
 def _check_plan(plan: Plan, model: ScoreModel) -> None:
