@@ -1,4 +1,4 @@
-"""The code of the how-tos runs, block after block, in a folder that holds what a page loads."""
+"""The code of the how-tos runs, block after block, beside what a page loads, and prints what the page says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import torch
 from benchmarks import tiny_pipelines
 
 DOCS = Path(__file__).parents[1] / "docs"
-LOADED = {"diffusers.md": {"stable-diffusion": tiny_pipelines.stable_diffusion}, "k_diffusion.md": {}}
+LOADED = {
+    "bench.md": {},
+    "diffusers.md": {"stable-diffusion": tiny_pipelines.stable_diffusion},
+    "flow.md": {},
+    "k_diffusion.md": {},
+    "loading.md": {},
+}
 
 
 @pytest.mark.parametrize("page", LOADED)
@@ -23,6 +29,10 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.
     torch.manual_seed(0)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
+    out = ""
     for block in blocks:
         exec(compile(block, page, "exec"), names)
-    assert len(blocks) > 2 and capsys.readouterr().out.strip()
+        out += (shown := capsys.readouterr().out)
+        if said := re.findall(r"# prints (.*)", block):
+            assert [line for line in shown.splitlines() if line] == said, block
+    assert blocks and out.strip()
