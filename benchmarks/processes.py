@@ -28,7 +28,7 @@ def run(count: int, folder: Path) -> tuple[str, float]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "metrics.json"]
     text = "".join(f"{digest(path)}  {path.relative_to(folder)}\n" for path in files)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return sha256(text.encode()).hexdigest(), metrics["fid"]["value"]
+    return sha256(text.encode()).hexdigest(), metrics["metrics"]["fid"]["value"]
 
 
 def main() -> None:
