@@ -12,6 +12,8 @@ from scoresde.process import Process
 from solvers import prediction as predictions
 
 TimeMap = Callable[[Tensor], Tensor]
+# What networks can be run in by name, the finest first.
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class ScoreModel:

@@ -22,12 +22,11 @@ from scoresde.files import replacing
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, sample
-from scoresde.score import ScoreModel
+from scoresde.score import PRECISIONS, ScoreModel
 
 CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
-PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}  # the finest first
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
@@ -94,10 +93,9 @@ class Bench:
         missing = [case for case in cases if case.key not in self.store]
         spent, worked = 0.0, 0.0
         for index, case in enumerate(missing):
-            if not case.solver.stochastic:
-                self._converged(case.guidance, case.dtype)
+            states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
             start = time.perf_counter()
-            row, pixels = self._measure(case)
+            row, pixels = self._measure(case, states)
             self.store.add(case.key, row, pixels)
             spent, worked = spent + time.perf_counter() - start, worked + _work(case)
             left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
@@ -126,13 +124,12 @@ class Bench:
         rows = [self.store.rows[case.key] for case in cases]
         return Outcome(rows, converged, error, self.floors, torch.stack(images), labels)
 
-    def _measure(self, case: Case) -> tuple[Row, Tensor]:
+    def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
         result, seconds = self._sample(case, None if case.solver.adaptive else int(case.budget), self.settings.n)
         pixels = to_pixels(result.samples).cpu()
         metrics = self.measure.of(pixels, self.labels)
-        if not case.solver.stochastic:
-            states, _ = self._converged(case.guidance, case.dtype)
-            metrics["error"] = rms_error(result.samples, states)
+        if converged is not None:
+            metrics["error"] = rms_error(result.samples, converged)
         row = Row(
             solver=case.label,
             name=case.solver.name,

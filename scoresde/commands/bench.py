@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Row, Settings, cases, expand
-from scoresde.bench.run import PRECISIONS, Guide
+from scoresde.bench.run import Guide
 from scoresde.bench.store import ROWS
 from scoresde.commands import measured, outputs, values
 from scoresde.commands.guided import guided
 from scoresde.metrics import Floors, floors
+from scoresde.score import PRECISIONS
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")

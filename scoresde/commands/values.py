@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from scoresde.score import PRECISIONS
 from solvers.errors import nearest
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def whole(config: DictConfig, key: str, least: int = 1) -> int:
@@ -68,9 +67,9 @@ def flag(config: DictConfig, key: str) -> bool:
     return config[key]
 
 
-def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(DTYPES)) -> torch.dtype:
+def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(PRECISIONS)) -> torch.dtype:
     """One of the named precisions."""
-    return DTYPES[known(key, config[key], names)]
+    return PRECISIONS[known(key, config[key], names)]
 
 
 def known(key: str, value: Any, names: Iterable[str]) -> str:
