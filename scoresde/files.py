@@ -1,27 +1,41 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files that may be read: regular ones, of a size that fits."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TEMPORARY = re.compile(r"\..+\.\d+\.\w+")
+PART = "scoresde-part"  # in the names of files being written, so that no file of anybody else's is taken for one
+TEMPORARY = re.compile(rf"\..+\.\d+\.{PART}(\.[^.]+)?")
+SMALL, RATIO = 2**28, 200  # bytes that may be unpacked of anything, and of each packed byte of what is larger
 _asking_for_umask = threading.Lock()  # which can only be asked for by setting it, for the whole process
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends, and vanishes if the block fails."""
+    """A temporary path beside ``path`` that takes its place when the block ends, and vanishes if the block fails.
+
+    Raises:
+        ValueError: a link stands at ``path``: what it leads to is not ours to replace.
+    """
     path = Path(path)
+    if path.is_symlink():
+        raise ValueError(
+            f"{str(path)!r} is a link, and a file is to be written there: remove it, or choose another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: libraries choose the file format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{PART}{path.suffix}")
     try:
+        temporary.unlink(missing_ok=True)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # not through a link laid there
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -58,10 +72,50 @@ def remove_temporary(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def regular(path: str | Path) -> Path:
+    """The path, if it leads to a regular file; reading anything else may wait for ever, never end, or do something.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a folder, FIFO, socket or device is.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        raise ValueError(f"{str(path)!r} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+    return path
+
+
+def check_unpacked(name: str, packed: int, unpacked: int) -> None:
+    """Refuse to unpack what was made to fill the memory.
+
+    Args:
+        name: of the archive, for the message.
+        packed, unpacked: bytes; from an archive's own table, before anything is unpacked.
+
+    Raises:
+        ValueError: more than 256 MiB that are over 200 times the packed size, or more than the machine's memory.
+    """
+    if unpacked > SMALL and unpacked > RATIO * packed:
+        raise ValueError(f"{name} would unpack {packed:,} bytes to {unpacked:,}, over {RATIO} times as many: refused")
+    if unpacked > (memory := _memory()):
+        raise ValueError(f"{name} would unpack to {unpacked:,} bytes, and this machine has {memory:,}")
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; without end on Windows, which does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else math.inf
+
+
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`regular` does.
+    """
     sha = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         while block := file.read(1 << 20):
             sha.update(block)
     return sha.hexdigest()

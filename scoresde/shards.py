@@ -142,10 +142,15 @@ class Shards:
     def record(self, shard: Shard) -> dict[str, Any] | None:
         """What was recorded of a shard, or None; what it says of its files is not checked."""
         try:
-            content = json.loads(self._path(shard).read_text(encoding="utf-8"))
+            written = self._path(shard).read_text(encoding="utf-8")
+            content = json.loads(written)
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(content, dict) or content.pop("sha256", None) != _seal(content):
+        if (
+            not isinstance(content, dict)
+            or content.pop("sha256", None) != _seal(content)
+            or _sealed(content) != written
+        ):
             return None
         meant = {"format": RECORD, "seeds": span(shard.seeds)}
         return content if {key: content.get(key) for key in meant} == meant else None
@@ -198,7 +203,7 @@ class Shards:
         content = {"format": RECORD, "seeds": span(shard.seeds), "nfe": nfe, "evaluations": sum(evaluations)}
         content |= {"labels": labels.tolist(), "files": files, "samples": kept}
         with replacing(self._path(shard)) as path:
-            path.write_text(json.dumps({**content, "sha256": _seal(content)}) + "\n", encoding="utf-8")
+            path.write_text(_sealed(content), encoding="utf-8")
 
     def features(self, shard: Shard) -> NDArray[np.float32]:
         """The features of a shard that is whole, (n, size)."""
@@ -232,6 +237,10 @@ class Shards:
 
 def _seal(content: dict[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    return json.dumps({**content, "sha256": _seal(content)}) + "\n"
 
 
 def load(folder: str | Path) -> Samples:
