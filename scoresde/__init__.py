@@ -4,16 +4,28 @@ import scoresde
 
 checkpoint = scoresde.models.load("mnist")
 result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16, 1, 28, 28), seeds=0)
+
+What is named here is loaded when it is first asked for, so that the command line is there before torch is.
 """
 
 from __future__ import annotations
 
-from scoresde import exact, guidance, models, shards
-from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
-from scoresde.sampling import NonFiniteError, Result, sample
-from scoresde.score import ScoreModel
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoresde import exact, guidance, models, shards
+    from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
+    from scoresde.sampling import NonFiniteError, Result, sample
+    from scoresde.score import ScoreModel
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(("EDM", "VE", "VP", "Cosine", "Flow", "Process", "SubVP", "VPDiscrete"), "process"),
+    **dict.fromkeys(("NonFiniteError", "Result", "sample"), "sampling"),
+    "ScoreModel": "score",
+}
 
 __all__ = [
     "EDM",
@@ -33,3 +45,21 @@ __all__ = [
     "sample",
     "shards",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        try:
+            found = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,4 +6,5 @@ import sys
 
 from scoresde.commands.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # processes that this one spawns import it too
+    sys.exit(main())

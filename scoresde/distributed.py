@@ -146,9 +146,9 @@ def current() -> Ranks:
     Raises:
         ConnectionError: they do not find each other.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    if not several():
         return Ranks()
+    size = int(os.environ["WORLD_SIZE"])
     ranks = Ranks(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -159,6 +159,11 @@ def current() -> Ranks:
             raise LostError(f"the {size} processes of this run do not find each other: {error}") from error
         atexit.register(dist.destroy_process_group)
     return ranks
+
+
+def several() -> bool:
+    """Whether this is one of several processes, as ``torchrun`` tells them by their environment."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _store() -> Store:

@@ -49,7 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         # What failed is the file that was asked for; of a full disk the system does not even say on which file.
         if error.errno is not None and error.filename in (None, str(temporary)):
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

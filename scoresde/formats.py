@@ -44,6 +44,10 @@ class Format(Protocol):
         """Write samples, float32 (n, channels, height, width) in [−1, 1]; returns the SHA-256 of each name."""
         ...
 
+    def there(self, name: str, names: Sequence[str]) -> bool:
+        """Whether files are there in which these names should be; a quick look."""
+        ...
+
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         """SHA-256 of what is there under these names.
 
@@ -79,6 +83,9 @@ class Npz:
         arrays = {"seeds": seeds.astype(np.uint64), "labels": labels, "nfe": np.asarray(nfe)}
         return [save_npz(self.folder / file, samples=samples.numpy(), **arrays)]
 
+    def there(self, name: str, names: Sequence[str]) -> bool:
+        return all((self.folder / file).is_file() for file in names)
+
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         return [digest(self.folder / file) for file in names]
 
@@ -110,6 +117,9 @@ class Png:
 
         with ThreadPoolExecutor(WRITERS) as pool:
             return list(pool.map(put, self.names(name, seeds), _pngs(samples)))
+
+    def there(self, name: str, names: Sequence[str]) -> bool:
+        return all((self.folder / file).is_file() for file in names)
 
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         return [digest(self.folder / file) for file in names]
@@ -144,6 +154,9 @@ class Zip:
             for file, image in zip(self.names(name, seeds), images, strict=True):
                 archive.writestr(_member(file), image)
         return [sha256(image).hexdigest() for image in images]
+
+    def there(self, name: str, names: Sequence[str]) -> bool:
+        return self._part(name).is_file() or self.whole.is_file()
 
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         return [sha256(image).hexdigest() for image in self._images(name, names)]

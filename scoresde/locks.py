@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 from pathlib import Path
 
 try:
@@ -14,13 +15,17 @@ except ImportError:  # Windows
     fcntl = None
 
 NAME = "run.lock"
+LONGEST = 1000  # bytes of what the file says
+# A link is not followed, and a FIFO not waited for.
+FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Lock:
     """A lock on a folder that ends with the process, however that ends.
 
     The system keeps it, on the file ``run.lock``, which says whose it is; a file that a killed process has left behind
-    locks nothing. One process takes it alone; then all processes of its run may share it.
+    locks nothing. One process takes it alone; then all processes of its run may share it. A file of that name which is
+    not of this program's making is neither written nor removed.
     """
 
     def __init__(self, folder: Path):
@@ -32,6 +37,7 @@ class Lock:
 
         Raises:
             BlockingIOError: another run has it; says which.
+            ValueError: what stands in its place is not ours.
             OSError: the file cannot be made.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +66,19 @@ class Lock:
     @property
     def _descriptor(self) -> int:
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._file = os.open(self._path, FLAGS, 0o666)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                    raise self._foreign() from error
+                raise
+            if not stat.S_ISREG(os.fstat(self._file).st_mode) or self._holder() is None:
+                self.drop()
+                raise self._foreign()
         return self._file
+
+    def _foreign(self) -> ValueError:
+        return ValueError(f"{str(self._path)!r} is not a lock of this program: move it, or choose another folder")
 
     def _lock(self, shared: bool) -> bool:
         if fcntl is None:
@@ -69,7 +86,7 @@ class Lock:
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = self._holder()
+            holder = self._holder() or ""
             self.drop()
             raise BlockingIOError(f"another run is under way in {str(self._path.parent)!r}{holder}") from error
         except OSError as error:
@@ -78,9 +95,14 @@ class Lock:
             raise
         return True
 
-    def _holder(self) -> str:
-        try:
-            content = json.loads(os.pread(self._descriptor, 1000, 0))
-            return f": process {content['process']} on {content['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
+    def _holder(self) -> str | None:
+        """Whose it is, in words; empty where the file is; None where it says something else than such a file does."""
+        assert self._file is not None
+        written = os.pread(self._file, LONGEST, 0)
+        if not written:
             return ""
+        try:
+            content = json.loads(written)
+            return f": process {int(content['process'])} on {content['host']}" if len(content) == 2 else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoresde import formats
-from scoresde.files import digest, replacing
+from scoresde.files import digest, regular, replacing
 from scoresde.formats import SHARDS, save_npz
 from scoresde.noise import SEED_LIMIT
 
@@ -142,15 +142,13 @@ class Shards:
     def record(self, shard: Shard) -> dict[str, Any] | None:
         """What was recorded of a shard, or None; what it says of its files is not checked."""
         try:
-            written = self._path(shard).read_text(encoding="utf-8")
+            written = regular(self._path(shard)).read_text(encoding="utf-8")
             content = json.loads(written)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
-        if (
-            not isinstance(content, dict)
-            or content.pop("sha256", None) != _seal(content)
-            or _sealed(content) != written
-        ):
+        if not isinstance(content, dict) or content.pop("sha256", None) != seal(content):
+            return None
+        if written != _sealed(content):
             return None
         meant = {"format": RECORD, "seeds": span(shard.seeds)}
         return content if {key: content.get(key) for key in meant} == meant else None
@@ -167,7 +165,7 @@ class Shards:
             if any(digest(self.folder / file) != value for file, value in content["files"].items()):
                 return False
             found = self._format.digests(shard.name, names) if self._format else []
-        except (FileNotFoundError, zipfile.BadZipFile):
+        except (FileNotFoundError, ValueError, zipfile.BadZipFile):
             return False
         return found == list(content["samples"].values())
 
@@ -219,6 +217,21 @@ class Shards:
         there = {path.stem for path in (self.folder / SHARDS).glob("*.json")}
         return sum(len(shard) for shard in parts if shard.name in there)
 
+    def there(self) -> int:
+        """Images of those shards whose record and files are there; the files' content is not checked."""
+        return sum(len(shard) for shard in self.parts if self._there(shard))
+
+    def _there(self, shard: Shard) -> bool:
+        content = self.record(shard)
+        if content is None:
+            return False
+        kept = self._format is None or self._format.there(shard.name, list(content["samples"]))
+        return kept and all((self.folder / file).is_file() for file in content["files"])
+
+    def forget(self, shard: Shard) -> None:
+        """Remove the record of a shard that is not whole, so that nobody counts it."""
+        self._path(shard).unlink(missing_ok=True)
+
     def finished(self) -> bool:
         """Whether, with all shards there, :meth:`finish` has nothing to do."""
         return self._format is None or self._format.finished()
@@ -235,12 +248,13 @@ class Shards:
         return f"{SHARDS}/{shard.name}.features.npz"
 
 
-def _seal(content: dict[str, Any]) -> str:
+def seal(content: dict[str, Any]) -> str:
+    """SHA-256 of what JSON can hold."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sealed(content: dict[str, Any]) -> str:
-    return json.dumps({**content, "sha256": _seal(content)}) + "\n"
+    return json.dumps({**content, "sha256": seal(content)}) + "\n"
 
 
 def load(folder: str | Path) -> Samples:

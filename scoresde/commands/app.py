@@ -7,13 +7,15 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +25,9 @@ from solvers.errors import nearest
 
 Task = Callable[[DictConfig, Path], None]
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
+EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
+# Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
+PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
 
 
 class UsageError(Exception):
@@ -52,19 +57,40 @@ def guarded(action: Callable[[], None]) -> int:
         return _complain(f"error: {key} must be given: {key}=…", 2)
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         return _complain(f"error: {error}", 2)
-    except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        return _complain(f"error: {error}", 1)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        # Who reads the output has had enough of it, as head does; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _complain(f"error: {_said(error)}", 1)
     return 0
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of one that nobody expected, its kind too, and what to do with it."""
+    message = str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in message:
+        return f"the memory is not enough ({message or 'MemoryError'}): a smaller batch_size needs less"
+    if isinstance(error, EXPECTED):
+        return message or type(error).__name__
+    if isinstance(error, RuntimeError) and message:
+        return message
+    kind = type(error).__name__
+    return (
+        f"{kind}: {message}. No such error should get here: please report it to the project with what was typed "
+        f"and the traceback that {TRACEBACK}=1 shows"
+    )
 
 
 def _complain(message: str, status: int) -> int:
     # Of several processes with one command line, one says what is wrong with it.
     if status != 2 or os.environ.get("RANK", "0") == "0":
-        print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # stderr may be closed
+            print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
@@ -79,7 +105,7 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
     _check_dashes(command, arguments)
     _check_lists(folder, arguments)
     # argparse does not read on after a flag that stands between settings.
-    arguments = sorted(arguments, key=lambda item: item not in ("-m", "--multirun"))
+    arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
 
     def job(config: DictConfig) -> None:
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
@@ -94,6 +120,31 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
             hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_explain(error, command, arguments)) from error
+
+
+def as_typed(argument: str) -> str:
+    """A setting that is a file's name, such that Hydra reads it as it is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``.
+
+    Raises:
+        UsageError: a list or an empty name for ``out``.
+    """
+    if not PATHS.match(argument):
+        return argument
+    key, _, value = argument.partition("=")
+    try:
+        read = OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return argument if value.startswith(("'", '"', "[", "{")) else f"{key}={quoted(value)}"
+    if key == "out" and (read == "" or isinstance(read, (list, dict))):
+        raise UsageError(f"out must be the name of one folder, got {value!r}")
+    other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
+    return f"{key}={quoted(value)}" if value and other else argument
+
+
+def quoted(word: str) -> str:
+    """The word as Hydra reads it back, whatever is in it."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (f"\\{found[2]}" if found[2] else ""), word)
+    return f"'{escaped}'"
 
 
 def _check_dashes(command: str, arguments: Sequence[str]) -> None:

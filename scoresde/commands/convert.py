@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from scoresde import models
 from scoresde.commands import values
-from scoresde.commands.app import UsageError
+from scoresde.commands.app import UsageError, quoted
 from scoresde.models import edm
 
 FORMATS = ("edm",)
@@ -27,7 +27,7 @@ def settings(arguments: Sequence[str]) -> list[str]:
     words = [item for item in rest if "=" not in item and not item.startswith("-")]
     if len(words) not in (1, 2):
         raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
-    named = [f"{key}={_quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
+    named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
     return [*named, *(item for item in rest if item not in words)]
 
 
@@ -50,9 +50,3 @@ def run(config: DictConfig, out: Path) -> None:
         "code that it carries has not run, and is not needed from now on.\n"
         f"{out}: {models.CONFIG}, {models.WEIGHTS}; use it with model=folder model.path={out}"
     )
-
-
-def _quoted(word: str) -> str:
-    """The word as Hydra reads it back, whatever is in it."""
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -1,17 +1,23 @@
-"""The command ``scoresde``: finds the command asked for and runs it."""
+"""The command ``scoresde``: finds the command asked for and runs it.
+
+Nothing heavy is imported above: loading torch takes seconds, in which Ctrl-C must already have its one line.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import scoresde
-from scoresde.commands.app import UsageError, guarded, launch
-from solvers.errors import nearest
 
 # Each command is conf/<name>.yaml and run(config, out) in scoresde/commands/<name>.py: what it does, and an example.
 # One that is written with words in an order of its own has settings(arguments) there, which makes settings of them.
+# One that several processes may share, as torchrun starts them, says SHARED = True.
 COMMANDS = {
     "sample": ("draw images from a model", "scoresde sample solver=heun nfe=20 grid=karras n=64"),
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
@@ -26,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows the program's name; None takes it from the shell.
     """
+    _complete_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: _dispatch(arguments))
+    with _quick_to_stop():
+        app = importlib.import_module("scoresde.commands.app")
+    return app.guarded(lambda: _dispatch(arguments, app))
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _dispatch(arguments: list[str], app: Any) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return
@@ -39,9 +48,12 @@ def _dispatch(arguments: list[str]) -> None:
         return
     command, *rest = arguments
     if command not in COMMANDS:
-        raise UsageError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
-    module = importlib.import_module(f"scoresde.commands.{command}")
-    launch(command, module.run, module.settings(rest) if hasattr(module, "settings") else rest)
+        raise app.UsageError(f"unknown command {command!r}{app.nearest(command, COMMANDS)}")
+    with _quick_to_stop():
+        module = importlib.import_module(f"scoresde.commands.{command}")
+    if importlib.import_module("scoresde.distributed").several() and not getattr(module, "SHARED", False):
+        raise app.UsageError(f"{command} is the work of one process: start it without torchrun")
+    app.launch(command, module.run, module.settings(rest) if hasattr(module, "settings") else rest)
 
 
 def _help() -> str:
@@ -49,3 +61,36 @@ def _help() -> str:
     for name, (what, example) in COMMANDS.items():
         lines += [f"  scoresde {name:<8} {what}", f"      {example}", ""]
     return "\n".join([*lines, "scoresde <command> --help tells what a command can be given."])
+
+
+def _complete_streams() -> None:
+    """Input, output and errors that can be written, whatever the shell has closed and whichever letters it knows."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, or the next file opened would
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # of a stream that a program put in its place
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+@contextmanager
+def _quick_to_stop() -> Iterator[None]:
+    """Ctrl-C ends the program with its line even where a half-loaded library would make something else of it."""
+
+    def stop(*_: object) -> None:
+        os.write(2, b"scoresde: interrupted\n")
+        os._exit(130)
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

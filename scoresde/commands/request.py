@@ -92,10 +92,14 @@ class Request:
         for key in ("features", "reference"):
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
+        if scoring is not None:
+            settings[outputs.INPUTS] = scoring.inputs
         values.flag(config, "keep")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
+        if scoring is not None and shards.total < 2:
+            raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         labels = _labels(config.label, shards.total, checkpoint)
         columns = checkpoint.classes if config.label == "cycle" else 0
         return cls(settings, model, checkpoint, solver, grid, labels, columns, device, shards, scoring)

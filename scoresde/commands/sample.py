@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -20,15 +18,15 @@ from scoresde.commands import outputs
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
 from scoresde.distributed import LostError, Ranks
-from scoresde.files import remove_temporary, replacing
 from scoresde.formats import SHARDS
 from scoresde.images import save_grid
 from scoresde.locks import Lock
 from scoresde.progress import Progress
+from scoresde.scoring import METRICS
 from scoresde.shards import Shard
-from scoresde.training import differences
 
-GRID, METRICS = "grid.png", "metrics.json"
+SHARED = True  # by several processes
+GRID = "grid.png"
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes
 
@@ -47,7 +45,7 @@ def run(config: DictConfig, out: Path) -> None:
     lock = Lock(out)
     try:
         with _explained(request, out, ranks):
-            ranks.first(lambda: _begin(request, out, lock))
+            ranks.first(lambda: _begin(request, out, lock, ranks))
             if ranks.rank:
                 lock.share()
             _run(request, out, ranks)
@@ -56,36 +54,27 @@ def run(config: DictConfig, out: Path) -> None:
         lock.drop(remove=ranks.size == 1)
 
 
-def _begin(request: Request, out: Path, lock: Lock) -> None:
-    """Make the folder this run's own."""
+def _begin(request: Request, out: Path, lock: Lock, ranks: Ranks) -> None:
+    """Make the folder this run's own, and see that it is of this configuration, in this order."""
+    unwritable = outputs.take(lock, out, (SHARDS, "images"))
     outputs.complete(out, request.settings, OURS)
-    try:
-        if lock.take():
-            for folder in (out, out / SHARDS, out / "images"):
-                remove_temporary(folder)
+    if unwritable is not None and not _complete(request):
+        raise unwritable  # there is nothing to write if all is there
+    if unwritable is None:
+        outputs.record(out, request.settings, request.device)
+        if ranks.size > 1:
             lock.share()
-        else:
-            print(f"note: {out} cannot be locked here; see that no other run uses it")
-        if not all((out / name).exists() for name in (outputs.CONFIG, outputs.VERSIONS)):
-            outputs.record(out, request.settings, request.device)
-            return
-    except OSError as error:
-        # There is nothing to write if all is there.
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not _complete(request, out):
-            raise
-    old, new = json.loads((out / outputs.VERSIONS).read_text(encoding="utf-8")), outputs.versions(request.device)
-    if changed := differences(old, new):
-        words = [f"{key} {old.get(key)}, now {new.get(key)}" for key in changed]
-        print(f"note: begun with {'; '.join(words)}: what is made now may differ by rounding from what is there")
+    if changed := outputs.changes(out, request.device):
+        print(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
 
 
-def _complete(request: Request, out: Path) -> bool:
-    return all(map(request.shards.whole, request.shards.parts)) and _finished(request, out)
+def _complete(request: Request) -> bool:
+    return all(map(request.shards.whole, request.shards.parts)) and _finished(request)
 
 
-def _finished(request: Request, out: Path) -> bool:
+def _finished(request: Request) -> bool:
     """Whether, with all shards there, nothing is left to do."""
-    return request.shards.finished() and (request.scoring is None or (out / METRICS).exists())
+    return request.shards.finished() and (request.scoring is None or request.scoring.finished(request.shards))
 
 
 def _run(request: Request, out: Path, ranks: Ranks) -> None:
@@ -93,29 +82,23 @@ def _run(request: Request, out: Path, ranks: Ranks) -> None:
     whole = np.zeros(len(shards.parts), dtype=np.int64)
     for index in range(ranks.rank, len(whole), ranks.size):
         whole[index] = shards.whole(shards.parts[index])
+        if not whole[index]:
+            shards.forget(shards.parts[index])
     there = ranks.sum(whole).astype(bool)
-    if there.all() and ranks.first(lambda: _finished(request, out)):
+    if there.all() and ranks.first(lambda: _finished(request)):
         if ranks.rank == 0:
             print(f"the results of this configuration are already in {out}")
         return
-    if request.scoring is not None:
-        for index in np.flatnonzero(whole):
-            request.scoring.add(shards.features(shards.parts[index]))
     missing = [shards.parts[index] for index in np.flatnonzero(~there)]
     begun = shards.total - sum(map(len, missing))
     if begun and ranks.rank == 0:
         print(f"{begun:,} of {shards.total:,} images are there; going on", flush=True)
     _make(request, out, ranks, missing, begun)
-
-    if request.scoring is not None:
-        request.scoring.merge(lambda values: ranks.sum(values, request.device))
     if ranks.rank == 0:
         if not shards.finished():
             shards.finish()
-        if request.scoring is not None:
-            metrics = request.scoring.result((shards.features(shard), shard.seeds) for shard in shards.parts)
-            with replacing(out / METRICS) as path:
-                path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        if request.scoring is not None and not request.scoring.finished(shards):
+            request.scoring.finish(shards)
         _report(request, out, ranks, shards.total - begun, time.perf_counter() - start)
 
 
@@ -155,8 +138,6 @@ def _make_one(request: Request, out: Path, shard: Shard, progress: Progress) -> 
         pictures.append(out / GRID)
         _draw(out / GRID, samples, request.columns)
     request.shards.write(shard, samples, labels, result.evaluations, features, pictures)
-    if request.scoring is not None and features is not None:
-        request.scoring.add(features)
 
 
 def _draw(path: Path, samples: Tensor, columns: int) -> None:
@@ -184,7 +165,7 @@ def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float
         f"{request.device}{processes})"
     ]
     if request.scoring is not None:
-        lines += [str(request.scoring.score)]
+        lines += [str(request.scoring.score(out))]
     print("\n".join([*lines, f"{out}: {', '.join(_made(out))}"]))
 
 
@@ -199,8 +180,8 @@ def _explained(request: Request, out: Path, ranks: Ranks) -> Iterator[None]:
     """Say of what stops a run how much is done, and that the same command goes on."""
 
     def done() -> str:
-        count, total = request.shards.count(request.shards.parts), request.shards.total
-        return f"{count:,} of {total:,} images are written, and the same command with out={out} goes on"
+        there, total = request.shards.there(), request.shards.total
+        return f"{there:,} of {total:,} images are written, and the same command with out={out} goes on"
 
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -25,13 +24,9 @@ DIGITS = ["nfe=2", "label=data", "metrics=true", *SIZES]
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, but for the metrics, which are equal to rounding."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "metrics.json"]
+    """Every file below a folder."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def fid(folder: Path) -> float:
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]["fid"]["value"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +73,6 @@ def test_torchrun_with_two_processes_writes_the_files_of_one(alone: Path, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert content(folder) == content(alone)
-    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
     assert done.stdout.count("NFE") == done.stdout.count("96 images in") == 1
     assert "float32 network, cpu, 2 processes" in done.stdout
 
@@ -91,7 +85,6 @@ def test_three_processes_that_find_damage_write_the_files_of_one(alone: Path, tm
     assert [status for status, _, _ in statuses] == [0, 0, 0]
     assert [bool(out) for _, out, _ in statuses] == [True, False, False]
     assert content(folder) == content(alone)
-    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
     for name in ("000016-000031.npz", "000032-000047.json", "000080-000095.features.npz"):
         (folder / "shards" / name).write_bytes(b"")
     (folder / "metrics.json").unlink()
@@ -99,7 +92,6 @@ def test_three_processes_that_find_damage_write_the_files_of_one(alone: Path, tm
         statuses = ends(processes)
     assert "48 of 96 images are there; going on" in statuses[0][1]
     assert content(folder) == content(alone)
-    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
 
 
 @pytest.mark.slow
@@ -128,7 +120,6 @@ def test_a_lost_process_loses_nothing_and_the_others_do_their_part(lost: int, al
     assert after == content(alone)
     finished = {name for name in before if not Path(name).name.startswith((".", "run.lock"))}
     assert all(before[name] == after[name] for name in finished)
-    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
 
 
 @pytest.mark.slow
@@ -152,7 +143,6 @@ def test_torchrun_starts_again_when_a_process_is_lost_and_completes_the_run(alon
     assert agent.returncode == 0, err
     assert "of 96 images are there; going on" in out
     assert content(folder) == content(alone)
-    assert fid(folder) == pytest.approx(fid(alone), rel=1e-9)
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ import scoresde
 from scoresde import metrics, shards
 from scoresde.commands.main import main
 from scoresde.data import to_pixels
+from scoresde.files import PART
 from scoresde.locks import Lock
 from scoresde.shards import Shards
 
@@ -180,7 +181,7 @@ def test_only_what_is_missing_or_damaged_is_made_again(run: Run, monkeypatch: py
     before = content("here")
     Path("here/shards/000008-000015.npz").write_bytes(b"")
     Path("here/shards/000032-000039.json").unlink()
-    Path("here/shards/.000032-000039.12345.npz").write_bytes(b"left by a killed process")
+    Path(f"here/shards/.000032-000039.12345.{PART}.npz").write_bytes(b"left by a killed process")
     asked: list[int] = []
     sample = scoresde.sample
     monkeypatch.setattr(scoresde, "sample", lambda *a, **o: (asked.extend(o["seeds"]), sample(*a, **o))[1])
