@@ -1,7 +1,7 @@
 """Steps against quality: every solver at every budget, on one model, from the same seeds."""
 
 from scoresde.bench.cases import Case, cases, describe, expand
-from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.rows import Estimate, Failure, Outcome, Row
 from scoresde.bench.run import Bench, Settings
 
-__all__ = ["Bench", "Case", "Estimate", "Outcome", "Row", "Settings", "cases", "describe", "expand"]
+__all__ = ["Bench", "Case", "Estimate", "Failure", "Outcome", "Row", "Settings", "cases", "describe", "expand"]

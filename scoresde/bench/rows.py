@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,10 +59,47 @@ class Row:
         """A row from what ``dataclasses.asdict`` made of it.
 
         Raises:
-            TypeError: fields are missing or unknown.
+            TypeError: fields are missing, unknown or of another kind.
+            ValueError: a number that cannot be one of a row.
         """
-        metrics = {name: Estimate(**value) for name, value in content["metrics"].items()}
-        return cls(**{**content, "metrics": metrics})
+        metrics = {name: Estimate(**value) for name, value in content["metrics"].items() if value is not None}
+        row = cls(**{**content, "metrics": metrics})
+        for name in ("solver", "name", "grid", "guidance", "dtype", "compile", "feature_space"):
+            if not isinstance(getattr(row, name), str):
+                raise TypeError(f"{name} = {getattr(row, name)!r:.40} is no text")
+        if not isinstance(row.options, dict):
+            raise TypeError(f"options = {row.options!r:.40} is no mapping")
+        numbers = {name: getattr(row, name) for name in ("budget", "nfe", "samples", "seconds")}
+        for name, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} = {value!r:.40} is no number of a row")
+        for name, estimate in metrics.items():
+            for value in (estimate.value, estimate.low, estimate.high):
+                if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                    raise ValueError(f"{name} = {value!r:.40} is no number")
+        return row
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One solver at one budget that gave no row.
+
+    Attributes:
+        solver, grid, budget, guidance, dtype, compile: as in :class:`Row`.
+        failed: why, in one line.
+    """
+
+    solver: str
+    grid: str
+    budget: float
+    guidance: str
+    dtype: str
+    compile: str
+    failed: str
+
+    def __str__(self) -> str:
+        where = [f"{self.budget:g}", self.guidance, self.dtype, self.compile]
+        return f"{self.solver} at {' '.join(filter(None, where))}: {self.failed}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,7 @@ class Outcome:
         labels: classes of those images; empty for a model without.
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
+        failures: what was asked for and has no row.
     """
 
     rows: list[Row]
@@ -89,3 +128,4 @@ class Outcome:
     labels: list[int]
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import solvers
 from scoresde.bench.cases import Case
-from scoresde.bench.rows import Estimate, Outcome, Row
-from scoresde.bench.store import Store
+from scoresde.bench.rows import Estimate, Failure, Outcome, Row
+from scoresde.bench.store import Store, read_npz
 from scoresde.data import to_pixels
 from scoresde.files import replacing
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
@@ -27,10 +27,11 @@ from scoresde.score import PRECISIONS, ScoreModel
 CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
+LONGEST = 500  # characters of why a row failed
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
-Progress = Callable[[Row, int, int, float], None]
+Progress = Callable[[Row | Failure, int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -83,23 +84,27 @@ class Bench:
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
         self._nets: dict[tuple[str, str], ScoreModel] = {}
+        self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
 
     def run(self, cases: Sequence[Case]) -> Outcome:
-        """Each case, or what the folder has of it.
+        """Each case, or what the folder has of it; a case that fails is told and kept as such, and the next begins.
 
         Raises:
-            ValueError: a results file in ``out`` that is damaged.
+            ValueError: a results file in ``out`` that is damaged, or every case failed.
+            OSError: the folder cannot be written.
         """
         missing = [case for case in cases if case.key not in self.store]
         spent, worked = 0.0, 0.0
         for index, case in enumerate(missing):
-            states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
             start = time.perf_counter()
-            row, pixels = self._measure(case, states)
-            self.store.add(case.key, row, pixels)
+            row = self._kept(case)
             spent, worked = spent + time.perf_counter() - start, worked + _work(case)
             left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
             self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
+        failures = [self.store.failures[case.key] for case in cases if case.key in self.store.failures]
+        cases = [case for case in cases if case.key not in self.store.failures]
+        if not cases:
+            raise ValueError(f"none of {len(failures)} rows could be measured, the first not: {failures[0]}")
         first = cases[0]
         states, error = self._converged(first.guidance, _finest(cases))
         settings = self.settings
@@ -122,7 +127,25 @@ class Bench:
         images = [self.store.images(case.key) for case in cases] + [to_pixels(states[:SHOWN])]
         labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
         rows = [self.store.rows[case.key] for case in cases]
-        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels)
+        if others := [case.key for case, image in zip(cases, images, strict=False) if image.shape != images[-1].shape]:
+            raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
+        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels, failures=failures)
+
+    def _kept(self, case: Case) -> Row | Failure:
+        """The row of a case, on disk; or why there is none."""
+        try:
+            states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
+            row, pixels = self._measure(case, states)
+        except OSError:
+            raise  # of the folder; there is no use in going on
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+            told = case.label, case.place, case.budget, case.guidance, case.dtype, case.compile
+            failure = Failure(*told, reason)
+            self.store.fail(case.key, failure)
+            return failure
+        self.store.add(case.key, row, pixels)
+        return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
         result, seconds = self._sample(case, None if case.solver.adaptive else int(case.budget), self.settings.n)
@@ -187,24 +210,40 @@ class Bench:
         return self.guides[case.guidance](found, dtype=PRECISIONS[case.dtype]) if case.guidance else found
 
     def _converged(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
-        """The model's probability-flow solution for the seeds, and how far half the evaluations are from it."""
+        """The model's probability-flow solution for the seeds, and how far half the evaluations are from it.
+
+        One that fails is not tried again for each row that is read against it.
+        """
+        if (error := self._without.get((guidance, dtype))) is not None:
+            raise error
+        try:
+            return self._solved(guidance, dtype)
+        except OSError:
+            raise
+        except Exception as error:
+            self._without[guidance, dtype] = error
+            raise
+
+    def _solved(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
         settings = self.settings
         name = hashlib.sha256(f"{guidance} {dtype}".encode()).hexdigest()[:16]
         path = self.out / CONVERGED / f"{name}.npz"
-        if not path.exists():
-            solver = solvers.get(REFERENCE)
-            case = Case(solver, settings.reference, None, guidance, dtype, "")
-            states = self._sample(case, settings.reference, settings.n)[0].samples.cpu()
-            few = min(settings.n, settings.batch_size)
-            half = self._sample(case, settings.reference // 2, few)[0].samples.cpu()
-            error = rms_error(half, states[:few]).value
-            with replacing(path) as temporary:
-                np.savez(temporary, samples=states.numpy(), error=error)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return torch.from_numpy(content["samples"]), float(content["error"])
-        except (ValueError, KeyError, EOFError, OSError) as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}; remove it and start again") from error
+            content = read_npz(path, ("samples", "error"))
+            states, error = torch.from_numpy(content["samples"]), float(content["error"])
+            if len(states) == settings.n and bool(states.isfinite().all()):
+                return states, error
+        except (ValueError, TypeError):
+            pass  # missing or damaged: it is made (again)
+        solver = solvers.get(REFERENCE)
+        case = Case(solver, settings.reference, None, guidance, dtype, "")
+        states = self._sample(case, settings.reference, settings.n)[0].samples.cpu()
+        few = min(settings.n, settings.batch_size)
+        half = self._sample(case, settings.reference // 2, few)[0].samples.cpu()
+        error = rms_error(half, states[:few]).value
+        with replacing(path) as temporary:
+            np.savez(temporary, samples=states.numpy(), error=error)
+        return states, error
 
     def _sync(self) -> None:
         if self.device.type == "cuda":

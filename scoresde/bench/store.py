@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from scoresde.bench.rows import Row
-from scoresde.files import replacing
+from scoresde.bench.rows import Failure, Row
+from scoresde.files import regular, replacing
 
 ROWS, IMAGES = "results.jsonl", "images"
 
@@ -20,7 +24,8 @@ ROWS, IMAGES = "results.jsonl", "images"
 class Store:
     """The rows of a folder, by the keys of their cases.
 
-    A line that a killed process left unfinished is dropped; anything else that is not a row is refused.
+    A line that a killed process left unfinished is dropped; anything else that is not a row is refused. A case that
+    failed has a line, too, which its row replaces when it is tried again.
 
     Args:
         folder: holds ``results.jsonl`` and ``images/``; made if missing.
@@ -30,43 +35,93 @@ class Store:
     """
 
     def __init__(self, folder: Path):
-        self.folder, self.rows = folder, dict[str, Row]()
+        self.folder, self.rows, self.failures = folder, dict[str, Row](), dict[str, Failure]()
+        self._lines: dict[str, bytes] = {}
         path = folder / ROWS
         if not path.exists():
             return
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        whole, _, torn = regular(path).read_bytes().rpartition(b"\n")
+        number = 0
         try:
-            for line in whole.decode().splitlines():
-                content = json.loads(line)
-                key = content.pop("key")
-                self.rows[key] = Row.of(content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}; remove it and start again") from error
+            for line in whole.splitlines():
+                number += 1
+                self._keep(json.loads(line), line + b"\n")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"{str(path)!r} is damaged in line {number}: {reason}; remove it and start again"
+            ) from error
         if torn:
-            with replacing(path) as temporary:
-                temporary.write_bytes(whole + b"\n" if whole else b"")
+            self._write()
+
+    def _keep(self, content: dict[str, Any], line: bytes) -> None:
+        key = content.pop("key")
+        if "failed" in content:
+            self.failures[key] = Failure(**content)
+        else:
+            self.rows[key] = Row.of(content)
+            self.failures.pop(key, None)
+        self._lines[key] = line
 
     def __contains__(self, key: str) -> bool:
-        return key in self.rows and self._picture(key).exists()
+        if key not in self.rows:
+            return False
+        try:
+            self.images(key)
+        except ValueError:
+            return False
+        return True
 
     def add(self, key: str, row: Row, pixels: Tensor) -> None:
         """Keep a row; its images are written first."""
         with replacing(self._picture(key)) as path:
             np.savez_compressed(path, pixels=pixels.numpy())
-        with open(self.folder / ROWS, "ab") as file:
-            file.write((json.dumps({"key": key, **asdict(row)}) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows[key] = row
+        self._append(key, asdict(row))
+
+    def fail(self, key: str, failure: Failure) -> None:
+        """Keep that a case has failed."""
+        self._append(key, asdict(failure))
 
     def images(self, key: str) -> Tensor:
-        """uint8 pixels (shown, channels, height, width) of a row."""
-        path = self._picture(key)
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                return torch.from_numpy(content["pixels"])
-        except (ValueError, KeyError, EOFError, OSError) as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error}; remove it and start again") from error
+        """uint8 pixels (shown, channels, height, width) of a row.
+
+        Raises:
+            ValueError: they are damaged or not there.
+        """
+        content = read_npz(self._picture(key), ("pixels",))["pixels"]
+        if content.dtype != np.uint8 or content.ndim != 4:
+            raise ValueError(f"{str(self._picture(key))!r} holds no pictures but {content.dtype} {content.shape}")
+        return torch.from_numpy(content)
+
+    def _append(self, key: str, content: Mapping[str, Any]) -> None:
+        again, line = key in self._lines, (json.dumps({"key": key, **content}) + "\n").encode()
+        self._keep({"key": key, **content}, line)
+        if again:
+            self._write()
+            return
+        path = self.folder / ROWS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write(self) -> None:
+        with replacing(self.folder / ROWS) as path:
+            path.write_bytes(b"".join(self._lines.values()))
 
     def _picture(self, key: str) -> Path:
         return self.folder / IMAGES / f"{key}.npz"
+
+
+def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Arrays of a file that this program wrote.
+
+    Raises:
+        ValueError: it is damaged or not there.
+    """
+    try:
+        with np.load(regular(path), allow_pickle=False) as content:
+            return {key: content[key] for key in keys}
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error

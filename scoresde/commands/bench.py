@@ -12,13 +12,14 @@ from omegaconf import DictConfig
 
 import solvers
 from scoresde import models, report
-from scoresde.bench import Bench, Row, Settings, cases, expand
-from scoresde.bench.run import Guide
-from scoresde.bench.store import ROWS
-from scoresde.commands import measured, outputs, values
-from scoresde.commands.guided import guided
+from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
+from scoresde.bench.run import CONVERGED, Guide
+from scoresde.bench.store import IMAGES, ROWS
+from scoresde.commands import measured, outputs, precision, values
+from scoresde.commands.guided import guided, weak_folder
 from scoresde.metrics import Floors, floors
 from scoresde.score import PRECISIONS
+from scoresde.scoring import identity
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
@@ -40,14 +41,23 @@ def run(config: DictConfig, out: Path) -> None:
         reference=values.whole(config, "reference_nfe", least=10),
     )
     device = values.device(config)
-    dtypes = [values.known("dtype", name, PRECISIONS) for name in lists["dtype"]]
     common["model"]["sha256"] = models.fingerprint(config.model.path)
-    outputs.complete(out, common, (ROWS,))  # refuses another configuration's folder
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    finest = next(dtype for name, dtype in PRECISIONS.items() if name in dtypes)
-    checkpoint = models.load(config.model.path, device=device, dtype=finest)
+    names = [values.known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
+    finest = next((name for name in PRECISIONS if name in names), "float32")
+    checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[finest])
+    if precision.AUTO in names:
+        size = min(chosen.n, chosen.batch_size)
+        common[outputs.DTYPE] = precision.chosen(out, outputs.DTYPE, checkpoint, size, device)
+    dtypes = list(dict.fromkeys(common[outputs.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
+    measure = measured.measure(settings, checkpoint, device)
+    common[outputs.INPUTS] = {
+        "features": measure.space.name,
+        "reference": identity(measure.reference),
+        **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
+    }
     rows = cases(
         checkpoint.model.process,
         [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)],
@@ -60,22 +70,39 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
-    bench = Bench(
-        checkpoint,
-        measured.measure(settings, checkpoint, device),
-        _floors(settings, chosen.n),
-        chosen,
-        out,
-        device=device,
-        guides=guides,
-        report=_report,
-    )
-    outputs.record(out, common, device)
-    there = sum(row.key in bench.store for row in rows)
-    print(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already", flush=True)
-    outcome = replace(bench.run(rows), config={**common, **lists}, environment=outputs.versions(device))
-    written = report.write(outcome, out)
+    with outputs.held(out, (IMAGES, CONVERGED)) as unwritable:
+        outputs.complete(out, common, (ROWS,))  # refuses another configuration's folder
+        if unwritable is not None:
+            raise unwritable
+        outputs.record(out, common, device)
+        if changed := outputs.changes(out, device):
+            print(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
+        bench = Bench(
+            checkpoint,
+            measure,
+            _floors(settings, chosen.n),
+            chosen,
+            out,
+            device=device,
+            guides=guides,
+            report=_report,
+        )
+        there = sum(row.key in bench.store for row in rows)
+        print(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already", flush=True)
+        lists["dtype"] = dtypes
+        environment = outputs.versions(device)
+        outcome = replace(bench.run(rows), config={**common, **lists}, environment=environment)
+        written = report.write(outcome, out)
     print(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
+    if outcome.failures:
+        first = outcome.failures[0]
+        raise ValueError(f"{len(outcome.failures)} of {len(rows)} rows failed, and are tried again next time: {first}")
+
+
+def _weak(entries: list[Any]) -> list[str]:
+    """Folders of weaker models that guide."""
+    folders = [weak_folder(entry) for entry in entries if isinstance(entry, dict)]
+    return sorted({folder for folder in folders if folder is not None})
 
 
 def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.device) -> dict[str, Guide]:
@@ -104,8 +131,11 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
     return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
 
 
-def _report(row: Row, done: int, total: int, left: float) -> None:
+def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     varied = " ".join(item for item in (row.solver, row.guidance, row.dtype, row.compile) if item)
+    if isinstance(row, Failure):
+        print(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}", flush=True)
+        return
     figures = [f"FID {row.metrics['fid'].value:8.2f}"]
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)

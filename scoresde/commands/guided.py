@@ -39,8 +39,13 @@ def guided(
 
 def recorded(group: Mapping[str, Any]) -> dict[str, Any]:
     """The group with the fingerprint of a weaker model, which tells a retrained one from what was there before."""
-    _, folder = _without_weak(group)
+    folder = weak_folder(group)
     return dict(group) if folder is None else {**group, "weak_sha256": models.fingerprint(folder)}
+
+
+def weak_folder(group: Mapping[str, Any]) -> str | None:
+    """The folder of the weaker model that a guidance asks for, if it does."""
+    return _without_weak(group)[1]
 
 
 def _without_weak(group: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

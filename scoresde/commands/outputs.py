@@ -22,7 +22,8 @@ from scoresde.locks import Lock
 from scoresde.training import differences
 
 CONFIG, VERSIONS = "config.yaml", "versions.json"
-INPUTS = "inputs"  # what the settings that are paths led to, by digests: recorded since such things were seen to change
+INPUTS = "inputs"  # what the settings that are paths led to, by digests
+DTYPE = "dtype_auto"  # what dtype=auto was found to be; not compared, since a folder may be asked for other dtypes too
 LONGEST = 2**20  # bytes of a configuration
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -87,7 +88,9 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
             raise ValueError(f"{str(out)!r} holds {present[0]} but no {CONFIG}: choose another folder with out=…")
         return False
     before, now = old.pop(INPUTS, None) or {}, config.get(INPUTS) or {}
-    if differing := differences(old, {key: value for key, value in config.items() if key != INPUTS}):
+    settings = {key: value for key, value in config.items() if key not in (INPUTS, DTYPE)}
+    old.pop(DTYPE, None)
+    if differing := differences(old, settings):
         raise ValueError(
             f"{str(out)!r} holds results made with other values of {', '.join(differing)}: "
             "choose another folder with out=…"
@@ -133,8 +136,9 @@ def record(out: Path, config: dict[str, Any], device: torch.device) -> None:
     """Write the configuration beside the results, and the versions that it is begun with where there are none."""
     if (old := recorded(out)) != config:
         # What else an earlier start of the same configuration found at its paths stays known.
+        kept = {DTYPE: old[DTYPE]} if old and DTYPE in old else {}
         inputs = {**((old or {}).get(INPUTS) or {}), **(config.get(INPUTS) or {})}
-        whole = {**config, **({INPUTS: inputs} if inputs else {})}
+        whole = {**config, **kept, **({INPUTS: inputs} if inputs else {})}
         if whole != old:
             with replacing(out / CONFIG) as path:
                 path.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), encoding="utf-8")

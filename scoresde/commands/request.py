@@ -16,12 +16,13 @@ import scoresde
 import solvers
 from scoresde import models, sampling
 from scoresde import process as processes
-from scoresde.commands import outputs, values
+from scoresde.commands import outputs, precision, values
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import measure
 from scoresde.distributed import Ranks
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
+from scoresde.score import PRECISIONS
 from scoresde.scoring import Scoring
 from scoresde.shards import Shards
 from solvers import Solver
@@ -54,8 +55,8 @@ class Request:
     scoring: Scoring | None
 
     @classmethod
-    def of(cls, config: DictConfig, out: Path, ranks: Ranks) -> Request:
-        """The request that a configuration makes.
+    def of(cls, config: DictConfig, out: Path, ranks: Ranks, dtype: str) -> Request:
+        """The request that a configuration makes, with ``dtype`` for its own, which may be ``auto``.
 
         Raises:
             ValueError: a setting out of range, or settings that do not fit together.
@@ -64,26 +65,27 @@ class Request:
         _set_seeds(config, settings)
         batch_size = values.whole(config, "batch_size")
         settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
-        dtype, device = values.dtype(config, "dtype"), ranks.device(values.device(config))
+        name, device = values.known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        name, options = values.named(settings["solver"])
-        solver = solvers.get(str(name), **options)
+        solver_name, options = values.named(settings["solver"])
+        solver = solvers.get(str(solver_name), **options)
         grid_name, options = values.named(settings["grid"])
         grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
         steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
         if steps is None and nfe is None and not solver.adaptive:
             settings["nfe"] = NFE
 
-        checkpoint = models.load(config.model.path, device=device, dtype=dtype)
+        settings["dtype"] = name
+        checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[name])
         settings["model"]["sha256"] = models.fingerprint(config.model.path)
         process_name, options = values.named(settings["process"])
         model = checkpoint.model
         if process_name is not None:
             model = model.on(processes.get(process_name, **options))
-        model = guided(model, settings["guidance"], checkpoint, device, dtype)
+        model = guided(model, settings["guidance"], checkpoint, device, PRECISIONS[name])
         settings["guidance"] = recorded(settings["guidance"])
         if grid is None and not solver.adaptive:
             grid = checkpoint.grid
@@ -103,6 +105,20 @@ class Request:
         labels = _labels(config.label, shards.total, checkpoint)
         columns = checkpoint.classes if config.label == "cycle" else 0
         return cls(settings, model, checkpoint, solver, grid, labels, columns, device, shards, scoring)
+
+    @staticmethod
+    def dtype(config: DictConfig, out: Path) -> str:
+        """The precision that a configuration asks for; ``auto`` is what the folder records, or what is quicker.
+
+        Raises:
+            ValueError: unknown; and what there is to say of device and model, where they are tried.
+        """
+        name = values.known("dtype", config.dtype, (precision.AUTO, *PRECISIONS))
+        if name != precision.AUTO:
+            return name
+        device, size = values.device(config), values.whole(config, "batch_size")
+        checkpoint = models.load(config.model.path, device=device)
+        return precision.chosen(out, "dtype", checkpoint, size, device)
 
     def sample(
         self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]

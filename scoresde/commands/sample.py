@@ -41,7 +41,8 @@ def run(config: DictConfig, out: Path) -> None:
     """
     ranks = distributed.current()
     out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
-    request = ranks.agree(lambda: Request.of(config, out, ranks))
+    dtype = ranks.first(lambda: Request.dtype(config, out))
+    request = ranks.agree(lambda: Request.of(config, out, ranks, dtype))
     lock = Lock(out)
     try:
         with _explained(request, out, ranks):
