@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data import Images, to_state
-from scoresde.files import replacing
+from scoresde.files import regular, replacing
 from scoresde.process import Process
 from solvers import prediction as predictions
 
@@ -138,6 +140,15 @@ class Trainer:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of all images and labels, which tells other images at the same path from those of before."""
+        sha = hashlib.sha256(str(tuple(self.data.pixels.shape)).encode())
+        for values in (self.data.pixels, self.data.labels):
+            if values is not None:
+                sha.update(values.contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
     def run(self, report: Callable[[Trainer], None], every: int) -> None:
         """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""
         self.net.train()
@@ -215,6 +226,7 @@ class Trainer:
             "process": self.process.config(),
             "prediction": self.prediction,
             "images": list(self.data.pixels.shape),
+            "content": self.content,
             "network": shapes,
         }
         return json.loads(json.dumps(identity))
@@ -239,27 +251,48 @@ class Trainer:
         """Take up the folder's checkpoint; False if there is none.
 
         Raises:
-            ValueError: the checkpoint is damaged, not one of ours, or made with other settings (the keys are named).
+            ValueError: the checkpoint is damaged, not one of ours, or made with other settings or images (the keys are
+                named).
         """
         if not self.checkpoint.exists():
             return False
         try:
-            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            state = torch.load(regular(self.checkpoint), map_location=self.device, weights_only=True)
         except Exception as error:
-            raise ValueError(f"{str(self.checkpoint)!r} is damaged or foreign: {error}") from error
+            raise self._damaged(error) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ValueError(f"{str(self.checkpoint)!r} is not a training checkpoint of the format {FORMAT!r}")
-        differing = [key for key in differences(state["identity"], self._identity())]
-        if differing:
+        old, new = state.get("identity"), self._identity()
+        if isinstance(old, dict) and ("content" not in old or old.get("images") != new["images"]):
+            old.pop("content", None)  # earlier versions wrote none; and other shapes say enough
+            del new["content"]
+        if differing := differences(old, new):
             raise ValueError(
                 f"{str(self.checkpoint)!r} was made with other values of {', '.join(differing)}; "
                 "use those, or another folder"
             )
-        self.net.load_state_dict(state["net"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        try:
+            self._take(state)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(error) from error
         return True
+
+    def _damaged(self, error: Exception) -> ValueError:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        return ValueError(f"{str(self.checkpoint)!r} is damaged or foreign: {reason}; remove it to begin anew")
+
+    def _take(self, state: dict[str, Any]) -> None:
+        step, seconds = state["step"], float(state["seconds"])
+        losses = [{key: float(entry[key]) for key in ("step", "loss", "seconds")} for entry in state["losses"]]
+        if not isinstance(step, int) or not 0 <= step <= self.steps or not 0 <= seconds < math.inf:
+            raise ValueError(f"step {step!r} of {self.steps} after {seconds} s")
+        for net, weights in ((self.net, state["net"]), (self.averaged, state["averaged"])):
+            if not all(value.isfinite().all() for value in weights.values()):
+                raise ValueError("its weights are not finite")
+            net.load_state_dict(weights)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = step, seconds
+        self.losses = [{**entry, "step": int(entry["step"])} for entry in losses]
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -267,7 +300,7 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             name
-            for key in sorted(old.keys() | new.keys())
+            for key in sorted(old.keys() | new.keys(), key=str)
             for name in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         ]
     return [] if old == new else [prefix]

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from scoresde import models
-from scoresde.commands import values
+from scoresde.commands import outputs, values
 from scoresde.commands.app import UsageError, quoted
 from scoresde.models import edm
 
@@ -39,9 +39,12 @@ def run(config: DictConfig, out: Path) -> None:
     """
     path = Path(str(config.edm)).expanduser()
     dtype = values.dtype(config, "weights", ("float32", "bfloat16"))
-    if (out / models.CONFIG).exists():
-        raise ValueError(f"{str(out)!r} holds a model already: choose another folder with out=…")
-    card = edm.convert(path, out, dtype)
+    with outputs.held(out) as unwritable:
+        if (out / models.CONFIG).exists():
+            raise ValueError(f"{str(out)!r} holds a model already: choose another folder with out=…")
+        if unwritable is not None:
+            raise unwritable
+        card = edm.convert(path, out, dtype)
     checkpoint = models.load(out)
     of = f"{checkpoint.classes} classes" if checkpoint.classes else "no classes"
     print(

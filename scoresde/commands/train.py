@@ -37,15 +37,23 @@ def run(config: DictConfig, out: Path) -> None:
         KeyboardInterrupt: with the step from which the same command goes on.
     """
     settings = outputs.resolved(config, without=PASSING)
-    if outputs.complete(out, settings, RESULTS):
-        print(f"the model of this configuration is already in {out / MODEL}")
-        return
     every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     trainer = _trainer(config, settings, out)
-    device = trainer.device
+    settings[outputs.INPUTS] = {"data": trainer.content}
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
+    with outputs.held(out, (MODEL,)) as unwritable:
+        if outputs.complete(out, settings, RESULTS):
+            print(f"the model of this configuration is already in {out / MODEL}")
+            return
+        if unwritable is not None:
+            raise unwritable
+        _train(trainer, settings, out, every, weights)
+
+
+def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype) -> None:
+    device = trainer.device
     print(
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
         f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(device)}"
@@ -82,6 +90,8 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     process = processes.get(name, **options)
     data = load(settings["data"]["path"], settings["data"].get("split", "train"))
     shape = tuple(data.pixels.shape[1:])
+    if shape[0] not in (1, 3):
+        raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")
     torch.manual_seed(chosen.seed)
     net = models.build({**settings["network"], "in_channels": shape[0], "num_classes": data.classes}, shape)
     scale = _time_scale(process)
