@@ -26,6 +26,19 @@ from solvers.errors import nearest
 Task = Callable[[DictConfig, Path], None]
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
+FLAGS = ("-m", "--multirun", "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
+FLAGS += (
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+    "--shell-completion",
+    "-sc",
+    "--run",
+    "-r",
+)
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
 PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
 
@@ -138,6 +151,7 @@ def as_typed(argument: str) -> str:
     if key == "out" and (read == "" or isinstance(read, (list, dict))):
         raise UsageError(f"out must be the name of one folder, got {value!r}")
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
+    other |= isinstance(read, str) and read != value and not value.startswith(("'", '"')) and "\\" not in value
     return f"{key}={quoted(value)}" if value and other else argument
 
 
@@ -148,10 +162,16 @@ def quoted(word: str) -> str:
 
 
 def _check_dashes(command: str, arguments: Sequence[str]) -> None:
-    dashed = [item[2:].partition("=")[0].replace("-", "_") for item in arguments if item.startswith("--")]
-    for name in dashed:
-        if name != "help" and name in _composed(command, ()):
+    """Refuse what begins with a dash and is none of Hydra's flags, about which argparse would print half a page."""
+    for item in arguments:
+        if not item.startswith("-"):
+            continue
+        flag, _, _ = item.partition("=")
+        name = flag.lstrip("-").replace("-", "_")
+        if name in _composed(command, ()) and flag not in FLAGS:
             raise UsageError(f"settings are written without dashes: {name}=…")
+        if flag not in FLAGS:
+            raise UsageError(f"unknown flag {item!r}{nearest(flag, FLAGS)}")
 
 
 def _check_lists(folder: Path, arguments: Sequence[str]) -> None:

@@ -98,8 +98,8 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
     before = before if isinstance(before, dict) else {}
     if changed := [key for key in now if key in before and before[key] != now[key]]:
         raise ValueError(
-            f"{str(out)!r} holds results made with another {' and another '.join(changed)}, at the same path but of "
-            "other content: choose another folder with out=…"
+            f"{str(out)!r} holds results made with other content of {' and '.join(changed)}, at the same path: choose "
+            "another folder with out=…"
         )
     if unknown := [key for key in now if key not in before]:
         print(f"note: {out} does not record the content of {', '.join(unknown)}: taken to be what it was begun with")
