@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import solvers
 from scoresde.noise import Noise, check_seed
 from scoresde.process import Process
-from scoresde.score import ScoreModel
+from scoresde.score import ScoreModel, networks
 from solvers import Plan, PlannedSolver, Solver
+from solvers.aliasing import Isolated
+from solvers.errors import StepsError
 from solvers.grids import Grid
 from solvers.instructions import Eval
 from solvers.steps import check_times
@@ -111,15 +113,18 @@ def sample(
         dtype: of the state, float32 (default) or float64.
         device: where the state lives; None is the device of ``x_init`` or of the network.
         decode: applied to the samples of each batch, such as an autoencoder's decoder.
-        callback: called as ``callback(x, t)`` after each step; a tensor that it returns takes the place of the state.
-            An adaptive solver calls it once, at the end.
+        callback: called as ``callback(x, t)`` after each step with a copy of the state; a tensor that it returns, or
+            what it makes of x in place, takes the place of the state. An adaptive solver calls it once, at the end.
         trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on the
             way, the first and the last.
         progress: show a progress bar; or a function that is told after each evaluation how many samples' worth of work
             it was (of a solver that chooses its own steps 0, and the whole batch when that is done).
 
     Raises:
-        ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
+        ValueError, TypeError: arguments that do not fit together; each message names the argument and its value. A
+            network whose samples would not be those of its seeds: in training mode with dropout, or with batch
+            normalisation that takes its statistics from the batch.
+        StepsError: an adaptive solver does not come to its end for some seeds.
         NonFiniteError: a sample is not finite; the message names the evaluation, time and seeds that went wrong first.
     """
     if not isinstance(model, ScoreModel):
@@ -134,12 +139,14 @@ def sample(
     if batch_size is not None:
         _whole("batch_size", batch_size)
     runner, times = method(model, solver, steps, nfe, grid)
+    _check_modes(model)
 
     job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
     size = count if batch_size is None else batch_size
     batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
     parts: list[_Part] = []
     tell = progress if callable(progress) else None
+    decoder = Isolated("decode", ("samples",))
     total = len(batches) * runner.nfe if runner.nfe else None
     bar = tqdm(total=total, unit="NFE", disable=tell is not None or not progress)
     with bar, torch.no_grad():
@@ -152,7 +159,7 @@ def sample(
             if tell and not runner.nfe:
                 tell(len(batch))
             if decode is not None:
-                part.samples = decode(part.samples)
+                part.samples = decoder.call(decode, (part.samples,))
             parts.append(part.take(len(batch)))
     states = torch.cat([part.trajectory for part in parts], dim=1) if trajectory else None  # type: ignore[misc]
     return Result(
@@ -270,25 +277,39 @@ class _Job:
             return outputs
 
         def step(state: Tensor, t: float) -> Tensor | None:
-            edited = None if self.callback is None else self.callback(state, t)
-            if edited is not None and edited.shape != state.shape:
-                raise ValueError(
-                    f"the callback returned shape {tuple(edited.shape)} for a state of {tuple(state.shape)}"
-                )
+            shape, edited = state.shape, None if self.callback is None else self.callback(state, t)
+            after = _edit(state if edited is None else edited, shape, x)
             if self.keep:
-                states.append(state if edited is None else edited)
+                states.append(after if self.callback is None else after.clone())
                 times.append(t)
-            if checked and not bool(torch.isfinite(state if edited is None else edited).all()):
+            if checked and not bool(torch.isfinite(after).all()):
                 raise NonFiniteError(f"the state after evaluation {calls}, at t = {t:g}, is not finite")
-            return edited
+            return after
 
         hook = step if self.callback is not None or self.keep or checked else None
-        samples = self.runner.run(predict, x, noise, step=hook)
+        try:
+            samples = self.runner.run(predict, x, noise, step=hook)
+        except StepsError as error:
+            named = list(dict.fromkeys(seeds[index[i]] for i in error.samples))
+            raise StepsError(error.what, named, error.why, "seeds") from error
         kept = torch.stack([state.cpu() for state in states]) if self.keep else None
         each = self.runner.per_sample
         evaluations = counts.tolist() if each else [calls] * len(index)
         network_calls = asked.tolist() if each else [networks] * len(index)
         return _Part(samples, evaluations, network_calls, kept, times)
+
+
+def _edit(state: Any, shape: torch.Size, x: Tensor) -> Tensor:
+    """The state as a callback left it, in the dtype of x."""
+    if not isinstance(state, Tensor):
+        raise TypeError(f"the callback must return a tensor or None, got {type(state).__name__}")
+    if state.shape != shape:
+        raise ValueError(f"the callback returned shape {tuple(state.shape)} for a state of {tuple(shape)}")
+    if not state.is_floating_point() or state.device != x.device:
+        raise ValueError(
+            f"the callback must return floating-point numbers on {x.device}, got {state.dtype} on {state.device}"
+        )
+    return state.to(x.dtype)
 
 
 def _bad(tensor: Tensor) -> list[int]:
@@ -397,6 +418,31 @@ def _check_plan(plan: Plan, model: ScoreModel) -> None:
                     f"the plan is for another process: at t = {instruction.t:g} it has α, σ = {instruction.alpha:g}, "
                     f"{instruction.sigma:g}, {model.process!r} has {here[0]:g}, {here[1]:g}"
                 )
+
+
+def _check_modes(model: ScoreModel) -> None:
+    """Refuse networks that draw random numbers of their own, or look at the other samples of a batch."""
+    for network in networks(model):
+        for name, module in network.named_modules():
+            if module.training and (does := _random(module)):
+                which = f"{type(module).__name__} {name!r}" if name else type(module).__name__
+                raise ValueError(
+                    f"the network is in training mode: its {which} {does}, so that samples would not follow from their "
+                    "seeds: call net.eval() before"
+                )
+
+
+def _random(module: torch.nn.Module) -> str:
+    """What a module in training mode does to samples; empty for most."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return f"drops a share of {module.p:g} at random" if module.p > 0 else ""
+    if isinstance(module, nn.RReLU):
+        return "draws slopes at random" if module.lower < module.upper else ""
+    if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
+        return f"drops a share of {module.dropout:g} at random" if module.dropout > 0 else ""
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return "takes statistics of the batch" if module.track_running_stats else ""
+    return ""
 
 
 def _state_dtype(dtype: torch.dtype | None, x_init: Tensor | None) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scoresde.process import Process
 from solvers import prediction as predictions
+from solvers.aliasing import Isolated
 
 TimeMap = Callable[[Tensor], Tensor]
 # What networks can be run in by name, the finest first.
@@ -22,7 +23,8 @@ class ScoreModel:
     Args:
         net: called as ``net(x, t, **cond)``, returns a tensor shaped like x. x has shape (batch, …), t shape (batch,).
             For an ``nn.Module`` x is cast to the dtype of its first floating-point parameter; times stay in float32 or
-            better whatever that dtype is, and the output is cast back to the dtype of x.
+            better whatever that dtype is, and the output is cast back to the dtype of x. A network may write into its
+            arguments and return one buffer every time: it then works on copies, and its results are copied.
         process: the forward process whose marginals the network was trained on.
         prediction: what the network returns: ``epsilon``, ``sample``, ``v_prediction``, ``score`` or ``flow``.
         time_input: maps process time (batch,), float64, to what the network is fed, such as ``lambda t: 1000 * t``;
@@ -60,6 +62,14 @@ class ScoreModel:
         self.net, self.process, self.prediction = net, process, predictions.check(prediction)
         self.time_input, self.input_scale = time_input, input_scale
         self.output_scale, self.skip = output_scale, skip
+        self._isolated = Isolated("the network", ("x", "t"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_isolated"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._isolated = Isolated("the network", ("x", "t"))  # what is known of tensors stays in its process
 
     @staticmethod
     def from_diffusers(
@@ -83,7 +93,8 @@ class ScoreModel:
         """What the network returns at process time t, scaled and added to, shape and dtype of x.
 
         Raises:
-            ValueError: the network returns another shape, or t is neither a number nor of shape (batch,).
+            ValueError: the network returns another shape, device or kind of numbers, or begins late to write into what
+                it was given (:class:`solvers.aliasing.Isolated`); t is neither a number nor of shape (batch,).
         """
         times = _times(t, x)
         dtype, device = self._net_dtype(x), x.device
@@ -91,14 +102,17 @@ class ScoreModel:
         if fed.is_floating_point():
             fed = fed.to(torch.float64 if dtype == torch.float64 else torch.float32)
         scaled = x if self.input_scale is None else x * _expand(self.input_scale(times), x)
-        out = self.net(scaled.to(dtype), fed.to(device), **cond)
-        if not isinstance(out, Tensor) or out.shape != x.shape:
-            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise ValueError(f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {got}")
-        out = out.to(x.dtype)
+        state, time = scaled.to(dtype), fed.to(device)
+        private = (state is not x, time is not times)
+        out = self._isolated.call(self._network, (state, time), cond, private).to(x.dtype)
         if self.output_scale is not None:
             out = out * _expand(self.output_scale(times), x)
         return out if self.skip is None else out + x * _expand(self.skip(times), x)
+
+    def _network(self, x: Tensor, t: Tensor, /, **cond: Any) -> Tensor:
+        """The network's own output, checked."""
+        out = check_output(self.net(x, t, **cond), x)
+        return out.detach() if out.requires_grad and not torch.is_grad_enabled() else out
 
     def outputs(self, x: Tensor, t: float | Tensor, **cond: Any) -> dict[str, Tensor]:
         """The output as ``"model"``, and of a guided model what else came of the same evaluation, by name."""
@@ -163,6 +177,33 @@ class _Reseen:
         if self.prediction == self.model.prediction:
             return self.model.output(state, times, **cond)
         return self.model.epsilon(state, times, **cond)
+
+
+def check_output(out: Any, x: Tensor, name: str = "the network") -> Tensor:
+    """What a network returned for x, if it can be its output.
+
+    Raises:
+        ValueError: it is no tensor of the shape and device of x, with floating-point numbers; names what it is.
+    """
+    if not isinstance(out, Tensor) or out.shape != x.shape:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(f"{name} must return a tensor shaped like its input {tuple(x.shape)}, got {got}")
+    if not out.is_floating_point():
+        kind = str(out.dtype).removeprefix("torch.")
+        raise ValueError(f"{name} must return floating-point numbers, got {kind}")
+    if out.device != x.device:
+        raise ValueError(f"{name} must return its output on {x.device}, where its input is, got it on {out.device}")
+    return out
+
+
+def networks(model: ScoreModel) -> Iterator[nn.Module]:
+    """Every network that a model asks, those of guides among them; some perhaps more than once."""
+    for value in vars(model).values():
+        inner = getattr(value, "model", None) if isinstance(value, _Reseen) else getattr(value, "__self__", value)
+        if isinstance(inner, nn.Module):
+            yield inner
+        elif isinstance(inner, ScoreModel) and inner is not model:
+            yield from networks(inner)
 
 
 def _times(t: float | Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvers import frames
+from solvers.aliasing import shown
 from solvers.errors import nearest
+from solvers.per_sample import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.registry import registered
 from solvers.solver import Hook, Noise, Predict, Solver, tensor_views
 from solvers.steps import Point, Process, Times, check_times
@@ -38,12 +40,14 @@ class PFODE(Solver):
             scipy, adaptive: ``RK23``, ``RK45``, ``DOP853``, ``Radau``, ``BDF``, ``LSODA``.
         rtol, atol: relative and absolute tolerance of adaptive methods, on y.
         frame: ``flow``, ``vp``, ``edm``, ``data``; None is ``flow`` on Flow and ``vp`` elsewhere.
+        max_nfe: evaluations in which adaptive methods must end.
 
     Use:
         A tolerance in place of steps, for references; ``method=rk4`` on a good grid needs fewer evaluations.
 
     Raises:
-        ValueError: unknown method or frame, or a tolerance that is not positive.
+        ValueError: unknown method or frame, or a tolerance that is not positive. In a run, tolerances that the state's
+            dtype cannot keep, a slope that is not finite, and methods that do not come to the end.
     """
 
     name = "pf_ode"
@@ -52,14 +56,27 @@ class PFODE(Solver):
     weak_order = None
     grid = "quadratic"
 
-    def __init__(self, method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, frame: str | None = None):
+    def __init__(
+        self,
+        method: str = "dopri5",
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        frame: str | None = None,
+        max_nfe: int = MAX_NFE,
+    ):
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r} of pf_ode{nearest(method, METHODS)}")
-        if not (rtol > 0 and atol > 0):
-            raise ValueError(f"pf_ode needs positive tolerances, got rtol = {rtol} and atol = {atol}")
+        check_tolerances(self.name, rtol, atol, max_nfe)
         frames.check(frame)
         self.method, self.rtol, self.atol, self.frame = method, float(rtol), float(atol), frame
-        self.options: Mapping[str, Any] = {"method": method, "rtol": rtol, "atol": atol, "frame": frame}
+        self.max_nfe = int(max_nfe)
+        self.options: Mapping[str, Any] = {
+            "method": method,
+            "rtol": rtol,
+            "atol": atol,
+            "frame": frame,
+            "max_nfe": max_nfe,
+        }
         self.order: int | None = METHODS[method]
         self.adaptive = method not in FIXED
 
@@ -98,22 +115,49 @@ class PFODE(Solver):
         if denoise:
             grid = (*grid[:-1], process.t_min) if self.adaptive else grid[:-1]
 
-        points = [Point.at(process, t) for t in grid]
+        if self.adaptive:
+            self._check_tolerances(x)
+        points, calls, reached = [Point.at(process, t) for t in grid], 0, grid[0]
         for t, s in zip(points, points[1:], strict=False):
 
             def slope(w: Any, y: Tensor, noisy: float = t.t, clean: float = s.t) -> Tensor:
+                nonlocal calls, reached
                 # Rounding on the way through the frame may leave the step.
                 time = min(max(process.time(frame.half_log_snr(float(w))), clean), noisy)
-                point = Point.at(process, time)
-                return frame.slope(views(y * frame.scale(point), point), point)
+                point, reached = Point.at(process, time), time
+                if not self.adaptive:
+                    return frame.slope(views(y * frame.scale(point), point), point)
+                if calls == self.max_nfe:
+                    raise ValueError(
+                        f"{self.name} with {self.method!r} has come to t = {time:g} in max_nfe = {calls} evaluations: "
+                        f"raise rtol = {self.rtol:g} and atol = {self.atol:g}, or max_nfe, or see whether the model is "
+                        "smooth"
+                    )
+                calls += 1
+                return _finite(frame.slope(views(y * frame.scale(point), point), point), self, time)
 
             y = self._integrate(slope, x / frame.scale(t), frame.variable(t), frame.variable(s))
-            x = _stepped(y * frame.scale(s), s.t, None if denoise and self.adaptive else step)
+            if y is None:
+                raise ValueError(
+                    f"the steps of {self.name} with {self.method!r} became too small to move on at t = {reached:g}: "
+                    f"the model is not smooth there, or rtol = {self.rtol:g} and atol = {self.atol:g} are too tight "
+                    f"for {dtype_name(x)}"
+                )
+            x = shown(None if denoise and self.adaptive else step, y * frame.scale(s), s.t)
         if denoise:
-            x = _stepped(views(x, points[-1]).x0, process.t_clean, step)
+            x = shown(step, views(x, points[-1]).x0, process.t_clean)
         return x
 
-    def _integrate(self, slope: Callable[[Any, Tensor], Tensor], y: Tensor, start: float, end: float) -> Tensor:
+    def _check_tolerances(self, x: Tensor) -> None:
+        check_resolved(self.name, self.rtol, self.atol, x)
+        least = 100 * float(np.finfo(np.float64).eps)  # scipy takes this for what is below it
+        if self.method in SCIPY and self.rtol < least:
+            raise ValueError(
+                f"{self.name} with {self.method!r} cannot keep rtol = {self.rtol:g}: give rtol of {least:.1e} and more"
+            )
+
+    def _integrate(self, slope: Callable[[Any, Tensor], Tensor], y: Tensor, start: float, end: float) -> Tensor | None:
+        """The state at the end; None where steps became too small on the way."""
         import torch
 
         if self.method in SCIPY:
@@ -126,7 +170,7 @@ class PFODE(Solver):
             initial = y.cpu().double().numpy().ravel()
             found = solve_ivp(flat, (start, end), initial, method=self.method, rtol=self.rtol, atol=self.atol)
             if not found.success:
-                raise ValueError(f"pf_ode with {self.method!r} failed: {found.message}")
+                return None
             return torch.as_tensor(found.y[:, -1], dtype=y.dtype).reshape(y.shape).to(y.device)
         from torchdiffeq import odeint
 
@@ -134,10 +178,20 @@ class PFODE(Solver):
         span = torch.tensor([start, end], dtype=torch.float64)
         # Left alone, adaptive methods step beyond the end, where there is no process, and interpolate back.
         options = {"step_t": span[1:]} if self.adaptive else None
-        found = odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
+        try:
+            found = odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
+        except AssertionError:  # of a step that became too small, or a state that is not finite any more
+            return None
         return found[-1]  # type: ignore[index]
 
 
-def _stepped(x: Tensor, t: float, step: Hook | None) -> Tensor:
-    edited = None if step is None else step(x, t)
-    return x if edited is None else edited
+def _finite(slope: Tensor, solver: PFODE, t: float) -> Tensor:
+    """The slope, which ODE libraries would go on with for long where it is not finite."""
+    import torch
+
+    if not (finite := torch.isfinite(slope).reshape(len(slope), -1).all(dim=1)).all():
+        raise ValueError(
+            f"the slope of {solver.name} with {solver.method!r} is not finite at t = {t:g} for samples "
+            f"{(~finite).nonzero().flatten().tolist()[:8]}: the model's output is not, or the state has exploded"
+        )
+    return slope

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from solvers.per_sample import Active, Attempt, Controller, PerSampleSolver, Run, where
+from solvers.per_sample import MAX_NFE, Active, Attempt, Controller, PerSampleSolver, Run, where
 from solvers.registry import registered
 from solvers.solver import mix
 
@@ -34,12 +34,14 @@ class AdaptiveSDE(PerSampleSolver):
 
     Args:
         rtol, atol: relative and absolute tolerance of a step, on x.
+        max_nfe: evaluations in which the steps of the slowest sample must end.
 
     Use:
         Samples of the reverse SDE with a tolerance in place of steps.
 
     Raises:
-        ValueError: a tolerance that is not positive.
+        ValueError: a tolerance that is not positive. In a run, tolerances that the state's dtype cannot keep, and
+            samples that do not come to the end.
     """
 
     name = "adaptive_sde"
@@ -52,12 +54,15 @@ class AdaptiveSDE(PerSampleSolver):
     weak_order = 2
     controller = Controller(1 / 0.9)
 
-    def __init__(self, rtol: float = 0.02, atol: float = 0.0078):
-        super().__init__(rtol, atol)
-        self.options = {"rtol": rtol, "atol": atol}
+    def __init__(self, rtol: float = 0.02, atol: float = 0.0078, max_nfe: int = MAX_NFE):
+        super().__init__(rtol, atol, max_nfe)
+        self.options = {"rtol": rtol, "atol": atol, "max_nfe": max_nfe}
 
     def _ends(self, run: Run) -> tuple[float, float]:
         return run.first.t, run.last.t
+
+    def _point(self, run: Run, at: Tensor) -> Any:
+        return run.at_time(at)
 
     def _begin(self, run: Run, active: Active) -> tuple[Tensor, dict[str, Tensor]]:
         return 0.01 * (active.at - active.end), {"euler": active.x, **nothing_known(active)}

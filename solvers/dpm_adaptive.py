@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from solvers.multistep import choose
-from solvers.per_sample import Active, Attempt, Controller, PerSampleSolver, Run, where
+from solvers.per_sample import MAX_NFE, Active, Attempt, Controller, PerSampleSolver, Run, where
 from solvers.registry import registered
 from solvers.solver import mix
 
@@ -42,12 +42,14 @@ class DPMAdaptive(PerSampleSolver):
         eta: amplitude of the noise, from 0 (none) to 1 (as much as ancestral sampling).
         controller: ``pid`` or ``published``.
         pcoeff, icoeff, dcoeff, accept_safety: of ``pid``.
+        max_nfe: evaluations in which the steps of the slowest sample must end.
 
     Use:
         A tolerance in place of steps at 20 to 60 evaluations; the defaults are those of k-diffusion.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range. In a run, tolerances that the state's dtype cannot keep, and samples that do
+            not come to the end.
     """
 
     name = "dpm_adaptive"
@@ -65,8 +67,9 @@ class DPMAdaptive(PerSampleSolver):
         icoeff: float = 1.0,
         dcoeff: float = 0.0,
         accept_safety: float = 0.81,
+        max_nfe: int = MAX_NFE,
     ):
-        super().__init__(rtol, atol)
+        super().__init__(rtol, atol, max_nfe)
         if order not in (2, 3):
             raise ValueError(f"dpm_adaptive has orders 2 and 3, got {order}")
         if not 0 < h_init < math.inf:
@@ -93,6 +96,7 @@ class DPMAdaptive(PerSampleSolver):
             "icoeff": icoeff,
             "dcoeff": dcoeff,
             "accept_safety": accept_safety,
+            "max_nfe": max_nfe,
         }
         self.stochastic = eta > 0
         self.order: int | None = None if eta else self._order
@@ -100,6 +104,9 @@ class DPMAdaptive(PerSampleSolver):
 
     def _ends(self, run: Run) -> tuple[float, float]:
         return run.first.lam, run.last.lam
+
+    def _point(self, run: Run, at: Tensor) -> Any:
+        return run.at(at)
 
     def _begin(self, run: Run, active: Active) -> tuple[Tensor, dict[str, Tensor]]:
         return torch.full_like(active.at, self.h_init), {"low": active.x}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -25,3 +25,21 @@ def check_options(owner: str, options: Mapping[str, Any], known: Iterable[str]) 
         if option not in known:
             hint = nearest(option, known) if known else "; it has no options"
             raise TypeError(f"{owner} has no option {option!r}{hint}")
+
+
+class StepsError(ValueError):
+    """An adaptive solver that does not come to its end for some of the samples.
+
+    Args:
+        what: what happened.
+        samples: whom it happened to: positions in the batch, or seeds.
+        why: what may be the reason, and what would do.
+        called: what the samples are named by.
+    """
+
+    def __init__(self, what: str, samples: Sequence[int], why: str, called: str = "samples"):
+        super().__init__(what, samples, why, called)
+        self.what, self.samples, self.why, self.called = what, samples, why, called
+
+    def __str__(self) -> str:
+        return f"{self.what} for {self.called} {list(self.samples)[:8]}: {self.why}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers.aliasing import Isolated, shown
 from solvers.instructions import Draw, Eval, Lin, PlanError
 from solvers.plan import Plan
 
@@ -20,8 +21,9 @@ class Run:
             run.give(predict(run.x, run.evaluation.t))
         samples = run.state
 
-    Tensors of others (x, the model's outputs, draws, states that the model or a callback has seen) are never written
-    to: the model may return the tensor it was given, and a callback may keep what it saw.
+    Tensors of others (x, the model's outputs, draws, states that the model has seen) are never written to, and outputs
+    and draws must not be written to by others while they are needed; :func:`execute` sees to that. ``step`` is given
+    a copy of the state.
 
     Args:
         plan: the program.
@@ -77,10 +79,7 @@ class Run:
                 assert self._noise is not None
                 registers[instruction.out] = self._noise()
             else:
-                self.state = registers[instruction.x]
-                edited = None if self._step is None else self._step(self.state, instruction.t)
-                if edited is not None:
-                    self.state = edited
+                self.state = shown(self._step, registers[instruction.x], instruction.t)
                 registers[instruction.out], self._last, self._since = self.state, instruction.out, position
             self._free()
         return False
@@ -132,9 +131,10 @@ def execute(
     step: Callable[[Tensor, float], Tensor | None] | None,
 ) -> Tensor:
     """Run a plan; see :meth:`solvers.plan.Plan.run`."""
-    run = Run(plan, x, noise, step)
+    model, draws = Isolated("the model", ("x", "t")), Isolated("noise")
+    run = Run(plan, x, None if noise is None else lambda: draws.call(noise, ()), step)
     while run.advance():
-        run.give(predict(run.x, run.evaluation.t))
+        run.give(model.call(predict, (run.x, run.evaluation.t)))
     return run.state
 
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from solvers.aliasing import Isolated, shown
+from solvers.errors import StepsError
 from solvers.grids.grid import FIRST_HALF_LOG_SNR
 from solvers.solver import Hook, Noise, Predict, Solver, check_defined, mix, row_views
 from solvers.steps import Point, Process, Times, check_times
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TINY = 1e-8  # added to an error that is inverted
+MAX_NFE = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Controller:
         order: k.
         proportional, integral, derivative: P, I and D; I = 1 alone is the textbook rule.
         safety: factor by which steps stay below what the error would allow.
-        limit: what a step may grow or shrink by in one go, as a function of the bare factor.
+        limit: what a step may grow or shrink by in one go, as a function of the bare factor; None is no limit.
         least: a step is accepted where its own factor is at least so much; None accepts errors up to 1.
         uncut: whether the factor is for the step as it was before it was cut to end where the run does.
     """
@@ -54,7 +57,7 @@ class Controller:
     integral: float = 1.0
     derivative: float = 0.0
     safety: float = 0.9
-    limit: Callable[[Tensor], Tensor] = lambda factor: factor
+    limit: Callable[[Tensor], Tensor] | None = None
     least: float | None = None
     uncut: bool = False
 
@@ -63,7 +66,8 @@ class Controller:
         now = 1 / (error.nan_to_num(nan=math.inf) + TINY)
         before, earlier = past.where(~past.isnan(), now[:, None]).unbind(1)
         p, i, d = (value / self.order for value in (self.proportional, self.integral, self.derivative))
-        factor = self.limit(self.safety * now ** (p + i + d) * before ** -(p + 2 * d) * earlier**d)
+        factor = self.safety * now ** (p + i + d) * before ** -(p + 2 * d) * earlier**d
+        factor = factor if self.limit is None else self.limit(factor)
         accepted = error <= 1 if self.least is None else factor >= self.least
         return accepted, factor, torch.stack((now, before), dim=1).where(accepted[:, None], past)
 
@@ -152,10 +156,9 @@ class PerSampleSolver(Solver):
     grid = "quadratic"
     controller: Controller
 
-    def __init__(self, rtol: float, atol: float):
-        if not (0 < rtol < math.inf and 0 < atol < math.inf):
-            raise ValueError(f"{self.name} needs positive tolerances, got rtol = {rtol} and atol = {atol}")
-        self.rtol, self.atol = float(rtol), float(atol)
+    def __init__(self, rtol: float, atol: float, max_nfe: int = MAX_NFE):
+        check_tolerances(self.name, rtol, atol, max_nfe)
+        self.rtol, self.atol, self.max_nfe = float(rtol), float(atol), int(max_nfe)
 
     @abstractmethod
     def _ends(self, run: Run) -> tuple[float, float]:
@@ -164,6 +167,10 @@ class PerSampleSolver(Solver):
         Raises:
             ValueError: it is infinite at the first.
         """
+
+    @abstractmethod
+    def _point(self, run: Run, at: Tensor) -> Any:
+        """The noise levels where samples are, given in the solver's variable."""
 
     @abstractmethod
     def _begin(self, run: Run, active: Active) -> tuple[Tensor, dict[str, Tensor]]:
@@ -196,6 +203,7 @@ class PerSampleSolver(Solver):
             raise ValueError(f"{self.name} takes two end times, got {len(grid)} times")
         if self.stochastic and noise is None:
             raise ValueError(f"{self.name!r} draws noise: give noise=")
+        check_resolved(self.name, self.rtol, self.atol, x)
         denoise = process.sigma(grid[1]) == 0
         first, last = Point.at(process, grid[0]), Point.at(process, process.t_min if denoise else grid[1])
         check_defined(prediction, first)
@@ -210,18 +218,30 @@ class PerSampleSolver(Solver):
             p, first = view(x, first), entered
             x = mix((first.alpha, p.x0), (first.sigma, p.epsilon))
         if last.t < first.t:
-            x = self._integrate(Run(process, first, last, evaluate, noise), x, rows)
+            draws = Isolated("noise", ("rows",))
+            drawn = None if noise is None else lambda rows: draws.call(noise, (rows,))
+            x = self._integrate(Run(process, first, last, evaluate, drawn), x, rows)
         if denoise:
             x = view(x, last if last.t < first.t else first).x0
-        edited = None if step is None else step(x, grid[1])
-        return x if edited is None else edited
+        return shown(step, x, grid[1])
 
     def _integrate(self, run: Run, x: Tensor, rows: Tensor) -> Tensor:
         """Every sample from the first to the last noise level."""
         start, end = (torch.full((len(x),), w, dtype=torch.float64, device=x.device) for w in self._ends(run))
         active = Active(rows, x, start, end - start, end, {}, torch.full_like(start, math.nan)[:, None].expand(-1, 2))
+        calls = 0
+
+        def evaluate(x: Tensor, t: Any, rows: Tensor) -> Views:
+            nonlocal calls
+            if calls == self.max_nfe:
+                raise self._unended(run, active)
+            calls += 1
+            return counted(x, t, rows)
+
+        counted, run = run.evaluate, replace(run, evaluate=evaluate)
         size, active.memory = self._begin(run, active)
         active.size, result = size * (end - start).sign(), torch.empty_like(x)
+        resolution = torch.finfo(x.dtype).eps
         while len(active.rows):
             here = active.at
             target = active.end.where(active.size.abs() >= (active.end - here).abs(), here + active.size)
@@ -231,20 +251,65 @@ class PerSampleSolver(Solver):
             active.size = (active.size if self.controller.uncut else attempt.at - here) * factor
             active.x, active.at = where(accepted, attempt.x, active.x), attempt.at.where(accepted, here)
             done = active.at == active.end
-            stuck = ~done & (active.at + active.size == active.at)
+            # A step that the state's dtype cannot tell from none: at that pace nobody would see the end.
+            least = resolution * torch.maximum(active.at.abs(), active.end.abs())
+            stuck = ~done & ~(active.size.abs() > least)
             if torch.stack((done.any(), stuck.any())).tolist() != [False, False]:  # the one wait of each turn
-                self._check_moving(active, stuck)
+                self._check_moving(run, active, stuck)
                 result[active.rows[done]] = active.x[done]
                 active = active.only(~done)
         return result
 
-    def _check_moving(self, active: Active, stuck: Tensor) -> None:
+    def _check_moving(self, run: Run, active: Active, stuck: Tensor) -> None:
         if stuck.any():
-            raise ValueError(
-                f"the steps of {self.name} became too small to move on for samples {active.rows[stuck].tolist()[:8]}: "
-                f"the model is not smooth or not finite there, or rtol = {self.rtol:g} and atol = {self.atol:g} are "
-                f"too tight for {str(active.x.dtype).removeprefix('torch.')}"
+            raise StepsError(
+                f"the steps of {self.name} became too small to move on",
+                active.rows[stuck].tolist(),
+                f"at t = {self._noisiest(run, active.at[stuck]):g} the model is not smooth or not finite, or rtol = "
+                f"{self.rtol:g} and atol = {self.atol:g} are too tight for {dtype_name(active.x)}",
             )
+
+    def _unended(self, run: Run, active: Active) -> StepsError:
+        return StepsError(
+            f"{self.name} has come to t = {self._noisiest(run, active.at):g} in max_nfe = {self.max_nfe} evaluations",
+            active.rows.tolist(),
+            f"raise rtol = {self.rtol:g} and atol = {self.atol:g}, or max_nfe, or see whether the model is smooth",
+        )
+
+    def _noisiest(self, run: Run, at: Tensor) -> float:
+        return float(self._point(run, at).t.max())
+
+
+def check_tolerances(name: str, rtol: float, atol: float, max_nfe: int) -> None:
+    """Refuse options that no adaptive run can have.
+
+    Raises:
+        ValueError: a tolerance that is not positive, or a ceiling of evaluations that is no whole number of at least 1.
+    """
+    if not (0 < rtol < math.inf and 0 < atol < math.inf):
+        raise ValueError(f"{name} needs positive tolerances, got rtol = {rtol} and atol = {atol}")
+    if isinstance(max_nfe, bool) or not 1 <= max_nfe < math.inf or max_nfe % 1:
+        raise ValueError(f"{name} needs a whole number of at least 1 as max_nfe, got {max_nfe}")
+
+
+def check_resolved(name: str, rtol: float, atol: float, x: Tensor) -> None:
+    """Refuse tolerances that no step on such states can keep.
+
+    Raises:
+        ValueError: both are below the relative spacing of the dtype's numbers.
+    """
+    spacing = torch.finfo(x.dtype).eps
+    if max(rtol, atol) < spacing:
+        finer = "" if x.dtype == torch.float64 else ", or keep the state in float64"
+        raise ValueError(
+            f"{name} cannot keep rtol = {rtol:g} and atol = {atol:g} in {dtype_name(x)}, whose numbers are "
+            f"{spacing:.2g} apart: give tolerances of {10 * spacing:.0e} and more{finer}"
+        )
+
+
+def dtype_name(x: Tensor) -> str:
+    """``float32`` and the like."""
+    return str(x.dtype).removeprefix("torch.")
 
 
 def where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from solvers import frames, tableaus
-from solvers.per_sample import Active, Attempt, Controller, PerSampleSolver, Run, rms, where
+from solvers.per_sample import MAX_NFE, Active, Attempt, Controller, PerSampleSolver, Run, rms, where
 from solvers.registry import registered
 from solvers.solver import mix
 
@@ -35,12 +35,14 @@ class RKAdaptive(PerSampleSolver):
             tolerances of 0.01 and more.
         rtol, atol: relative and absolute tolerance of a step, on x.
         frame: ``flow``, ``vp``, ``edm``, ``data``; None is ``flow`` on Flow and ``vp`` elsewhere.
+        max_nfe: evaluations in which the steps of the slowest sample must end.
 
     Use:
         A tolerance in place of steps where samples differ in how hard they are; ``pf_ode`` steps the batch as one.
 
     Raises:
-        ValueError: unknown method or frame, or a tolerance that is not positive.
+        ValueError: unknown method or frame, or a tolerance that is not positive. In a run, tolerances that the state's
+            dtype cannot keep, and samples that do not come to the end.
     """
 
     name = "rk_adaptive"
@@ -49,15 +51,20 @@ class RKAdaptive(PerSampleSolver):
     weak_order = None
     needs_signal = False
 
-    def __init__(self, method: str = "dopri5", rtol: float = 1e-3, atol: float = 1e-3, frame: str | None = None):
-        super().__init__(rtol, atol)
+    def __init__(
+        self,
+        method: str = "dopri5",
+        rtol: float = 1e-3,
+        atol: float = 1e-3,
+        frame: str | None = None,
+        max_nfe: int = MAX_NFE,
+    ):
+        super().__init__(rtol, atol, max_nfe)
         frames.check(frame)
         self.pair, self.frame = tableaus.pair(method, self.name), frame
-        self.options = {"method": method, "rtol": rtol, "atol": atol, "frame": frame}
+        self.options = {"method": method, "rtol": rtol, "atol": atol, "frame": frame, "max_nfe": max_nfe}
         self.order: int | None = self.pair.method.order
-        self.controller = Controller(
-            self.pair.embedded.order + 1, 0.4, 0.3, limit=lambda factor: factor.clamp(1 / 5, 10.0)
-        )
+        self.controller = Controller(self.pair.embedded.order + 1, 0.4, 0.3, limit=_bounded)
 
     def _ends(self, run: Run) -> tuple[float, float]:
         frame = self._frame(run)
@@ -66,15 +73,18 @@ class RKAdaptive(PerSampleSolver):
     def _frame(self, run: Run) -> frames.Frame:
         return frames.bounded(self.frame, run.process, run.first)
 
+    def _point(self, run: Run, at: Tensor) -> Any:
+        return run.at(self._frame(run).half_log_snr(at))
+
     def _begin(self, run: Run, active: Active) -> tuple[Tensor, dict[str, Tensor]]:
         """h = (0.01/max(d1, d2))^(1/k) with the sizes d1 and d2 of y' and y'', seen by an Euler step of a hundredth of
         the way; Hairer, Nørsett & Wanner 1993, sec. II.4."""
         frame, span = self._frame(run), (active.end - active.at).abs()
-        t = run.at(frame.half_log_snr(active.at))
+        t = self._point(run, active.at)
         slope = frame.slope(run.evaluate(active.x, t, active.rows), t)
         unit = self.atol + self.rtol * active.x.abs()
         change = 0.01 * (active.end - active.at)
-        s = run.at(frame.half_log_snr(active.at + change))
+        s = self._point(run, active.at + change)
         ahead = mix((frame.scale(s) / frame.scale(t), active.x), (frame.scale(s) * change, slope))
         bend = frame.slope(run.evaluate(ahead, s, active.rows), s) - slope
         d1, d2 = rms(mix((frame.scale(t), slope)) / unit), rms(mix((frame.scale(t) / change, bend)) / unit)
@@ -83,11 +93,7 @@ class RKAdaptive(PerSampleSolver):
 
     def _attempt(self, run: Run, active: Active, target: Tensor) -> Attempt:
         frame, pair = self._frame(run), self.pair
-        t, s, change = (
-            run.at(frame.half_log_snr(active.at)),
-            run.at(frame.half_log_snr(target)),
-            target - active.at,
-        )
+        t, s, change = self._point(run, active.at), self._point(run, target), target - active.at
 
         def moved(m: Any, weights: Any) -> Tensor:
             weighted = ((frame.scale(m) * change * w, k) for w, k in zip(weights, slopes, strict=False) if w)
@@ -95,7 +101,7 @@ class RKAdaptive(PerSampleSolver):
 
         slopes, x = [active.memory["slope"]], active.x
         for c, row in zip(pair.method.c[1:], pair.a, strict=True):
-            m = s if abs(c - 1) < 1e-12 else run.at(frame.half_log_snr(active.at + c * change))
+            m = s if abs(c - 1) < 1e-12 else self._point(run, active.at + c * change)
             x = moved(m, row)
             slopes.append(frame.slope(run.evaluate(x, m, active.rows), m))
         if not pair.reuses_last:
@@ -109,8 +115,12 @@ class RKAdaptive(PerSampleSolver):
                 return {"slope": where(accepted, slopes[-1], slopes[0])}
             onward, slope = accepted & (target != active.end), slopes[0].clone()
             if onward.any():
-                there = run.at(frame.half_log_snr(target[onward]))
+                there = self._point(run, target[onward])
                 slope[onward] = frame.slope(run.evaluate(x[onward], there, active.rows[onward]), there)
             return {"slope": slope}
 
         return Attempt(x, target, rms(error / unit), remembered)
+
+
+def _bounded(factor: Tensor) -> Tensor:
+    return factor.clamp(1 / 5, 10.0)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from solvers import grids
 from solvers import prediction as predictions
+from solvers.aliasing import Isolated, shown
 from solvers.grids import Grid
 from solvers.plan import Plan, PlanError
 from solvers.steps import Point, Process, Steps, Times, check_times
@@ -178,14 +179,15 @@ class PlannedSolver(Solver):
         prediction: str = "epsilon",
         step: Hook | None = None,
     ) -> Tensor:
+        draws = Isolated("noise")
+
         def draw() -> Tensor:
             if noise is None:
                 raise ValueError(f"{self.name!r} draws noise: give noise=")
-            return noise()
+            return draws.call(noise, ())
 
         def stepped(state: Tensor, t: Point) -> Tensor:
-            edited = None if step is None else step(state, t.t)
-            return state if edited is None else edited
+            return shown(step, state, t.t)
 
         views = tensor_views(predict, prediction)
         return self._drive(process, check_times(process, times), views, x, draw, stepped)
@@ -246,10 +248,11 @@ class PlannedSolver(Solver):
 def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point], Views]:
     """``predict`` on tensors, as solver functions expect it: at a noise level, returning views."""
     predictions.check(prediction)
+    model = Isolated("the model", ("x", "t"))
 
     def evaluate(x: Tensor, t: Point) -> Views:
         check_defined(prediction, t)
-        return _views(predict(x, t.t), prediction, x, t)
+        return _views(model.call(predict, (x, t.t)), prediction, x, t)
 
     return evaluate
 
@@ -257,7 +260,8 @@ def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point],
 def row_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point, Tensor], Views]:
     """The same for solvers in which every sample has its own noise level: at a point of tensors, for some rows."""
     predictions.check(prediction)
-    return lambda x, t, rows: _views(predict(x, t.t, rows), prediction, x, t)
+    model = Isolated("the model", ("x", "t", "rows"))
+    return lambda x, t, rows: _views(model.call(predict, (x, t.t, rows)), prediction, x, t)
 
 
 def check_defined(prediction: str, t: Point) -> None:
