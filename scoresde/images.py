@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from scoresde.files import replacing
+from scoresde.text import plain
 
 SMALLEST = 56  # cells are enlarged by a whole factor to about this many pixels, so that small images can be judged
 GAP, FONT = 2, 13
@@ -41,18 +42,19 @@ def save_grid(
     for word, labels, count in (("row", row_labels, rows), ("column", column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{len(labels)} {word} labels for {count} {word}s")
+    row_labels, column_labels = ([plain(text) for text in labels or ()] for labels in (row_labels, column_labels))
     height, width = pixels.shape[2:]
     factor = max(1, -(-SMALLEST // max(height, width)))
     font = ImageFont.load_default(FONT)
-    left = GAP + max((round(font.getlength(text)) + 2 * GAP for text in row_labels or ()), default=0)
+    left = GAP + max((round(font.getlength(text)) + 2 * GAP for text in row_labels), default=0)
     top = GAP + (FONT + 2 * GAP if column_labels else 0)
     step_x, step_y = width * factor + GAP, height * factor + GAP
     mode = "L" if pixels.shape[1] == 1 else "RGB"
     canvas = Image.new(mode, (left + columns * step_x, top + rows * step_y), "white")
     draw = ImageDraw.Draw(canvas)
-    for row, text in enumerate(row_labels or ()):
+    for row, text in enumerate(row_labels):
         draw.text((GAP, top + row * step_y + (height * factor) // 2), text, "black", font, "lm")
-    for column, text in enumerate(column_labels or ()):
+    for column, text in enumerate(column_labels):
         draw.text((left + column * step_x + (width * factor) // 2, GAP), text, "black", font, "mt")
     for index, image in enumerate(pixels.permute(0, 2, 3, 1).cpu().numpy()):
         cell = Image.fromarray(image[..., 0] if mode == "L" else image)

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from scoresde.text import plain
 from solvers.errors import nearest
 
 Task = Callable[[DictConfig, Path], None]
@@ -103,7 +104,7 @@ def _complain(message: str, status: int) -> int:
     # Of several processes with one command line, one says what is wrong with it.
     if status != 2 or os.environ.get("RANK", "0") == "0":
         with suppress(OSError, ValueError):  # stderr may be closed
-            print(f"scoresde: {' '.join(message.split())}", file=sys.stderr)
+            print(f"scoresde: {plain(message)}", file=sys.stderr)
     return status
 
 

@@ -20,6 +20,7 @@ from scoresde.commands.guided import guided, weak_folder
 from scoresde.metrics import Floors, floors
 from scoresde.score import PRECISIONS
 from scoresde.scoring import identity
+from scoresde.text import say
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
@@ -76,7 +77,7 @@ def run(config: DictConfig, out: Path) -> None:
             raise unwritable
         outputs.record(out, common, device)
         if changed := outputs.changes(out, device):
-            print(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
+            say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
         bench = Bench(
             checkpoint,
             measure,
@@ -88,12 +89,12 @@ def run(config: DictConfig, out: Path) -> None:
             report=_report,
         )
         there = sum(row.key in bench.store for row in rows)
-        print(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already", flush=True)
+        say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
         lists["dtype"] = dtypes
         environment = outputs.versions(device)
         outcome = replace(bench.run(rows), config={**common, **lists}, environment=environment)
         written = report.write(outcome, out)
-    print(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
+    say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
     if outcome.failures:
         first = outcome.failures[0]
         raise ValueError(f"{len(outcome.failures)} of {len(rows)} rows failed, and are tried again next time: {first}")
@@ -134,13 +135,12 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
 def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     varied = " ".join(item for item in (row.solver, row.guidance, row.dtype, row.compile) if item)
     if isinstance(row, Failure):
-        print(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}", flush=True)
+        say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return
     figures = [f"FID {row.metrics['fid'].value:8.2f}"]
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
-    print(
+    say(
         f"{done:>4}/{total}  {varied:<36} NFE {row.nfe:>5g}  {'  '.join(figures):<30} {row.seconds:6.1f} s"
         f"  {minutes} min {seconds:02d} s left",
-        flush=True,
     )

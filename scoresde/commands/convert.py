@@ -11,6 +11,7 @@ from scoresde import models
 from scoresde.commands import outputs, values
 from scoresde.commands.app import UsageError, quoted
 from scoresde.models import edm
+from scoresde.text import say
 
 FORMATS = ("edm",)
 
@@ -47,7 +48,7 @@ def run(config: DictConfig, out: Path) -> None:
         card = edm.convert(path, out, dtype)
     checkpoint = models.load(out)
     of = f"{checkpoint.classes} classes" if checkpoint.classes else "no classes"
-    print(
+    say(
         f"{path}: {card['network']}, images of {checkpoint.shape}, {of}\n"
         "Unpickling can run any code that a file names. This one was read as weights and settings alone: the source "
         "code that it carries has not run, and is not needed from now on.\n"

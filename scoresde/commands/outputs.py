@@ -19,6 +19,7 @@ import scoresde
 from scoresde.files import regular, remove_temporary, replacing
 from scoresde.hardware import describe
 from scoresde.locks import Lock
+from scoresde.text import say
 from scoresde.training import differences
 
 CONFIG, VERSIONS = "config.yaml", "versions.json"
@@ -55,7 +56,7 @@ def take(lock: Lock, out: Path, places: Sequence[str] = ()) -> OSError | None:
             for folder in (out, *(out / place for place in places)):
                 remove_temporary(folder)
         else:
-            print(f"note: {out} cannot be locked here; see that no other run uses it")
+            say(f"note: {out} cannot be locked here; see that no other run uses it")
     except OSError as error:
         if error.errno not in READ_ONLY or not (out / CONFIG).exists():
             raise
@@ -102,7 +103,7 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
             "another folder with out=…"
         )
     if unknown := [key for key in now if key not in before]:
-        print(f"note: {out} does not record the content of {', '.join(unknown)}: taken to be what it was begun with")
+        say(f"note: {out} does not record the content of {', '.join(unknown)}: taken to be what it was begun with")
     return len(present) == len(results)
 
 

@@ -24,6 +24,7 @@ from scoresde.locks import Lock
 from scoresde.progress import Progress
 from scoresde.scoring import METRICS
 from scoresde.shards import Shard
+from scoresde.text import plain, say
 
 SHARED = True  # by several processes
 GRID = "grid.png"
@@ -66,7 +67,7 @@ def _begin(request: Request, out: Path, lock: Lock, ranks: Ranks) -> None:
         if ranks.size > 1:
             lock.share()
     if changed := outputs.changes(out, request.device):
-        print(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
+        say(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
 
 
 def _complete(request: Request) -> bool:
@@ -88,12 +89,12 @@ def _run(request: Request, out: Path, ranks: Ranks) -> None:
     there = ranks.sum(whole).astype(bool)
     if there.all() and ranks.first(lambda: _finished(request)):
         if ranks.rank == 0:
-            print(f"the results of this configuration are already in {out}")
+            say(f"the results of this configuration are already in {out}")
         return
     missing = [shards.parts[index] for index in np.flatnonzero(~there)]
     begun = shards.total - sum(map(len, missing))
     if begun and ranks.rank == 0:
-        print(f"{begun:,} of {shards.total:,} images are there; going on", flush=True)
+        say(f"{begun:,} of {shards.total:,} images are there; going on")
     _make(request, out, ranks, missing, begun)
     if ranks.rank == 0:
         if not shards.finished():
@@ -121,7 +122,7 @@ def _make(request: Request, out: Path, ranks: Ranks, missing: list[Shard], begun
             if ranks.size == 1:
                 raise
             failure = error
-            print(f"scoresde: process {ranks.rank}: {error}", file=sys.stderr, flush=True)
+            print(f"scoresde: process {ranks.rank}: {plain(error)}", file=sys.stderr, flush=True)
         failed = ranks.settle(failure is not None, progress.look)
     if failure is not None:
         raise SystemExit(1) from failure
@@ -167,7 +168,7 @@ def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float
     ]
     if request.scoring is not None:
         lines += [str(request.scoring.score(out))]
-    print("\n".join([*lines, f"{out}: {', '.join(_made(out))}"]))
+    say("\n".join([*lines, f"{out}: {', '.join(_made(out))}"]))
 
 
 def _made(out: Path) -> list[str]:

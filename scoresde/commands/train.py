@@ -21,6 +21,7 @@ from scoresde.hardware import describe
 from scoresde.images import save_grid
 from scoresde.process import Process
 from scoresde.score import ScoreModel
+from scoresde.text import say
 from scoresde.training import Settings, Trainer
 
 MODEL = "model"
@@ -45,7 +46,7 @@ def run(config: DictConfig, out: Path) -> None:
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     with outputs.held(out, (MODEL,)) as unwritable:
         if outputs.complete(out, settings, RESULTS):
-            print(f"the model of this configuration is already in {out / MODEL}")
+            say(f"the model of this configuration is already in {out / MODEL}")
             return
         if unwritable is not None:
             raise unwritable
@@ -54,12 +55,12 @@ def run(config: DictConfig, out: Path) -> None:
 
 def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype) -> None:
     device = trainer.device
-    print(
+    say(
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
         f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(device)}"
     )
     if trainer.resume():
-        print(f"going on from step {trainer.step} of {trainer.steps}")
+        say(f"going on from step {trainer.step} of {trainer.steps}")
     outputs.record(out, settings, device)
     try:
         trainer.run(_report, every)
@@ -79,7 +80,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         training=_card(trainer, settings),
         dtype=weights,
     )
-    print(f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}")
+    say(f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}")
 
 
 def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:
@@ -124,11 +125,10 @@ def _report(trainer: Trainer) -> None:
     recent = [{"step": 0, "seconds": 0.0}, *trainer.losses][-8:]
     rate = (recent[-1]["step"] - recent[0]["step"]) / max(recent[-1]["seconds"] - recent[0]["seconds"], 1e-9)
     left = round((trainer.steps - trainer.step) / rate / 60)
-    print(
+    say(
         f"step {trainer.step}/{trainer.steps}  epoch {trainer.step / trainer.per_epoch:.1f}  "
         f"loss {trainer.losses[-1]['loss']:.5f}  {rate * trainer.settings.batch_size:.0f} images/s  "
         f"{left // 60} h {left % 60:02d} min left",
-        flush=True,
     )
     _draw(trainer)
 

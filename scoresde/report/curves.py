@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scoresde.bench.rows import Row
+from scoresde.bench.rows import Failure, Row
 
 COLORS = (
     "#0072b2",
@@ -53,7 +53,7 @@ def condition(row: Row, name: str) -> str:
     return getattr(row, name) or NOTHING.get(name, "none")
 
 
-def asked(row: Row) -> str:
+def asked(row: Row | Failure) -> str:
     """The budget in words: evaluations, or the tolerance of a solver that chooses its own steps."""
     return f"tolerance {row.budget:g}" if row.grid == OWN_STEPS else f"{row.budget:g} NFE"
 

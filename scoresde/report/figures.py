@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from scoresde.files import replacing
 from scoresde.report import words
 from scoresde.report.choice import pareto
 from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
+from scoresde.report.printable import printable
 from scoresde.report.quantities import METRICS, count, interval, measured, per_thousand, value
+from scoresde.text import label
 
 MOST = 12  # curves in one figure that can still be told apart
 MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
@@ -35,6 +38,7 @@ def steps(outcome: Outcome, path: str | Path) -> None:
         outcome: what a benchmark found.
         path: the file; its suffix chooses the format. An SVG is the same to the byte for the same outcome.
     """
+    outcome = printable(outcome, label)
     known, chosen = measured(outcome.rows), curves(outcome.rows)
     panels = [(name, near) for name, near in (("fid", False), ("fid", True), ("error", False)) if name in known]
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
@@ -68,10 +72,11 @@ def front(outcome: Outcome, path: str | Path) -> None:
     Raises:
         ValueError: no row has a finite FID.
     """
+    outcome = printable(outcome, label)
     rows, chosen = outcome.rows, curves(outcome.rows)
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     costs: list[tuple[str, Callable[[Row], float]]] = [(NFE, lambda row: row.nfe), (SECONDS, per_thousand)]
-    for axes, (label, cost) in zip(figure.subplots(1, 2), costs, strict=True):
+    for axes, (title, cost) in zip(figure.subplots(1, 2), costs, strict=True):
         best = pareto(rows, cost)
         if not best:
             raise ValueError("no row has a finite FID: there is no Pareto front")
@@ -85,7 +90,7 @@ def front(outcome: Outcome, path: str | Path) -> None:
         above = sum((value(row, "fid") or 0.0) > axes.get_ylim()[1] for row in rows)
         axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
         axes.set_ylabel("FID")
-        _logarithmic(axes, label, [cost(row) for row in rows])
+        _logarithmic(axes, title, [cost(row) for row in rows])
     _legend(figure, len(chosen))
     _save(figure, path)
 
@@ -97,6 +102,7 @@ def images(outcome: Outcome, path: str | Path) -> None:
         outcome: what a benchmark found.
         path: the file; its suffix chooses the format.
     """
+    outcome = printable(outcome, label)
     chosen = curves(outcome.rows)
     panels = [(curve.label, [(count(outcome.rows[i].nfe), i) for i in curve.rows]) for curve in chosen]
     panels.append(("converged solution", [(count(outcome.converged.nfe), len(outcome.rows))]))
@@ -209,5 +215,6 @@ def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]])
 def _save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     dateless = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
-    with matplotlib.rc_context({"svg.hashsalt": "scoresde"}), replacing(path) as temporary:
+    with matplotlib.rc_context({"svg.hashsalt": "scoresde"}), replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it
         figure.savefig(temporary, dpi=130, metadata=dateless)

@@ -15,6 +15,7 @@ from scoresde.report.choice import Pick, overlap, pareto, recommendations
 from scoresde.report.curves import DASHES, asked, condition, curves, varied
 from scoresde.report.markup import cell, data, document, grid, select, tag, terms
 from scoresde.report.pictures import panels
+from scoresde.report.printable import printable
 from scoresde.report.quantities import METRICS, brackets, count, interval, measured, parts, per_thousand, text, value
 
 ASSETS = Path(__file__).with_name("assets")
@@ -35,7 +36,7 @@ def html(outcome: Outcome) -> str:
     """
     if not outcome.rows:
         raise ValueError("a report needs at least one row")
-    page = _Page(outcome)
+    page = _Page(printable(outcome))
     read = {
         name: (ASSETS / name).read_text(encoding="utf-8")
         for name in ("report.css", "drawing.js", "chart.js", "report.js")
@@ -58,7 +59,13 @@ class _Page:
         parts = [tag("h1", self.title), self.about(), self.chooser(), self.steps()]
         if self.fronts["nfe"]:
             parts += self.front()
-        parts += [*self.recommended(), *self.table(), *panels(self.outcome, self.curves), *self.setting()]
+        parts += [
+            *self.recommended(),
+            *self.table(),
+            *self.failed(),
+            *panels(self.outcome, self.curves),
+            *self.setting(),
+        ]
         return parts
 
     def figures(self) -> dict[str, Any]:
@@ -225,6 +232,21 @@ class _Page:
             body.append(tag("tr", *cells, data_curve=self.owner[index]))
         about = "In brackets 95 % intervals. A heading sorts; a second time, the other way round."
         return [tag("h2", "All rows"), tag("p", about), grid("all rows", heads, body, class_="rows")]
+
+    def failed(self) -> list[Element]:
+        """What was asked for and has no row."""
+        if not self.outcome.failures:
+            return []
+        body = [
+            tag("tr", tag("td", failure.solver), tag("td", asked(failure)), tag("td", failure.failed))
+            for failure in self.outcome.failures
+        ]
+        about = "Asked for and not measured; the same command tries them again."
+        return [
+            tag("h2", "Rows that failed"),
+            tag("p", about),
+            grid("rows that failed", ["solver", "asked for", "why"], body),
+        ]
 
     def figure(self, row: Row, name: str) -> Element:
         estimate = row.metrics.get(name)

@@ -10,16 +10,19 @@ from dataclasses import fields
 from scoresde.bench.rows import Outcome, Row
 from scoresde.report import words
 from scoresde.report.curves import OWN_STEPS, asked, condition, curves, varied
+from scoresde.report.printable import printable
 from scoresde.report.quantities import METRICS, count, measured, parts, per_thousand, text, value
+from scoresde.text import cell as csv_cell
+from scoresde.text import latex as escaped_latex
+from scoresde.text import markdown as escaped_markdown
 
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {"·": r"$\cdot$", "±": r"$\pm$", "−": "$-$", "η": r"$\eta$"}
-LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+SYMBOLS = {"·": r"$\cdot$", "±": r"$\pm$", "−": "$-$", "η": r"$\eta$"}
 FIELDS = [field.name for field in fields(Row) if field.name != "metrics"]
 
 
 def markdown(outcome: Outcome) -> str:
-    """The rows as a Markdown table, floors and sample count above it."""
+    """The rows as a Markdown table, floors and sample count above it, and what failed below."""
+    outcome = printable(outcome, escaped_markdown)
     metrics, names = measured(outcome.rows), varied(outcome.rows)
     shown = [name for name in names if name != "grid"]
     columns = ["solver", "grid", *shown, "asked for", "NFE", *(METRICS[name].label for name in metrics), "images/s"]
@@ -36,12 +39,15 @@ def markdown(outcome: Outcome) -> str:
         cells = [row.solver, row.grid, *(condition(row, name) for name in shown), asked(row), count(row.nfe)]
         cells += [text(row.metrics.get(name), METRICS[name].percent) for name in metrics]
         cells.append(f"{row.images_per_second:.4g}")
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    if outcome.failures:
+        lines += ["", "Failed:", "", *(f"- {failure}" for failure in outcome.failures)]
     return "\n".join(lines)
 
 
 def table(outcome: Outcome) -> str:
     """The rows as CSV in full precision, the converged solution's last; ends of intervals have their own columns."""
+    outcome = printable(outcome)
     rows = [*outcome.rows, outcome.converged]
     metrics = measured(rows)
     file = io.StringIO()
@@ -54,7 +60,7 @@ def table(outcome: Outcome) -> str:
         figures = [
             getattr(estimate, end, None) if estimate else None for estimate in found for end in ("value", "low", "high")
         ]
-        writer.writerow([*known.values(), per_thousand(row), *figures])
+        writer.writerow([*map(csv_cell, known.values()), per_thousand(row), *figures])
     return file.getvalue()
 
 
@@ -65,6 +71,7 @@ def latex(outcome: Outcome, metric: str = "fid") -> str:
     made than the budget allows, their number stands in brackets; of a solver that chooses its own steps the best row
     that fits the budget is taken.
     """
+    outcome = printable(outcome)
     rows = outcome.rows
     budgets = sorted({row.budget for row in rows if row.grid != OWN_STEPS} or {row.nfe for row in rows})
     lines: list[tuple[str, list[Row | None]]] = []
@@ -122,5 +129,5 @@ def _cell(row: Row | None, budget: float, metric: str, best: float | None) -> st
     return entry if row.nfe == budget else f"{entry} ({count(row.nfe)})"
 
 
-def _escape(plain: str) -> str:
-    return "".join(LATEX.get(character, character) for character in plain)
+def _escape(text: str) -> str:
+    return "".join(SYMBOLS.get(character) or escaped_latex(character) for character in text)

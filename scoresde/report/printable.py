@@ -1,0 +1,37 @@
+"""What a benchmark found, with every name in it such that it can be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from scoresde.bench.rows import Failure, Outcome, Row
+from scoresde.text import plain
+
+R = TypeVar("R", Row, Failure)
+
+
+def printable(outcome: Outcome, how: Callable[[object], str] = plain) -> Outcome:
+    """The outcome with every text in it as ``how`` makes it: of rows, configuration and environment."""
+    return replace(
+        outcome,
+        rows=[_row(row, how) for row in outcome.rows],
+        converged=_row(outcome.converged, how),
+        config=_nested(outcome.config, how),
+        environment=_nested(outcome.environment, how),
+        failures=[_row(failure, how) for failure in outcome.failures],
+    )
+
+
+def _row(row: R, how: Callable[[object], str]) -> R:
+    texts = {field.name: getattr(row, field.name) for field in fields(row)}
+    return replace(row, **{name: how(value) for name, value in texts.items() if isinstance(value, str)})
+
+
+def _nested(content: Any, how: Callable[[object], str]) -> Any:
+    if isinstance(content, Mapping):
+        return {_nested(key, how): _nested(value, how) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_nested(value, how) for value in content]
+    return how(content) if isinstance(content, str) else content
