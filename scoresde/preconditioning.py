@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoresde.score import TimeMap
 from solvers.errors import check_options, nearest
@@ -22,12 +24,7 @@ def edm(sigma_data: float = 0.5) -> Maps:
 
     Source: Karras et al. 2022, Elucidating the design space of diffusion-based generative models, table 1.
     """
-    return {
-        "time_input": lambda t: 0.25 * t.log(),
-        "input_scale": lambda t: 1 / (t**2 + sigma_data**2).sqrt(),
-        "output_scale": lambda t: t * sigma_data / (t**2 + sigma_data**2).sqrt(),
-        "skip": lambda t: sigma_data**2 / (t**2 + sigma_data**2),
-    }
+    return {"time_input": quarter_log, **_scales(sigma_data, 0.0)}
 
 
 def consistency(sigma_data: float = 0.5, sigma_min: float = 0.002) -> Maps:
@@ -37,13 +34,38 @@ def consistency(sigma_data: float = 0.5, sigma_min: float = 0.002) -> Maps:
 
     Source: Song et al. 2023, Consistency models, app. C; the time that its public networks are given.
     """
-    tiny = torch.finfo(torch.float64).tiny
+    return {"time_input": log_250, **_scales(sigma_data, sigma_min)}
+
+
+def quarter_log(t: Tensor) -> Tensor:
+    """¼ log t."""
+    return 0.25 * t.log()
+
+
+def log_250(t: Tensor) -> Tensor:
+    """250 log t, finite at 0."""
+    return 250 * t.clamp_min(torch.finfo(torch.float64).tiny).log()
+
+
+def _scales(data: float, least: float) -> Maps:
+    # Partial functions, because models go through pickle.
     return {
-        "time_input": lambda t: 250 * t.clamp_min(tiny).log(),
-        "input_scale": lambda t: 1 / (t**2 + sigma_data**2).sqrt(),
-        "output_scale": lambda t: (t - sigma_min) * sigma_data / (t**2 + sigma_data**2).sqrt(),
-        "skip": lambda t: sigma_data**2 / ((t - sigma_min) ** 2 + sigma_data**2),
+        "input_scale": partial(_c_in, data),
+        "output_scale": partial(_c_out, data, least),
+        "skip": partial(_c_skip, data, least),
     }
+
+
+def _c_in(data: float, t: Tensor) -> Tensor:
+    return 1 / (t**2 + data**2).sqrt()
+
+
+def _c_out(data: float, least: float, t: Tensor) -> Tensor:
+    return (t - least) * data / (t**2 + data**2).sqrt()
+
+
+def _c_skip(data: float, least: float, t: Tensor) -> Tensor:
+    return data**2 / ((t - least) ** 2 + data**2)
 
 
 PRECONDITIONINGS: dict[str, Callable[..., Maps]] = {"edm": edm, "consistency": consistency}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from tqdm import tqdm
 import solvers
 from scoresde.noise import Noise, check_seed
 from scoresde.process import Process
-from scoresde.score import ScoreModel, networks
+from scoresde.score import ScoreModel, models, networks
 from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
 from solvers.errors import StepsError
@@ -140,6 +141,7 @@ def sample(
         _whole("batch_size", batch_size)
     runner, times = method(model, solver, steps, nfe, grid)
     _check_modes(model)
+    _check_labels(model, cond or {})
 
     job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
     size = count if batch_size is None else batch_size
@@ -430,6 +432,28 @@ def _check_modes(model: ScoreModel) -> None:
                     f"the network is in training mode: its {which} {does}, so that samples would not follow from their "
                     "seeds: call net.eval() before"
                 )
+
+
+def _check_labels(model: ScoreModel, cond: Mapping[str, Any]) -> None:
+    """Refuse labels that a network does not have, where it says how many there are (``label_count``).
+
+    Raises:
+        ValueError: names the label; others would be looked up beyond the table's ends.
+        TypeError: labels that are no whole numbers.
+    """
+    counts = [getattr(network, "label_count", None) for network in networks(model)]
+    known = [count for count in counts if type(count) is int]
+    given = [cond, *(getattr(inner, "unconditional", None) or {} for inner in models(model))]
+    for key, mapping in itertools.product(("label", "class_labels"), given):
+        labels = mapping.get(key)
+        if not known or labels is None:
+            continue
+        values = torch.as_tensor(labels)
+        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+            raise TypeError(f"{key} must hold whole numbers, got {values.dtype}")
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < min(known):
+            wrong = int(values.min()) if int(values.min()) < 0 else int(values.max())
+            raise ValueError(f"{key} must be from 0 to {min(known) - 1}, got {wrong}")
 
 
 def _random(module: torch.nn.Module) -> str:

@@ -196,14 +196,22 @@ def check_output(out: Any, x: Tensor, name: str = "the network") -> Tensor:
     return out
 
 
-def networks(model: ScoreModel) -> Iterator[nn.Module]:
-    """Every network that a model asks, those of guides among them; some perhaps more than once."""
+def models(model: ScoreModel) -> Iterator[ScoreModel]:
+    """The model and all that it asks, those of guides among them."""
+    yield model
     for value in vars(model).values():
-        inner = getattr(value, "model", None) if isinstance(value, _Reseen) else getattr(value, "__self__", value)
-        if isinstance(inner, nn.Module):
-            yield inner
-        elif isinstance(inner, ScoreModel) and inner is not model:
-            yield from networks(inner)
+        inner = value.model if isinstance(value, _Reseen) else value
+        if isinstance(inner, ScoreModel):
+            yield from models(inner)
+
+
+def networks(model: ScoreModel) -> Iterator[nn.Module]:
+    """Every network that those ask, also as a bound method; some perhaps more than once."""
+    for inner in models(model):
+        for value in vars(inner).values():
+            network = getattr(value, "__self__", value)
+            if isinstance(network, nn.Module):
+                yield network
 
 
 def _times(t: float | Tensor, x: Tensor) -> Tensor:

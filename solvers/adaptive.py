@@ -9,7 +9,7 @@ import numpy as np
 
 from solvers import frames
 from solvers.aliasing import shown
-from solvers.errors import nearest
+from solvers.errors import StepsError, nearest
 from solvers.per_sample import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.registry import registered
 from solvers.solver import Hook, Noise, Predict, Solver, tensor_views
@@ -128,20 +128,22 @@ class PFODE(Solver):
                 if not self.adaptive:
                     return frame.slope(views(y * frame.scale(point), point), point)
                 if calls == self.max_nfe:
-                    raise ValueError(
-                        f"{self.name} with {self.method!r} has come to t = {time:g} in max_nfe = {calls} evaluations: "
+                    raise StepsError(
+                        f"{self.name} with {self.method!r} has come to t = {time:g} in max_nfe = {calls} evaluations",
+                        range(len(y)),
                         f"raise rtol = {self.rtol:g} and atol = {self.atol:g}, or max_nfe, or see whether the model is "
-                        "smooth"
+                        "smooth",
                     )
                 calls += 1
-                return _finite(frame.slope(views(y * frame.scale(point), point), point), self, time)
+                return self._finite(frame.slope(views(y * frame.scale(point), point), point), time)
 
             y = self._integrate(slope, x / frame.scale(t), frame.variable(t), frame.variable(s))
             if y is None:
-                raise ValueError(
-                    f"the steps of {self.name} with {self.method!r} became too small to move on at t = {reached:g}: "
-                    f"the model is not smooth there, or rtol = {self.rtol:g} and atol = {self.atol:g} are too tight "
-                    f"for {dtype_name(x)}"
+                raise StepsError(
+                    f"the steps of {self.name} with {self.method!r} became too small to move on",
+                    range(len(x)),
+                    f"at t = {reached:g} the model is not smooth, or rtol = {self.rtol:g} and atol = {self.atol:g} are "
+                    f"too tight for {dtype_name(x)}",
                 )
             x = shown(None if denoise and self.adaptive else step, y * frame.scale(s), s.t)
         if denoise:
@@ -155,6 +157,18 @@ class PFODE(Solver):
             raise ValueError(
                 f"{self.name} with {self.method!r} cannot keep rtol = {self.rtol:g}: give rtol of {least:.1e} and more"
             )
+
+    def _finite(self, slope: Tensor, t: float) -> Tensor:
+        """The slope, which ODE libraries would go on with for long where it is not finite."""
+        import torch
+
+        if not (finite := torch.isfinite(slope).reshape(len(slope), -1).all(dim=1)).all():
+            raise StepsError(
+                f"the slope of {self.name} with {self.method!r} at t = {t:g} is not finite",
+                (~finite).nonzero().flatten().tolist(),
+                "the model's output is not, or the state has exploded",
+            )
+        return slope
 
     def _integrate(self, slope: Callable[[Any, Tensor], Tensor], y: Tensor, start: float, end: float) -> Tensor | None:
         """The state at the end; None where steps became too small on the way."""
@@ -180,18 +194,8 @@ class PFODE(Solver):
         options = {"step_t": span[1:]} if self.adaptive else None
         try:
             found = odeint(slope, y, span, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
-        except AssertionError:  # of a step that became too small, or a state that is not finite any more
-            return None
+        except AssertionError as error:
+            if "underflow in dt" in str(error) or "non-finite values" in str(error):
+                return None
+            raise  # of the model
         return found[-1]  # type: ignore[index]
-
-
-def _finite(slope: Tensor, solver: PFODE, t: float) -> Tensor:
-    """The slope, which ODE libraries would go on with for long where it is not finite."""
-    import torch
-
-    if not (finite := torch.isfinite(slope).reshape(len(slope), -1).all(dim=1)).all():
-        raise ValueError(
-            f"the slope of {solver.name} with {solver.method!r} is not finite at t = {t:g} for samples "
-            f"{(~finite).nonzero().flatten().tolist()[:8]}: the model's output is not, or the state has exploded"
-        )
-    return slope

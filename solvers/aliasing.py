@@ -137,6 +137,11 @@ def shown(hook: Callable[[Tensor, float], Tensor | None] | None, x: Tensor, t: f
     return (seen if edited is None else edited).clone()
 
 
+def written(copy: Tensor, original: Tensor) -> bool:
+    """Whether somebody wrote into a fresh copy, in ways that torch counts; elsewhere by its content."""
+    return not _equal(copy, original) if copy.is_inference() else copy._version != 0
+
+
 def _theirs(args: tuple[Any, ...], private: Sequence[bool]) -> Sequence[Any]:
     """The arguments that others hold."""
     return [arg for arg, own in zip(args, private, strict=True) if not own] if private else args

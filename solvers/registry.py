@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -138,3 +139,21 @@ def get(name: str, **options: Any) -> Solver:
     if name not in _REGISTRY:
         raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")
     return _REGISTRY[name](**options)
+
+
+def recipe(solver: Solver) -> tuple[Callable[..., Solver], tuple[str, str, dict[str, Any]]] | None:
+    """How to make a solver again in another process, a function and its arguments; None of one that is not registered."""
+    options, function = dict(solver.options), getattr(solver, "function", None)
+    try:
+        made = get(solver.name, **options)
+    except (ValueError, TypeError):
+        return None
+    if type(made) is not type(solver) or getattr(made, "function", None) is not function:
+        return None
+    return remade, (type(solver).__module__ if function is None else function.__module__, solver.name, options)
+
+
+def remade(module: str, name: str, options: dict[str, Any]) -> Solver:
+    """The solver of that name and options, which that module registers."""
+    importlib.import_module(module)
+    return get(name, **options)

@@ -123,6 +123,12 @@ class Solver(ABC):
             TypeError: the solver is adaptive, so nobody knows before the run.
         """
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """By its name and options where the register has it, since a solver function is hidden behind its name."""
+        from solvers import registry
+
+        return registry.recipe(self) or super().__reduce_ex__(protocol)
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
 

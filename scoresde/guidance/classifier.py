@@ -54,8 +54,8 @@ class ClassifierGuidance(OnInterval):
         super().__init__(model, scale, low, high)
         if not callable(classifier):
             raise TypeError(f"classifier must be callable as classifier(x, t, **cond), got {type(classifier).__name__}")
-        self.unconditional = unconditional
-        self.push: ScoreModel = Energy(self.process, lambda x, t, **cond: -classifier(x, t, **cond))
+        self.unconditional, self.classifier = unconditional, classifier
+        self.push: ScoreModel = Energy(self.process, _Negative(classifier))
 
     def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:
         if not isinstance(t, Tensor) and self.process.alpha(t) == 0:
@@ -70,3 +70,13 @@ class ClassifierGuidance(OnInterval):
 
     def _more_calls(self, t: float | Tensor) -> int | Tensor:
         return self.push.network_calls(t)
+
+
+class _Negative:
+    """−log p(c | x_t), an energy."""
+
+    def __init__(self, classifier: LogProb):
+        self.classifier = classifier
+
+    def __call__(self, x: Tensor, t: Tensor, /, **cond: Any) -> Tensor:
+        return -self.classifier(x, t, **cond)

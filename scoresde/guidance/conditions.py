@@ -15,7 +15,8 @@ def replaced(cond: Mapping[str, Any], by: Mapping[str, Any], path: str = "") -> 
     A number takes the place of a tensor at every sample; so does a tensor of one sample, of shape (1, …).
 
     Raises:
-        ValueError: the condition has no such value, or a tensor is not of one sample.
+        ValueError: the condition has no such value, a tensor is not of one sample, or a value is none of the dtype that
+            it would have.
     """
     result = dict(cond)
     for key, value in by.items():
@@ -31,12 +32,21 @@ def replaced(cond: Mapping[str, Any], by: Mapping[str, Any], path: str = "") -> 
                     f"the unconditional {name!r} must be that of one sample, of shape (1, …) with {own.ndim} "
                     f"dimensions, got {tuple(value.shape)}"
                 )
-            result[key] = value.to(own).expand(len(own), *value.shape[1:])
+            result[key] = _cast(value, own, name).expand(len(own), *value.shape[1:])
         elif isinstance(own, Tensor) and isinstance(value, (int, float)):
-            result[key] = torch.full_like(own, value)
+            result[key] = torch.full_like(own, _cast(torch.tensor(value), own, name).item())
         else:
             result[key] = value
     return result
+
+
+def _cast(value: Tensor, like: Tensor, name: str) -> Tensor:
+    """The value in the dtype and on the device of another, which whole numbers must not wrap or be cut to fit."""
+    cast = value.to(like)
+    if not like.is_floating_point() and not like.is_complex() and not torch.equal(cast.to(value), value):
+        dtype = str(like.dtype).removeprefix("torch.")
+        raise ValueError(f"the unconditional {name!r} = {value.tolist()} is none of the condition's numbers, {dtype}")
+    return cast
 
 
 def joined(first: Any, second: Any, name: str = "cond") -> Any:

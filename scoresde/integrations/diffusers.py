@@ -21,6 +21,7 @@ except ImportError as error:
 
 from scoresde.integrations.schedule import Schedule, planned, schedule, seeded
 from scoresde.integrations.scheduler_config import read
+from scoresde.score import check_output
 from solvers import Plan, Solver, grids
 from solvers.execute import Run
 from solvers.grids import Grid
@@ -188,9 +189,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         self._start, self._begin_index = self._planned.start(begin_index), begin_index
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
-        """The state as the network is fed it: times c_in(σ) for EDM's networks, as it is for all others."""
+        """The state as the network is fed it, and may write into: times c_in(σ) for EDM's networks, else a copy."""
         if self._trained.input_scale is None:
-            return sample
+            return sample.clone()
         if self._run is not None:
             t = self._run.evaluation.t
         else:
@@ -221,7 +222,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             ``prev_sample``, the input of the next evaluation before ``scale_model_input``; after the last, the sample.
 
         Raises:
-            ValueError: ``set_timesteps`` was not called, all evaluations are done, or shapes do not fit.
+            ValueError: ``set_timesteps`` was not called, all evaluations are done, shapes do not fit, or the output is
+                on another device or holds no floating-point numbers.
         """
         self._generator = generator
         run = self._run or self._begun(timestep, sample)
@@ -234,9 +236,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"model_output has the shape {tuple(model_output.shape)}, sample has {tuple(sample.shape)}"
             )
+        check_output(model_output, sample)
         x, dtype = run.x, run.x.dtype
         run.replace(sample.clone() if sample.dtype == dtype else x + (sample.to(dtype) - x.to(sample.dtype).to(dtype)))
-        output = model_output.to(dtype)
+        output = model_output.to(dtype, copy=True)  # the pipeline may write to its own again
         if self._trained.output_scales is not None:
             skip, out = self._trained.output_scales(run.evaluation.t)
             output = skip * run.x + out * output

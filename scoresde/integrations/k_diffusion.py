@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from scoresde.integrations.schedule import planned, seeded, steps_of
 from scoresde.process import EDM
+from scoresde.score import check_output
 from solvers import Plan
+from solvers.aliasing import Isolated, written
 from solvers.instructions import Draw, Eval, Step
 
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
@@ -48,7 +50,7 @@ def sampler(solver: str, **options: Any) -> Sampler:
     - x: the state at ``sigmas[0]``, x0 + sigma · noise, batch first.
     - sigmas: decreasing noise levels; the last may be 0, and is where x ends.
     - callback: called once a step with ``x``, ``i``, ``sigma``, ``sigma_hat`` (raised by churn) and ``denoised`` of its
-      first evaluation.
+      first evaluation, copies of its own; one that writes into them is refused, since that changes nothing here.
     - disable: of the progress bar.
     - noise_sampler: called as ``noise_sampler(sigma, sigma_next)`` for each draw, with intervals that do not overlap,
       such as a Brownian tree's; returns standard normals.
@@ -62,7 +64,8 @@ def sampler(solver: str, **options: Any) -> Sampler:
 
     Raises:
         ValueError: unknown name, or a solver that has no plan (an adaptive one). By the function: sigmas that do not
-            decrease, both noise_sampler and seeds, or seeds that do not number the batch.
+            decrease, both noise_sampler and seeds, seeds that do not number the batch, a model's output of another
+            shape, device or kind of numbers, or a callback that writes into what it sees.
         TypeError: an option that the solver does not have.
     """
     method = planned(solver, options, "this function")
@@ -85,15 +88,24 @@ def sampler(solver: str, **options: Any) -> Sampler:
         plan = method.plan(process, levels, "sample")
         steps = steps_of(plan)
         state = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
-        count = 0
+        count, isolated = 0, Isolated("the model", ("x", "sigma"))
 
         def predict(state: Tensor, sigma: float) -> Tensor:
             nonlocal count
             given = state.to(x.dtype)
-            denoised = model(given, sigma * given.new_ones([len(given)]), **(extra_args or {}))
+            at = sigma * given.new_ones([len(given)])
+            denoised = isolated.call(model, (given, at), extra_args, (given is not state, True))
+            check_output(denoised, given, "the model")
             i = steps[count]
             if callback is not None and (count == 0 or steps[count - 1] < i):
-                callback({"x": given, "i": i, "sigma": sigmas[i], "sigma_hat": sigma, "denoised": denoised})
+                seen = {"x": given.clone(), "denoised": denoised.clone()}
+                callback({**seen, "i": i, "sigma": sigmas[i], "sigma_hat": sigma})
+                for name, tensor, own in (("x", seen["x"], given), ("denoised", seen["denoised"], denoised)):
+                    if written(tensor, own):
+                        raise ValueError(
+                            f"the callback wrote into {name!r} at sigma = {sigma:g}, a copy for it to look at: edit "
+                            "states with the callback of scoresde.sample"
+                        )
             count += 1
             return denoised.to(state.dtype)
 

@@ -7,8 +7,10 @@ timesteps, order, final sigma, clipping of x0). Only the first is read here.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,14 @@ class Trained:
     shift: Shift | None = None
     learned_variance: bool = False
 
+    def skip(self, t: Any) -> Any:
+        """c_skip of ``output_scales``, as :class:`scoresde.ScoreModel` takes it."""
+        return 0.0 if self.output_scales is None else self.output_scales(t)[0]
+
+    def output_scale(self, t: Any) -> Any:
+        """c_out of ``output_scales``."""
+        return 1.0 if self.output_scales is None else self.output_scales(t)[1]
+
 
 def read(config: Mapping[str, Any]) -> Trained:
     """The conventions of the network that a scheduler of this configuration drives.
@@ -141,7 +151,7 @@ def _of_betas(config: Mapping[str, Any]) -> Trained:
         # EulerDiscreteScheduler feeds ¼ log σ here, on its own range of σ where it has one.
         low, high = (math.exp(-chain.half_log_snr(t)) for t in (chain.t_min, chain.t_max))
         process = EDM(config.get("sigma_min") or low, config.get("sigma_max") or high)
-        return Trained(process, prediction, *_QUARTER_LOG, lambda sigma: _c_in(sigma, 1.0))
+        return Trained(process, prediction, *_QUARTER_LOG, partial(_c_in, 1.0))
     variance = config.get("variance_type") in ("learned", "learned_range")
     return Trained(chain, prediction, _identity, _identity, learned_variance=variance)
 
@@ -219,7 +229,7 @@ def _of_flow(config: Mapping[str, Any]) -> Trained:
         terminal=config.get("shift_terminal"),
     )
     scale = float(config.get("num_train_timesteps", 1000))
-    return Trained(Flow(), prediction, lambda t: scale * t, lambda t: t / scale, shift=shift)
+    return Trained(Flow(), prediction, partial(operator.mul, scale), partial(_divided, scale), shift=shift)
 
 
 # --- σ as time
@@ -230,13 +240,9 @@ def _of_edm(config: Mapping[str, Any], maps: tuple[TimeMap, TimeMap] | None = No
     sign = {"epsilon": 1.0, "v_prediction": -1.0}
     kind = _choice(config, "prediction_type", "epsilon", {name: name for name in sign})
     data = float(config.get("sigma_data", 0.5))
-
-    def output_scales(sigma: Any) -> tuple[Any, Any]:
-        total = sigma**2 + data**2
-        return data**2 / total, sign[kind] * sigma * data / total**0.5
-
+    scales = partial(_edm_scales, data, sign[kind])
     process = EDM(_need(config, "sigma_min"), _need(config, "sigma_max"))
-    return Trained(process, "sample", *(maps or _QUARTER_LOG), lambda sigma: _c_in(sigma, data), output_scales)
+    return Trained(process, "sample", *(maps or _QUARTER_LOG), partial(_c_in, data), scales)
 
 
 def _of_cosine_edm(config: Mapping[str, Any]) -> Trained:
@@ -253,16 +259,8 @@ def _of_consistency(config: Mapping[str, Any]) -> Trained:
     low, high, data = (float(_need(config, key)) for key in ("sigma_min", "sigma_max", "sigma_data"))
     maps = preconditioning.consistency(data, low)
 
-    def output_scales(sigma: Any) -> tuple[Any, Any]:
-        return maps["skip"](sigma), maps["output_scale"](sigma)
-
-    def time_input(sigma: Any) -> Any:
-        return maps["time_input"](torch.as_tensor(sigma, dtype=torch.float64))
-
-    def process_time(time: Any) -> Any:
-        return torch.as_tensor(time / 250, dtype=torch.float64).exp()
-
-    return Trained(EDM(low, high), "sample", time_input, process_time, lambda sigma: _c_in(sigma, data), output_scales)
+    scales, fed = partial(_both, maps["skip"], maps["output_scale"]), partial(_as_float64, maps["time_input"])
+    return Trained(EDM(low, high), "sample", fed, _of_250_log, partial(_c_in, data), scales)
 
 
 def _of_score_sde(config: Mapping[str, Any]) -> Trained:
@@ -279,16 +277,50 @@ def _float64(values: Any) -> torch.Tensor:
     return torch.as_tensor(values, dtype=torch.float64)
 
 
-_QUARTER_LOG = (lambda sigma: 0.25 * _float64(sigma).log(), lambda time: (4 * _float64(time)).exp())
-_ARCTANGENT = (
-    lambda sigma: 2 / math.pi * _float64(sigma).atan(),
-    lambda time: (0.5 * math.pi * _float64(time)).tan(),
-)
+def _quarter_log(sigma: Any) -> torch.Tensor:
+    return 0.25 * _float64(sigma).log()
 
 
-def _c_in(sigma: Any, data: float) -> Any:
+def _of_quarter_log(time: Any) -> torch.Tensor:
+    return (4 * _float64(time)).exp()
+
+
+def _arctangent(sigma: Any) -> torch.Tensor:
+    return 2 / math.pi * _float64(sigma).atan()
+
+
+def _of_arctangent(time: Any) -> torch.Tensor:
+    return (0.5 * math.pi * _float64(time)).tan()
+
+
+def _of_250_log(time: Any) -> torch.Tensor:
+    return _float64(time / 250).exp()
+
+
+def _as_float64(function: TimeMap, values: Any) -> Any:
+    return function(_float64(values))
+
+
+def _divided(by: float, t: Any) -> Any:
+    return t / by
+
+
+def _c_in(data: float, sigma: Any) -> Any:
     return (sigma**2 + data**2) ** -0.5
 
+
+def _edm_scales(data: float, sign: float, sigma: Any) -> tuple[Any, Any]:
+    total = sigma**2 + data**2
+    return data**2 / total, sign * sigma * data / total**0.5
+
+
+def _both(first: TimeMap, second: TimeMap, sigma: Any) -> tuple[Any, Any]:
+    return first(sigma), second(sigma)
+
+
+# Functions and partial functions of the module, because models go through pickle.
+_QUARTER_LOG = (_quarter_log, _of_quarter_log)
+_ARCTANGENT = (_arctangent, _of_arctangent)
 
 _Reader = Callable[[Mapping[str, Any]], Trained]
 

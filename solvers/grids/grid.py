@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -53,6 +54,13 @@ class Grid:
             raise ValueError(f"grid {self} cannot place {steps} distinct times on {process!r}")
         return times
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """By its name and options where the register has it; its functions are hidden behind that."""
+        entry = _REGISTRY.get(self.name)
+        if entry is None or entry.rule is not self.rule or entry.place is not self.place:
+            return super().__reduce_ex__(protocol)
+        return remade, (self.rule.__module__, self.name, dict(self.options))
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
 
@@ -93,6 +101,12 @@ def get(name: str, **options: Any) -> Grid:
                 f"option {option!r} of grid {name!r} must be a positive finite number{allowed}, got {value!r}"
             )
     return Grid(name, {**entry.defaults, **options}, entry.rule, entry.place)
+
+
+def remade(module: str, name: str, options: Mapping[str, Any]) -> Grid:
+    """The grid of that name and options, which that module registers."""
+    importlib.import_module(module)
+    return get(name, **options)
 
 
 def rule(*aliases: str) -> Callable[[Rule], Rule]:
