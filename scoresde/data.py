@@ -6,23 +6,41 @@ in folders named after classes carry those classes, in sorted order, as labels 0
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import logging
 import lzma
+import math
+import os
+import re
+import stat
 import tarfile
+import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-# What the readers of archives raise on damaged, encrypted or unsupported ones.
-DAMAGE = (OSError, EOFError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+from scoresde.arrays import Npz, unpack_xz
+from scoresde.files import RATIO, SMALL, check_unpacked, regular
+
+# Pictures are read by their content, and by these decoders alone: others of Pillow's run programs.
+DECODERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+# How pictures begin that need no suffix to be known; no text does.
+BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]", re.DOTALL)
+BEGINNING = 16  # bytes to tell by
+DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
+MOST_CLASSES = 10**6
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a damaged picture is said by the error
 
 
 class DataError(ValueError):
@@ -67,25 +85,34 @@ def load(source: str | Path, split: str = "train") -> Images:
         split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test".
 
     Raises:
-        DataError: nothing there, no images in it, images of several sizes or of more than 8 bits, labels that are not
-            one integer ≥ 0 per image, an unknown split, or a damaged file.
+        DataError: nothing there, no images in it, images of several sizes, of more than 8 bits or with several frames,
+            labels that are not one integer per image from 0 to 10⁶, an unknown split, a damaged file, a link in an
+            archive, something that is no file, or what would unpack to more than memory should hold.
     """
     if str(source) == "digits":
         return _digits(split)
     path = Path(source).expanduser()
-    if not path.exists():
-        raise DataError(f"no data at {str(path)!r}: give a folder, zip, tar or npz of images, or 'digits'")
     try:
         if path.is_dir():
             return _decode(_from_folder(path), path)
+        regular(path)
         if path.name.endswith((".npz", ".npz.xz")):
             return _from_npz(path, split)
         if zipfile.is_zipfile(path):
             return _decode(_from_zip(path), path)
-        if tarfile.is_tarfile(path):
-            return _decode(_from_tar(path), path)
-    except DAMAGE as error:
-        raise DataError(f"{str(path)!r} is damaged: {error}") from error
+        with _unpacked(path) as stream:
+            if stream is not None:
+                return _decode(_from_tar(stream), path)
+    except FileNotFoundError as error:
+        if error.filename not in (None, str(path)):
+            raise DataError(f"{error.filename!r} in {str(path)!r} leads to nothing") from error
+        raise DataError(f"no data at {str(path)!r}: give a folder, zip, tar or npz of images, or 'digits'") from error
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    except Exception as error:  # of a damaged archive anything may come
+        raise DataError(f"{str(path)!r} is damaged: {error or type(error).__name__}") from error
     raise DataError(f"{str(path)!r} is neither a folder, a zip, a tar nor an npz")
 
 
@@ -104,29 +131,75 @@ def _digits(split: str) -> Images:
     return Images(pixels[part], labels[part])
 
 
+def _is_dropping(name: str) -> bool:
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]
+    return any(part.startswith(".") or part.lower() in DROPPINGS for part in parts)
+
+
+def _is_picture(name: str, beginning: bytes) -> bool:
+    """Whether a file is meant to be a picture: by its name, or where that says nothing by how it begins."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES or BEGINNINGS.match(beginning) is not None
+
+
 def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in SUFFIXES:
-            yield file.relative_to(path).as_posix(), file.read_bytes()
+    """Links to folders and files are followed, since the user made them; a link to where one comes from is not."""
+    found, seen = list[Path](), set[tuple[int, int]]()
+    for folder, inner, files in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner[:] = sorted(name for name in inner if not _is_dropping(name))
+        found += [Path(folder, name).relative_to(path) for name in files if not _is_dropping(name)]
+    for file in sorted(found):
+        name, place = file.as_posix(), path / file
+        if PurePosixPath(name).suffix.lower() in SUFFIXES:
+            yield name, regular(place).read_bytes()
+        elif place.is_file():
+            with place.open("rb") as opened:
+                beginning = opened.read(BEGINNING)
+                if _is_picture(name, beginning):
+                    yield name, beginning + opened.read()
 
 
 def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
-            if PurePosixPath(name).suffix.lower() in SUFFIXES:
-                yield name, archive.read(name)
+        members = archive.infolist()
+        check_unpacked(repr(str(path)), path.stat().st_size, sum(member.file_size for member in members))
+        for member in sorted(members, key=lambda member: member.filename):
+            if member.is_dir() or _is_dropping(member.filename):
+                continue
+            with archive.open(member) as file:
+                beginning = file.read(BEGINNING)
+                if not _is_picture(member.filename, beginning):
+                    continue
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    raise DataError(
+                        f"{member.filename!r} in {str(path)!r} is a link: links in archives are not followed"
+                    )
+                yield member.filename, beginning + file.read()
 
 
-def _from_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
     # One pass in the archive's own order: seeking in a compressed tar would decompress it again and again.
-    with tarfile.open(path) as archive:
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
-            file = archive.extractfile(member) if PurePosixPath(member.name).suffix.lower() in SUFFIXES else None
-            if file is not None:
-                yield member.name, file.read()
+            stream.check(archive.offset)
+            if member.isdir() or _is_dropping(member.name):
+                continue
+            named = PurePosixPath(member.name).suffix.lower() in SUFFIXES
+            if named and not member.isfile():
+                kind = "a link: links in archives are not followed" if member.islnk() or member.issym() else "no file"
+                raise DataError(f"{member.name!r} in {stream.name} is {kind}")
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is None:
+                continue
+            stream.check(member.size)  # a sparse file is larger than what it takes
+            beginning = file.read(BEGINNING)
+            if _is_picture(member.name, beginning):
+                yield member.name, beginning + file.read()
         # A damaged header looks like the end of the archive to tarfile, and checksums are only seen at the very end.
-        stream = archive.fileobj
-        assert stream is not None
         stream.seek(archive.offset)
         if stream.read(512) != bytes(512):
             raise tarfile.ReadError(f"it breaks off at byte {archive.offset} of the unpacked archive")
@@ -134,22 +207,74 @@ def _from_tar(path: Path) -> Iterator[tuple[str, bytes]]:
             pass
 
 
+class _Bounded(io.RawIOBase):
+    """A stream of which no more is read than its packed size can be meant to hold."""
+
+    def __init__(self, stream: IO[bytes], name: str, packed: int):
+        super().__init__()
+        self._stream, self.name, self._packed = stream, name, packed
+        self._most = max(SMALL, RATIO * packed)
+
+    def check(self, position: int) -> None:
+        if position > self._most:
+            check_unpacked(self.name, self._packed, position)
+
+    def read(self, size: int = -1) -> bytes:
+        self.check(self._stream.tell() + max(size, 0))
+        return self._stream.read(self._most + 1 if size < 0 else size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.check(offset)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[_Bounded | None]:
+    """A tar, unpacked as it is read, whatever it is packed with; None if it is none."""
+    openers: dict[bytes, Callable[[Path], Any]] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZh": bz2.open,
+        b"\xfd7zXZ\0": lzma.open,
+    }
+    with path.open("rb") as file:
+        beginning = file.read(6)
+    opener = next((opener for magic, opener in openers.items() if beginning.startswith(magic)), None)
+    name, packed = repr(str(path)), path.stat().st_size
+    with path.open("rb") if opener is None else opener(path) as stream:
+        try:
+            tarfile.open(fileobj=_Bounded(stream, name, packed), mode="r:").close()
+        except (tarfile.TarError, EOFError):
+            if opener is None:
+                yield None
+                return
+            raise
+        stream.seek(0)
+        yield _Bounded(stream, name, packed)
+
+
 def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
     arrays: list[np.ndarray] = []
     folders: list[str] = []
+    total = 0
     for name, content in files:
+        where = f"{name!r} in {str(path)!r}"
         try:
-            image = Image.open(io.BytesIO(content))
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+            array = _pixels(where, content, arrays[0].shape if arrays else None)
+        except DataError:
+            raise
         except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
-            raise DataError(f"{name!r} in {str(path)!r} is not a readable image: {error}") from error
-        if image.mode[0] in "IF":
-            raise DataError(f"{name!r} in {str(path)!r} has more than 8 bits a channel (mode {image.mode}): convert it")
-        if arrays and array.shape != arrays[0].shape:
-            raise DataError(
-                f"{name!r} in {str(path)!r} has shape {array.shape}, the images before it {arrays[0].shape}: "
-                "all images must have one size and one number of channels"
-            )
+            raise DataError(f"{where} is not a readable image: {error or type(error).__name__}") from error
+        total += array.nbytes
+        check_unpacked(repr(str(path)), total, total)
         arrays.append(array)
         folders.append(PurePosixPath(name).parent.as_posix())
     if not arrays:
@@ -159,21 +284,36 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
     return Images(_channels_first(np.stack(arrays)), labels)
 
 
+def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.ndarray:
+    """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked; ``others`` have such a shape."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong is refused, and the bound on the size is ours
+        image = Image.open(io.BytesIO(content), formats=DECODERS)
+        grey = image.mode in ("1", "L", "LA")
+        shape = (image.height, image.width) if grey else (image.height, image.width, 3)
+        check_unpacked(where, len(content), math.prod(shape))
+        if image.mode[0] in "IF":
+            raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
+            raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
+        if others not in (None, shape):
+            raise DataError(
+                f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
+                "number of channels"
+            )
+        return np.asarray(image.convert("L" if grey else "RGB"))
+
+
 def _from_npz(path: Path, split: str) -> Images:
-    content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise DataError(f"{str(path)!r} is not a whole npz")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
-            if prefix is None:
-                raise DataError(f"{str(path)!r} holds {arrays.files}, but neither '{split}_images' nor 'images'")
-            pixels = arrays[f"{prefix}images"]
-            labels = arrays.get(f"{prefix}labels")
-    except (ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{str(path)!r} is not a readable npz: {error}") from error
+    name = repr(str(path))
+    packed = unpack_xz(path.read_bytes(), name) if path.suffix == ".xz" else path
+    with Npz(packed, name) as arrays:
+        prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
+        if prefix is None:
+            raise DataError(f"{name} holds {arrays.files[:20]}, but neither '{split}_images' nor 'images'")
+        pixels = arrays[f"{prefix}images"]
+        labels = arrays.get(f"{prefix}labels")
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
         raise DataError(
             f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}"
@@ -183,6 +323,8 @@ def _from_npz(path: Path, split: str) -> Images:
             f"labels in {str(path)!r} must be {len(pixels)} integers ≥ 0, one per image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
+    if labels is not None and labels.max() >= MOST_CLASSES:
+        raise DataError(f"labels in {str(path)!r} go up to {labels.max()}: number the classes from 0, without gaps")
     return Images(_channels_first(pixels), None if labels is None else torch.as_tensor(labels.astype(np.int64)))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from scoresde import arrays as files_of_arrays
 from scoresde.data import to_pixels
 from scoresde.files import digest, replacing
 from solvers.errors import nearest
@@ -90,7 +91,7 @@ class Npz:
         return [digest(self.folder / file) for file in names]
 
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
-        with np.load(self.folder / names[0], allow_pickle=False) as arrays:
+        with files_of_arrays.Npz(self.folder / names[0]) as arrays:
             return arrays["samples"]
 
     def finished(self) -> bool:
@@ -240,6 +241,6 @@ def _pngs(samples: Tensor) -> list[bytes]:
 
 
 def _pixels(files: Iterable[bytes]) -> NDArray[np.uint8]:
-    images = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+    images = [np.asarray(Image.open(io.BytesIO(file), formats=("PNG",))) for file in files]
     stacked = np.stack(images)
     return stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoresde import formats
+from scoresde.arrays import Npz
 from scoresde.files import digest, regular, replacing
 from scoresde.formats import SHARDS, save_npz
 from scoresde.noise import SEED_LIMIT
@@ -205,7 +206,7 @@ class Shards:
 
     def features(self, shard: Shard) -> NDArray[np.float32]:
         """The features of a shard that is whole, (n, size)."""
-        with np.load(self.folder / self._feature_file(shard), allow_pickle=False) as arrays:
+        with Npz(self.folder / self._feature_file(shard)) as arrays:
             return arrays["features"]
 
     def samples(self, shard: Shard) -> NDArray[Any] | None:

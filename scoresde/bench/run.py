@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import solvers
+from scoresde.arrays import Npz
 from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Outcome, Row
-from scoresde.bench.store import Store, read_npz
+from scoresde.bench.store import Store
 from scoresde.data import to_pixels
 from scoresde.files import replacing
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
@@ -229,11 +230,11 @@ class Bench:
         name = hashlib.sha256(f"{guidance} {dtype}".encode()).hexdigest()[:16]
         path = self.out / CONVERGED / f"{name}.npz"
         try:
-            content = read_npz(path, ("samples", "error"))
-            states, error = torch.from_numpy(content["samples"]), float(content["error"])
+            with Npz(path) as content:
+                states, error = torch.from_numpy(content["samples"]), float(content["error"])
             if len(states) == settings.n and bool(states.isfinite().all()):
                 return states, error
-        except (ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             pass  # missing or damaged: it is made (again)
         solver = solvers.get(REFERENCE)
         case = Case(solver, settings.reference, None, guidance, dtype, "")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from scoresde.arrays import Npz
 from scoresde.bench.rows import Failure, Row
 from scoresde.files import regular, replacing
 
@@ -88,7 +87,11 @@ class Store:
         Raises:
             ValueError: they are damaged or not there.
         """
-        content = read_npz(self._picture(key), ("pixels",))["pixels"]
+        try:
+            with Npz(self._picture(key)) as arrays:
+                content = arrays["pixels"]
+        except FileNotFoundError as error:
+            raise ValueError(f"no pictures at {str(self._picture(key))!r}") from error
         if content.dtype != np.uint8 or content.ndim != 4:
             raise ValueError(f"{str(self._picture(key))!r} holds no pictures but {content.dtype} {content.shape}")
         return torch.from_numpy(content)
@@ -112,16 +115,3 @@ class Store:
 
     def _picture(self, key: str) -> Path:
         return self.folder / IMAGES / f"{key}.npz"
-
-
-def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of a file that this program wrote.
-
-    Raises:
-        ValueError: it is damaged or not there.
-    """
-    try:
-        with np.load(regular(path), allow_pickle=False) as content:
-            return {key: content[key] for key in keys}
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoresde.metrics import npz
+from scoresde.metrics.checks import check_finite
 from scoresde.metrics.estimate import SPLITS, Estimate
 from scoresde.metrics.frechet import frechet_distance, frechet_error
 from scoresde.metrics.kid import kid
@@ -173,6 +174,7 @@ class Collector:
             if found.shape != (len(seeds), parts[0].shape[1]):
                 wanted = (len(seeds), parts[0].shape[1])
                 raise ValueError(f"{len(seeds)} seeds need vectors of shape {wanted}, got {found.shape}")
+        check_finite(features, self.space.name)
         new = set(seeds.tolist())
         again = new & self._seen
         if again or len(new) < len(seeds):

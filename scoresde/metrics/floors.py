@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoresde.metrics import npz
+from scoresde.metrics.checks import check_finite
 from scoresde.metrics.fid import BUNDLED, Score
 from scoresde.metrics.frechet import frechet_distance
 from scoresde.metrics.moments import Moments
@@ -42,6 +43,7 @@ class SampleFeatures:
                 f"sample features need floating-point features (n, size) and integer labels (n,), got {features.dtype} "
                 f"{features.shape} and {labels.dtype} {labels.shape}"
             )
+        check_finite(features, self.space)
 
     def moments(self, n: int, first: int = 0) -> Moments:
         """Moments of n of them, from the one numbered ``first`` on.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoresde.metrics.blocks import blocks
+from scoresde.metrics.checks import check_finite
 from scoresde.metrics.estimate import Estimate
 
 Array = NDArray[np.float64]
@@ -34,7 +35,7 @@ def kid(features: NDArray[np.floating], reference: NDArray[np.floating], within:
     U-statistic with application to cross-validation, for the variance.
 
     Raises:
-        ValueError: fewer than two of either.
+        ValueError: fewer than two of either, or some that are not finite.
     """
     x, y = _checked(features), _checked(reference)
     n = len(x)
@@ -83,4 +84,6 @@ def _kernel(x: Array, y: Array) -> Array:
 def _checked(features: NDArray[np.floating]) -> Array:
     if len(features) < 2:
         raise ValueError(f"KID needs at least 2 samples on either side, got {len(features)}")
-    return np.asarray(features, dtype=np.float64)
+    found = np.asarray(features, dtype=np.float64)
+    check_finite(found)
+    return found

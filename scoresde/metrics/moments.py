@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoresde.metrics import npz
+from scoresde.metrics.checks import check_finite
 
 FORMAT = "scoresde-moments-1"
 
@@ -88,8 +89,7 @@ class Moments:
         values = np.asarray(features, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.size:
             raise ValueError(f"features must have shape (n, {self.size}), got {values.shape}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{int((~np.isfinite(values)).any(1).sum())} of {len(values)} features are not finite")
+        check_finite(values, self.space)
         if len(values):
             mean = values.mean(axis=0)
             centred = values - mean

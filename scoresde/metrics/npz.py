@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scoresde.arrays import Npz
 from scoresde.files import replacing
 
 
@@ -26,14 +26,13 @@ def read(path: str | Path, form: str, keys: Iterable[str]) -> dict[str, NDArray[
     Raises:
         ValueError: the file is missing, damaged, of another format, or lacks a key.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise ValueError(f"no file at {str(path)!r}")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Npz(path) as arrays:
             found = str(arrays["format"]) if "format" in arrays else "an unnamed one"
             if found != form:
                 raise ValueError(f"its format is {found}, not {form}")
             return {key: arrays[key] for key in keys}
-    except (ValueError, KeyError, AttributeError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoresde.metrics.blocks import blocks
+from scoresde.metrics.checks import check_finite
 from scoresde.metrics.estimate import SPLITS, Estimate, error_of_halves, halves, share
 
 Array = NDArray[np.float64]
@@ -38,9 +39,11 @@ def precision_recall(
     and 2, with k = 3.
 
     Raises:
-        ValueError: fewer than four of either.
+        ValueError: fewer than four of either, or some that are not finite.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    check_finite(x)
+    check_finite(y)
     real = squared_radii(y) if radii is None else radii
     sets = [np.arange(len(x))]
     if len(x) >= 2 * (NEIGHBOURS + 1):

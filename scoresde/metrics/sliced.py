@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from scoresde.metrics.checks import check_finite
 from scoresde.metrics.estimate import SPLITS, Estimate, error_of_halves, halves
 
 Array = NDArray[np.float64]
@@ -36,11 +37,13 @@ def sliced_wasserstein(
     Progressive growing of GANs, sec. 5.
 
     Raises:
-        ValueError: none of either.
+        ValueError: none of either, or some that are not finite.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if not len(x) or not len(y):
         raise ValueError(f"a Wasserstein distance needs samples on both sides, got {len(x)} and {len(y)}")
+    check_finite(x)
+    check_finite(y)
     axes = directions(x.shape[1]).T
     projected, real = axes @ x.T, np.sort(axes @ y.T, axis=1)
     order = np.argsort(projected, axis=1)

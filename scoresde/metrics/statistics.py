@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde.arrays import Npz
 from scoresde.data import load
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.moments import Moments
@@ -34,17 +35,22 @@ def reference(path: str | Path, space: Space) -> Reference:
     if not holds_images(path):
         return Reference.load(path, space)
     images = load(path)
+    if len(images) < 2:
+        raise ValueError(f"a reference needs 2 images or more, {str(path)!r} has {len(images)}")
     digest = hashlib.sha256(space.name.encode())
     digest.update(str(tuple(images.pixels.shape)).encode())
     digest.update(images.pixels.numpy().tobytes())
     kept = cache() / "references" / digest.hexdigest()
-    if not (kept / "reference.npz").is_file():
-        features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
-        labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
-        SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
-        moments = Moments(space.size, space.name)
-        moments.update(features)
-        moments.save(kept / "reference.npz")  # last: it says that both are there
+    try:
+        return Reference.load(kept, space)
+    except ValueError:
+        pass  # not there, or damaged: made (again)
+    features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
+    SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
+    moments = Moments(space.size, space.name)
+    moments.update(features)
+    moments.save(kept / "reference.npz")  # last: it says that both are there
     return Reference.load(kept, space)
 
 
@@ -61,7 +67,7 @@ def holds_images(path: str | Path) -> bool:
     if path.suffix != ".npz":
         return path.is_file() and path.suffix != ".pkl"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Npz(path) as arrays:
             return not {"format", "mu"} & set(arrays.files)
     except (ValueError, OSError):
         return False
