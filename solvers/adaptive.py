@@ -142,8 +142,8 @@ class PFODE(Solver):
                 raise StepsError(
                     f"the steps of {self.name} with {self.method!r} became too small to move on",
                     range(len(x)),
-                    f"at t = {reached:g} the model is not smooth, or rtol = {self.rtol:g} and atol = {self.atol:g} are "
-                    f"too tight for {dtype_name(x)}",
+                    f"at t = {reached:g} the model is not smooth, the state explodes, or rtol = {self.rtol:g} and "
+                    f"atol = {self.atol:g} are too tight for {dtype_name(x)}",
                 )
             x = shown(None if denoise and self.adaptive else step, y * frame.scale(s), s.t)
         if denoise:

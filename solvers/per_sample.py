@@ -265,8 +265,8 @@ class PerSampleSolver(Solver):
             raise StepsError(
                 f"the steps of {self.name} became too small to move on",
                 active.rows[stuck].tolist(),
-                f"at t = {self._noisiest(run, active.at[stuck]):g} the model is not smooth or not finite, or rtol = "
-                f"{self.rtol:g} and atol = {self.atol:g} are too tight for {dtype_name(active.x)}",
+                f"at t = {self._noisiest(run, active.at[stuck]):g} the model is not smooth or not finite, the state "
+                f"explodes, or rtol = {self.rtol:g} and atol = {self.atol:g} are too tight for {dtype_name(active.x)}",
             )
 
     def _unended(self, run: Run, active: Active) -> StepsError:

@@ -142,7 +142,7 @@ def get(name: str, **options: Any) -> Solver:
 
 
 def recipe(solver: Solver) -> tuple[Callable[..., Solver], tuple[str, str, dict[str, Any]]] | None:
-    """How to make a solver again in another process, a function and its arguments; None of one that is not registered."""
+    """How to make a solver again in another process: a function and its arguments; None where it is not registered."""
     options, function = dict(solver.options), getattr(solver, "function", None)
     try:
         made = get(solver.name, **options)
