@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scoresde.metrics import scripts
 from scoresde.metrics.space import as_rgb, in_batches, pixels_of
 from solvers.errors import nearest
 
@@ -36,6 +36,7 @@ class Fidelity:
     Args:
         model: its name in torch-fidelity.
         weights: a file of weights in the form that torch-fidelity takes; None lets it load its own.
+        trust: whether a file of CLIP's, which is TorchScript, may hold any operator.
         device: where it runs.
 
     Raises:
@@ -43,11 +44,13 @@ class Fidelity:
         ValueError: an unknown model, or weights that it cannot take.
     """
 
-    def __init__(self, model: str, weights: str | Path | None = None, *, device: str | torch.device = "cpu"):
+    def __init__(
+        self, model: str, weights: str | Path | None = None, *, trust: bool = False, device: str | torch.device = "cpu"
+    ):
         extractors = _registry()
         if model not in extractors:
             raise ValueError(f"torch-fidelity has no model {model!r}{nearest(model, extractors)}")
-        path = None if weights is None else _checked(model, Path(weights).expanduser())
+        path = None if weights is None else _checked(model, Path(weights).expanduser(), trust)
         if path is None and model == INCEPTION:
             _download_inception()
         kind = extractors[model]
@@ -92,12 +95,18 @@ def dinov2(model: str = "dinov2-vit-l-14", *, device: str | torch.device = "cpu"
     return Fidelity(_one_of(model, DINOV2), device=device)
 
 
-def clip(model: str = "clip-vit-b-32", weights: str | None = None, *, device: str | torch.device = "cpu") -> Fidelity:
+def clip(
+    model: str = "clip-vit-b-32",
+    weights: str | None = None,
+    trust: bool = False,
+    *,
+    device: str | torch.device = "cpu",
+) -> Fidelity:
     """CLIP's image embedding.
 
     Source: Kynkäänniemi et al. 2023, The role of ImageNet classes in Fréchet inception distance.
     """
-    return Fidelity(_one_of(model, CLIP), weights, device=device)
+    return Fidelity(_one_of(model, CLIP), weights, trust=trust, device=device)
 
 
 def _one_of(model: str, known: tuple[str, ...]) -> str:
@@ -118,16 +127,18 @@ def _registry() -> dict[str, Any]:
     return registry.FEATURE_EXTRACTORS_REGISTRY
 
 
-def _checked(model: str, path: Path) -> str:
+def _checked(model: str, path: Path, trust: bool) -> str:
     """The path, once it is clear that torch-fidelity, which would unpickle anything, finds only tensors there."""
     if not path.is_file():
         raise ValueError(f"no weights of {model} at {str(path)!r}")
-    if model in CLIP:  # a TorchScript archive, whose reader runs no Python
+    if model in CLIP:  # a TorchScript archive
+        scripts.load(path, "cpu", trust)
         return str(path)
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{str(path)!r} does not hold weights and nothing else: {error}") from error
+    except Exception as error:  # of a damaged file anything may come
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{str(path)!r} does not hold weights and nothing else: {reason}") from error
     return str(path)
 
 

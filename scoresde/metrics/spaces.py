@@ -36,12 +36,15 @@ def torchscript(
     resize: int | None = None,
     rgb: bool = False,
     arguments: dict[str, Any] | None = None,
+    trust: bool = False,
     *,
     device: str | torch.device = "cpu",
 ) -> TorchScript:
     """A network in a TorchScript file: see :class:`~scoresde.metrics.torchscript.TorchScript`."""
     shape = _given(shape)
-    return TorchScript(path, shape, input=input, resize=resize, rgb=rgb, arguments=arguments, device=device)
+    return TorchScript(
+        path, shape, input=input, resize=resize, rgb=rgb, arguments=arguments, trust=trust, device=device
+    )
 
 
 def _given(shape: Sequence[int] | None) -> Sequence[int]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoresde.data import to_state
+from scoresde.files import regular
+from scoresde.metrics import scripts
 from scoresde.metrics.space import as_rgb, check_shape, in_batches, pixels_of
 from solvers.errors import nearest
 
@@ -23,7 +25,7 @@ INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class TorchScript:
-    """A network in a TorchScript file; TorchScript runs its own small language, not Python.
+    """A network in a TorchScript file, which is looked at before it runs: see :mod:`scoresde.metrics.scripts`.
 
     Args:
         path: the file.
@@ -34,11 +36,12 @@ class TorchScript:
             the network. Source: Parmar et al. 2022, On aliased resizing and surprising subtleties in GAN evaluation.
         rgb: whether grey images are given as three equal channels.
         arguments: further named arguments of the network.
+        trust: whether operators that are not on the list are run, too.
         device: where it runs.
 
     Raises:
-        ValueError: no TorchScript at ``path``, an unknown ``input``, or a network that does not make one finite vector
-            of each image.
+        ValueError: no TorchScript at ``path``, one with an operator that is not on the list, an unknown ``input``, or a
+            network that does not make one finite vector of each image.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class TorchScript:
         resize: int | None = None,
         rgb: bool = False,
         arguments: Mapping[str, Any] | None = None,
+        trust: bool = False,
         device: str | torch.device = "cpu",
     ):
         path = Path(path).expanduser()
@@ -57,10 +61,7 @@ class TorchScript:
             raise ValueError(f"unknown input {input!r} of a TorchScript network{nearest(input, INPUTS)}")
         if not path.is_file():
             raise ValueError(f"no TorchScript file at {str(path)!r}")
-        try:
-            self.network = torch.jit.load(str(path), map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{str(path)!r} is no TorchScript file: {error}") from error
+        self.network = scripts.load(regular(path), device, trust)
         channels, height, width = shape
         self.shape = channels, height, width
         self.device, self.rgb, self.resize = torch.device(device), rgb, resize
@@ -95,7 +96,8 @@ class TorchScript:
         try:
             features = self.features(torch.zeros(2, *self.shape, dtype=torch.uint8))
         except (RuntimeError, AttributeError) as error:
-            raise ValueError(f"{self.name} does not run on images of shape {self.shape}: {error}") from error
+            reason = " ".join(str(error).split())[-300:]
+            raise ValueError(f"{self.name} does not run on images of shape {self.shape}: {reason}") from error
         if features.ndim != 2 or len(features) != 2 or not features.isfinite().all():
             raise ValueError(
                 f"{self.name} must give one vector of finite features for each image, and gave shape "

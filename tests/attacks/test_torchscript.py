@@ -1,0 +1,274 @@
+"""TorchScript files: what computes features runs, and what reads or writes files does not, wherever it stands."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoresde.commands.main import main
+from scoresde.metrics import scripts
+from scoresde.metrics.torchscript import TorchScript
+
+SHAPE = (3, 8, 8)
+
+
+class Writes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        file = torch.from_file("written", True, 192, dtype=torch.uint8)
+        file.copy_(x[0].flatten())
+        return x.flatten(1).float() + file.float().sum()
+
+
+class Saves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.save(x, "written")
+        return x.flatten(1).float()
+
+
+class Hidden(nn.Module):
+    """In a branch that is not taken, of a method that nobody calls."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float()
+
+    @torch.jit.export
+    def other(self, x: Tensor) -> Tensor:
+        if x.numel() == 0:
+            return torch.from_file("written", True, 3)
+        return x
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), Hidden())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class Prints(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        print("\x1b[2J")
+        return x.flatten(1).float()
+
+
+class Random(nn.Module):
+    """Features that are drawn, and the generator of all others set."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.rand_like(x.float()).flatten(1)
+
+
+class Forks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.jit.wait(torch.jit.fork(torch.flatten, x, 1)).float()
+
+
+class Loads(nn.Module):
+    """What runs when the file is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = torch.zeros(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float() + self.state.sum()
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, bool]:
+        return self.state, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, bool]) -> None:
+        self.state = torch.from_file("written", True, 3)
+        self.training = state[1]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [
+        (Writes, "aten::from_file"),
+        (Saves, "aten::save"),
+        (Hidden, "aten::from_file"),
+        (Inner, "aten::from_file"),
+        (Prints, "prim::Print"),
+        (Random, "aten::rand_like"),
+        (Forks, "is not on the list"),
+        (Loads, "__getstate__"),
+    ],
+)
+def test_what_does_more_than_compute_is_refused_by_name_before_it_runs(
+    network: Callable[[], nn.Module], named: str
+) -> None:
+    torch.jit.script(network()).save("features.pt")
+    with pytest.raises(ValueError, match=f"'features.pt' holds .*{named}.*features.trust=true") as caught:
+        TorchScript("features.pt", SHAPE)
+    assert "\n" not in str(caught.value)
+    assert not Path("written").exists()
+
+
+def test_what_is_trusted_runs() -> None:
+    torch.jit.script(Writes()).save("features.pt")
+    assert TorchScript("features.pt", SHAPE, trust=True).size == 192
+    assert Path("written").exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '"written".from_file(True, 3)',
+        'torch.from_file("written", True, 3)',
+        'ops.aten.from_file("written", True, 3)',
+        'ops.unknown.anything("written")',
+        "torch.ops.load_library()",
+        "(x).set_(x)",
+        "x.share_memory_()",
+        'torch.__dict__["from_file"]',
+        "torch.classes.rpc.Anything(x)",
+    ],
+)
+def test_code_put_into_an_archive_by_hand_is_read_before_it_is_loaded(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.jit.script(nn.Flatten()).save("good.pt")
+    with zipfile.ZipFile("good.pt") as good, zipfile.ZipFile("features.pt", "w") as bad:
+        for member in good.infolist():
+            content = good.read(member)
+            if member.filename.endswith("flatten.py"):
+                content = content.replace(b"    return ", f"    _9 = {code}\n    return ".encode(), 1)
+                assert code.encode() in content
+            bad.writestr(member.filename.replace("good/", "features/"), content)
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(ValueError, match="not on the list"):
+        TorchScript("features.pt", SHAPE)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\5\6" + bytes(18), b"\x80\x02.", b"text"])
+def test_what_is_no_archive_of_torchscript_is_refused_in_a_line(content: bytes) -> None:
+    Path("features.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="is no TorchScript file") as caught:
+        TorchScript("features.pt", SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_that_is_too_deep_or_too_long_is_refused() -> None:
+    for code in (b"x = " + b"(" * 100_000, b"#" * (scripts.LONGEST + 1)):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a/code/__torch__.py", code)
+            archive.writestr("a/data.pkl", b"\x80\x02}.")
+        Path("features.pt").write_bytes(file.getvalue())
+        with pytest.raises(ValueError, match="code"):
+            TorchScript("features.pt", SHAPE)
+
+
+def test_the_command_names_it_and_what_would_run_it(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.jit.script(Writes()).save("features.pt")
+    Path("none.npz").touch()
+    space = ["features=torchscript", "features.path=features.pt", "reference=none.npz", "features.rgb=true"]
+    assert main(["sample", "n=2", "nfe=2", "metrics=true", *space, "out=out"]) == 1
+    assert "holds aten::from_file, which is not on the list" in capsys.readouterr().err
+    assert not Path("written").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what computes features
+
+
+class Residual(nn.Module):
+    """Of the kind of ResNets and Inception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU())
+        self.pools = nn.ModuleList([nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(4)])
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, return_features: bool = True, scale: float | None = None) -> Tensor:
+        assert x.ndim == 4, f"four axes, got {x.shape}"
+        x = functional.interpolate(
+            x.to(torch.float32), size=(8, 8), mode="bilinear", align_corners=False, antialias=True
+        )
+        x = (x - 128) / 128
+        if scale is not None:
+            x = x * scale
+        x = self.first(x)
+        x = x + self.second(x)
+        found = torch.cat([pool(x) for pool in self.pools], dim=1).mean(dim=[2, 3])
+        return self.drop(found) if return_features else found.softmax(1)
+
+
+class Attention(nn.Module):
+    """Of the kind of vision transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+        self.place = nn.Parameter(torch.randn(1, 5, 16))
+        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 16)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x.float() / 255).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.place
+        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=-1)
+        heads = [part.unflatten(-1, (4, 4)).permute(0, 2, 1, 3) for part in (q, k, v)]
+        mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+        x = x + self.out(mixed.permute(0, 2, 1, 3).reshape(x.shape))
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        found = (x + self.mlp(x))[:, 0]
+        return found / found.norm(p=2, dim=-1, keepdim=True).clamp_min(1e-6)
+
+
+class Distances(nn.Module):
+    """Of the kind of perceptual losses, with lists, dictionaries and loops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: dict[str, Tensor] = {}
+        names: list[str] = []
+        x = x.float()
+        for index, stage in enumerate(self.stages):
+            x = torch.relu_(stage(x))
+            name = f"stage{index}"
+            found[name] = x.amax(dim=(2, 3))
+            names.append(name)
+        return torch.einsum("sni->ni", torch.stack([found[name] for name in names])).clamp(-1e3, 1e3)
+
+
+@pytest.mark.parametrize("network", [Residual, Attention, Distances])
+@pytest.mark.parametrize("how", ["scripted", "traced", "frozen"])
+def test_networks_that_compute_features_run(network: Callable[[], nn.Module], how: str) -> None:
+    torch.manual_seed(0)
+    net = network().eval()
+    images = torch.randint(0, 256, (2, *SHAPE), dtype=torch.uint8)
+    made = torch.jit.trace(net, images.float(), check_trace=False) if how == "traced" else torch.jit.script(net)
+    (torch.jit.freeze(made) if how == "frozen" else made).save("features.pt")  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = net(images.float())
+    torch.testing.assert_close(TorchScript("features.pt", SHAPE).features(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_operator_on_the_list_is_one_of_torch_s() -> None:
+    known = {schema.name for schema in torch._C._jit_get_all_schemas()}
+    strange = {name for name in scripts.ALLOWED if name.startswith("aten::")} - known - {f"{name}_" for name in known}
+    assert not {name for name in strange if f"{name}_" not in known}, strange
