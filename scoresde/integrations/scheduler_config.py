@@ -86,11 +86,11 @@ class Trained:
     shift: Shift | None = None
     learned_variance: bool = False
 
-    def skip(self, t: Any) -> Any:
+    def c_skip(self, t: Any) -> Any:
         """c_skip of ``output_scales``, as :class:`scoresde.ScoreModel` takes it."""
         return 0.0 if self.output_scales is None else self.output_scales(t)[0]
 
-    def output_scale(self, t: Any) -> Any:
+    def c_out(self, t: Any) -> Any:
         """c_out of ``output_scales``."""
         return 1.0 if self.output_scales is None else self.output_scales(t)[1]
 

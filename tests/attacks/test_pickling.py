@@ -94,7 +94,7 @@ class Classifier(nn.Module):
 def converted(config: dict[str, Any]) -> scoresde.ScoreModel:
     """A network in the conventions of a scheduler of diffusers."""
     trained = read(config)
-    scales = {"output_scale": trained.output_scale, "skip": trained.skip} if trained.output_scales else {}
+    scales = {"output_scale": trained.c_out, "skip": trained.c_skip} if trained.output_scales else {}
     maps = {"time_input": trained.time_input, "input_scale": trained.input_scale, **scales}
     return scoresde.ScoreModel(Net(), trained.process, trained.prediction, **maps)  # pyright: ignore[reportArgumentType]
 
