@@ -159,7 +159,7 @@ def test_seeds_are_named_in_whatever_batch_they_are() -> None:
         with pytest.raises(StepsError, match=r"for seeds \[13\]: "):
             scoresde.sample(
                 model,
-                solvers.get(name, max_nfe=150, rtol=0.1, atol=0.1),
+                solvers.get(name, max_nfe=400),
                 shape=(5, 3),
                 seeds=10,
                 cond={"label": labels},
