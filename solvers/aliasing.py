@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 EARLY = 4  # calls whose results are given on as copies, because it shows then whether a function keeps its own
 RECENT = 32  # results that are watched after that, more than any method remembers
+PLAIN = (int, float, str, type(None))  # most arguments that are no tensors
 
 Memory = tuple[int, int]  # first address of a storage, and the one behind its last
 
@@ -153,7 +154,7 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, (Mapping, list, tuple)):
+        elif not isinstance(value, PLAIN) and isinstance(value, (Mapping, list, tuple)):
             found += _tensors(value.values() if isinstance(value, Mapping) else value)
     return found
 
@@ -177,7 +178,10 @@ def _copied(value: Any) -> Any:
 
 def _versions(tensors: list[Tensor]) -> list[int | None]:
     """How often each was written to, as torch counts it; None where it does not."""
-    return [None if tensor.is_inference() else tensor._version for tensor in tensors]
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # of tensors made under inference_mode
+        return [None if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
