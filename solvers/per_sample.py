@@ -17,6 +17,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -286,9 +287,10 @@ def check_tolerances(name: str, rtol: float, atol: float, max_nfe: int) -> None:
     Raises:
         ValueError: a tolerance that is not positive, or a ceiling of evaluations that is no whole number of at least 1.
     """
-    if not (0 < rtol < math.inf and 0 < atol < math.inf):
+    if not all(isinstance(tolerance, Real) and 0 < tolerance < math.inf for tolerance in (rtol, atol)):
         raise ValueError(f"{name} needs positive tolerances, got rtol = {rtol} and atol = {atol}")
-    if isinstance(max_nfe, bool) or not 1 <= max_nfe < math.inf or max_nfe % 1:
+    whole = isinstance(max_nfe, Real) and not isinstance(max_nfe, bool) and max_nfe % 1 == 0
+    if not (whole and 1 <= max_nfe < math.inf):
         raise ValueError(f"{name} needs a whole number of at least 1 as max_nfe, got {max_nfe}")
 
 

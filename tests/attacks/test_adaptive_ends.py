@@ -74,7 +74,7 @@ def test_a_ceiling_that_is_not_reached_changes_nothing(kind: str) -> None:
     assert torch.equal(run(kind, net, rtol=0.01, atol=0.01, max_nfe=net.calls), free)
 
 
-@pytest.mark.parametrize("max_nfe", [0, -1, 1.5, True, math.inf])
+@pytest.mark.parametrize("max_nfe", [0, -1, 1.5, True, math.inf, math.nan, "many", None])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ceiling_is_a_whole_number(kind: str, max_nfe: Any) -> None:
     with pytest.raises(ValueError, match=f"needs a whole number of at least 1 as max_nfe, got {max_nfe}"):
