@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,21 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scoresde.arrays import Npz
+from scoresde.files import regular
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.kid import kernel_mean
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.precision_recall import squared_radii
 from scoresde.metrics.space import Space
-
-DAMAGE = (KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError)
-# What a pickle of numbers and numpy arrays needs; anything else in it is refused unread.
-HARMLESS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-}
+from scoresde.pickles import NUMPY, Interpreter, Meaning, Name, PickleError, parse
 
 
 @dataclass(frozen=True)
@@ -148,11 +140,12 @@ def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments 
         ValueError: the file is missing, damaged or foreign, of another space, or of another number of features.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"no file at {str(path)!r}")
+    regular(path)
     try:
         moments = _unpickled(path, space, entry) if path.suffix == ".pkl" else _from_npz(path, space)
-    except DAMAGE as error:
+    except PickleError as error:
         raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
     if (len(moments.mean), moments.space) != (space.size, space.name):
         raise ValueError(
@@ -164,32 +157,33 @@ def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments 
 
 def _from_npz(path: Path, space: Space) -> Moments | Statistics:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Npz(path) as arrays:
             if "mu" in arrays and "sigma" in arrays:
                 return _statistics(arrays["mu"], arrays["sigma"], space, None)
             if "format" not in arrays:
-                raise KeyError(f"it holds {arrays.files}, neither 'format' nor 'mu' and 'sigma'")
+                raise ValueError(f"it holds {arrays.files[:10]}, neither 'format' nor 'mu' and 'sigma'")
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
     return Moments.load(path)
 
 
 def _unpickled(path: Path, space: Space, entry: str) -> Statistics:
-    with open(path, "rb") as file:
-        content = _Harmless(file).load()
-    if entry not in content:
-        raise KeyError(f"it holds {sorted(content)}, not {entry!r}")
-    count = content.get("num_images")
-    return _statistics(content[entry]["mu"], content[entry]["sigma"], space, None if count is None else int(count))
+    written = path.read_bytes()
+    content = Interpreter(NUMPY, _foreign, len(written)).value(parse(io.BytesIO(written)))
+    if not isinstance(content, dict) or not isinstance(content.get(entry), dict):
+        held = [str(key)[:40] for key in content][:10] if isinstance(content, dict) else [type(content).__name__]
+        raise PickleError(f"it holds {', '.join(held)}, not {entry!r}")
+    count, found = content.get("num_images"), [content[entry].get(key) for key in ("mu", "sigma")]
+    if not all(isinstance(value, np.ndarray) for value in found) or not isinstance(count, (int, type(None))):
+        raise PickleError(f"its {entry!r} has no arrays 'mu' and 'sigma'")
+    return _statistics(found[0], found[1], space, count)
 
 
 def _statistics(mean: NDArray[Any], covariance: NDArray[Any], space: Space, count: int | None) -> Statistics:
+    if mean.dtype.kind not in "fiu" or covariance.dtype.kind not in "fiu":
+        raise ValueError(f"a mean of {mean.dtype} and a covariance of {covariance.dtype} are no numbers")
     return Statistics(space.name, np.asarray(mean, np.float64), np.asarray(covariance, np.float64), count)
 
 
-class _Harmless(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core.", "numpy._core.")  # as numpy 1 called it
-        if (module, name) not in HARMLESS:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, where only numbers and arrays are expected")
-        return super().find_class(module, name)
+def _foreign(name: Name) -> Meaning:
+    raise PickleError(f"it names {name}, where only numbers and arrays are expected")

@@ -1,30 +1,30 @@
 """EDM's pickles become model folders, without running the code that they carry.
 
 Unpickling runs code that a file names, and such a file even holds the source text of each of its classes for that.
-Here an unpickler reads the objects' states alone: it knows tensors, numbers and the plain containers around them,
-refuses everything else by name, and never looks at the source. The network is built by this package from its recorded
-arguments.
+Here the objects' states are read as data (:mod:`scoresde.pickles`): tensors, numbers and the plain containers around
+them. Everything else is refused by name, and nobody looks at the source. The network is built by this package from its
+recorded arguments.
 """
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import io
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch._utils import _rebuild_tensor_v2
 
+from scoresde.files import regular
 from scoresde.models.checkpoint import CheckpointError, build, fill, save
+from scoresde.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, parse
 from scoresde.process import EDM
 from solvers.errors import nearest
 
+MOST_TENSORS = 100_000  # in a network
+LONGEST, LARGEST = 64, 2**20  # entries or letters of a setting of a network, and its size as a number
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # of EDM's sampler, where the network allows more
 SHARED = {
     "img_resolution": "resolution",
@@ -50,25 +50,23 @@ OF_TRAINING = {"out_channels", "augment_dim", "dropout", "label_dropout"}  # out
 class Object:
     """An object as it lay in a pickle: the name of its class, and its state; no code of its own."""
 
-    kind = ""
-
-    def __init__(self, kind: str = "", state: Mapping[str, Any] | None = None):
-        self.kind, self.state = kind or type(self).kind, dict(state or {})
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.state = dict(state)
+    def __init__(self, kind: str, state: Any):
+        self.kind, self.state = kind, dict(state) if isinstance(state, Mapping) else {}
 
     def part(self, name: str) -> Mapping[str, Any]:
         """An entry of the state that is a mapping; empty where there is none."""
-        return self.state.get(name) or {}
+        found = self.state.get(name)
+        return found if isinstance(found, Mapping) else {}
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
         """Parameters and buffers of a module and of those in it, by the names that ``state_dict`` gives them."""
         own = {**self.part("_parameters"), **self.part("_buffers")}
-        found = {prefix + name: value for name, value in own.items() if isinstance(value, Tensor)}
+        found = {f"{prefix}{name}": value for name, value in own.items() if isinstance(value, Tensor)}
         for name, module in self.part("_modules").items():
             if isinstance(module, Object):
                 found |= module.weights(f"{prefix}{name}.")
+                if len(found) > MOST_TENSORS:
+                    raise CheckpointError(f"holds more than {MOST_TENSORS:,} tensors")
         return found
 
 
@@ -79,14 +77,18 @@ def read(path: str | Path) -> Any:
         CheckpointError: the file is not there or damaged, or holds something else than weights and settings (named).
     """
     try:
-        with Path(path).open("rb") as file:
-            return _Unpickler(file).load()
-    except CheckpointError as error:
-        raise CheckpointError(f"{str(path)!r} {error}") from None
+        content = regular(path).read_bytes()
+        reader = Interpreter({**NUMPY, **TORCH, **_MEANINGS}, _otherwise, 4 * len(content))
+        return reader.value(parse(io.BytesIO(content)))
+    except PickleError as error:
+        told = str(error)
+        if told.startswith("is damaged"):
+            told = told.replace("is damaged", "is damaged or not a pickle", 1)
+        raise CheckpointError(f"{str(path)!r} {told}") from None
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
-        raise CheckpointError(f"{str(path)!r} is damaged or not a pickle: {error}") from error
 
 
 def convert(path: str | Path, folder: str | Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -148,66 +150,81 @@ def _network(inner: Object, path: str) -> dict[str, Any]:
             continue
         if key not in arguments:
             raise CheckpointError(f"{path!r}: {inner.kind} has the argument {key!r}{nearest(key, arguments)}")
-        described[arguments[key]] = list(value) if isinstance(value, (list, tuple)) else value
+        described[arguments[key]] = _setting(path, key, value)
     for key in ("img_resolution", "in_channels"):
         if arguments[key] not in described:
             raise CheckpointError(f"{path!r} does not say the {key!r} of its {inner.kind}")
     return {"num_classes": 0, **described}
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        known = _KNOWN.get((_RENAMED.get(module_name, module_name), global_name))
-        if known is not None:
-            return known
-        if module_name.startswith("torch.nn.modules."):
-            return type(global_name, (Object,), {"kind": global_name})
-        raise CheckpointError(
-            f"holds {module_name}.{global_name}, which is neither weights nor settings: it is not read, since that "
-            "would run code"
-        )
+def _setting(path: str, key: str, value: Any) -> Any:
+    """A setting of a network, if it is a number, a word or a few numbers.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    if isinstance(value, (list, tuple)) and len(value) <= LONGEST:
+        return [_setting(path, key, entry if isinstance(entry, (int, float)) else None) for entry in value]
+    if isinstance(value, (int, float)) and abs(value) <= LARGEST or isinstance(value, str) and len(value) <= LONGEST:
+        return value
+    raise CheckpointError(f"{path!r}: the argument {key!r} is neither a small number nor a word nor a few numbers")
 
 
-def _persistent(meta: Mapping[str, Any]) -> Object:
-    return Object(str(meta["class_name"]), meta["state"])
+def _state(reader: Interpreter, call: Call) -> Any:
+    return None if call.state is None else reader.value(call.state)
 
 
-def _storage(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def _persistent(reader: Interpreter, call: Call) -> Object:
+    (meta,) = reader.arguments(call, 1, 1)
+    if not isinstance(meta, Mapping) or not isinstance(meta.get("class_name"), str):
+        raise PickleError("holds an object without the name of its class")
+    return Object(meta["class_name"], meta.get("state"))
 
 
-def _parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
+def _mapping(reader: Interpreter, call: Call) -> dict[Any, Any]:
+    """A mapping that keeps its order, or one whose keys are attributes; they may be given in three ways."""
+    found: dict[Any, Any] = {}
+    for argument in reader.arguments(call, 0, 1):
+        found.update(argument if isinstance(argument, Mapping) else dict(argument))
+    found.update({key: reader.value(value) for key, value in call.items})
+    return found
 
 
-def _scalar(dtype: np.dtype[Any], content: bytes) -> Any:
-    return np.frombuffer(content, dtype, 1)[0].item()
+def _set(reader: Interpreter, call: Call) -> list[Any]:
+    return [value for argument in reader.arguments(call, 0, 1) for value in argument]
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode(encoding)
+def _reconstructor(reader: Interpreter, call: Call) -> Any:
+    """``copyreg._reconstructor(kind, base, state)``, as protocols before 2 make objects."""
+    kind, *rest = call.arguments
+    if type(kind) is not Name or len(rest) != 2:
+        raise PickleError("makes an object of no class")
+    made = Call(kind, () if rest[1] is None else (rest[1],))
+    made.state, made.items = call.state, call.items
+    return reader.value(made)
 
 
-def _empty(kind: type, base: type, state: Any) -> Any:
-    return object.__new__(kind) if base is object else kind(state)
+def _module(name: Name) -> Meaning:
+    return lambda reader, call: Object(name.name, _state(reader, call))
 
 
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as Python 2 has them, and protocols before 3
-_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+def _otherwise(name: Name) -> Meaning:
+    if name.module.startswith("torch.nn.modules."):
+        return _module(name)
+    raise PickleError(f"holds {name}, which is neither weights nor settings: it is not read, since that would run code")
+
+
+def _only(reader: Interpreter, call: Call) -> Any:
+    return reader.arguments(call, 1, 1)[0]
+
+
+_MEANINGS: dict[tuple[str, str], Meaning] = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch.storage", "_load_from_bytes"): _storage,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("dnnlib.util", "EasyDict"): dict,
-    ("builtins", "object"): object,
-    ("builtins", "dict"): dict,
-    ("builtins", "set"): set,
-    ("copyreg", "_reconstructor"): _empty,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("_codecs", "encode"): _encode,
+    ("torch", "Size"): _only,
+    ("torch", "device"): lambda reader, call: str(reader.arguments(call, 1, 2)[0]),
+    ("collections", "OrderedDict"): _mapping,
+    ("dnnlib.util", "EasyDict"): _mapping,
+    ("builtins", "dict"): _mapping,
+    ("builtins", "set"): _set,
+    ("copyreg", "_reconstructor"): _reconstructor,
 }

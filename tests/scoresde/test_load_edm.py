@@ -265,7 +265,7 @@ def test_a_storage_that_would_run_code_is_refused_too(tmp_path: Path) -> None:
             return torch.storage._load_from_bytes, (inner.getvalue(),)
 
     (tmp_path / "in.pkl").write_bytes(pickle.dumps({"ema": Hidden()}))
-    with pytest.raises(CheckpointError, match="damaged or not a pickle: Weights only load failed"):
+    with pytest.raises(CheckpointError, match="damaged or not a pickle|in a form that is not known"):
         edm.convert(tmp_path / "in.pkl", tmp_path / "out")
 
 
