@@ -439,15 +439,18 @@ def _check_labels(model: ScoreModel, cond: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: names the label; others would be looked up beyond the table's ends.
-        TypeError: labels that are no whole numbers.
+        TypeError: labels that are no tensor of one whole number per sample.
     """
     counts = [getattr(network, "label_count", None) for network in networks(model)]
     known = [count for count in counts if type(count) is int]
-    given = [cond, *(getattr(inner, "unconditional", None) or {} for inner in models(model))]
-    for key, mapping in itertools.product(("label", "class_labels"), given):
+    unconditional = [getattr(inner, "unconditional", None) or {} for inner in models(model)]
+    for key, mapping in itertools.product(("label", "class_labels"), (cond, *unconditional)):
         labels = mapping.get(key)
         if not known or labels is None:
             continue
+        if mapping is cond and not (isinstance(labels, Tensor) and labels.ndim == 1):
+            got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            raise TypeError(f"{key} must be a tensor of one number per sample, got {got}")
         values = torch.as_tensor(labels)
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{key} must hold whole numbers, got {values.dtype}")
