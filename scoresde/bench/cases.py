@@ -17,6 +17,7 @@ from solvers.errors import nearest
 from solvers.grids import Grid
 
 OWN_STEPS = "own steps"
+CEILING = "max_nfe"  # an option that changes no result: a run ends below it, or in an error
 COMPILE = ("default", "reduce-overhead", "max-autotune")  # modes of torch.compile
 
 
@@ -53,7 +54,8 @@ class Case:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits that stand for everything in it."""
-        content = [self.solver.name, dict(self.solver.options), self.place, float(self.budget)]
+        options = {key: value for key, value in self.solver.options.items() if key != CEILING}
+        content = [self.solver.name, options, self.place, float(self.budget)]
         content += [self.guidance, self.dtype, self.compile]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -64,7 +66,7 @@ def describe(solver: Solver) -> str:
     Tolerances are the budget of an adaptive solver: rows that differ in them are points of one curve.
     """
     defaults = solvers.get(solver.name).options
-    hidden = ("rtol", "atol") if solver.adaptive else ()
+    hidden = ("rtol", "atol", CEILING) if solver.adaptive else ()
     changed = ", ".join(
         f"{key}={value}"
         for key, value in solver.options.items()

@@ -16,6 +16,7 @@ import scoresde
 import solvers
 from scoresde import models, sampling
 from scoresde import process as processes
+from scoresde.bench.cases import CEILING
 from scoresde.commands import outputs, precision, values
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import measure
@@ -72,6 +73,7 @@ class Request:
             torch.set_num_threads(values.whole(config, "threads"))
         solver_name, options = values.named(settings["solver"])
         solver = solvers.get(str(solver_name), **options)
+        settings["solver"].pop(CEILING, None)
         grid_name, options = values.named(settings["grid"])
         grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
         steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -103,7 +105,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         data,
         chosen,
         out,
-        time_input=lambda t: scale * t,
+        time_input=partial(operator.mul, scale),
         device=values.device(config),
     )
     trainer.averaged.eval()

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scoresde import preconditioning as preconditionings
 from scoresde import process as processes
-from scoresde.files import replacing
+from scoresde.files import regular, replacing
+from scoresde.models.described import LONGEST, CheckpointError, built, fill, read_json, stored
 from scoresde.models.diffusers_unet import DiffusersUNet
 from scoresde.models.edm_networks import DhariwalUNet, SongUNet
 from scoresde.models.unet import UNet
 from scoresde.process import Process
 from scoresde.score import ScoreModel
+from solvers import prediction as predictions
 from solvers.errors import nearest
 from solvers.grids import Grid
 
@@ -33,10 +37,6 @@ DIFFUSERS = "diffusers:"
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "diffusers_unet": DiffusersUNet}
 # Those of converted checkpoints, for sampling alone; they take any size that their levels divide.
 CONVERTED: dict[str, Callable[..., nn.Module]] = {"song_unet": SongUNet, "dhariwal_unet": DhariwalUNet}
-
-
-class CheckpointError(ValueError):
-    """A model folder that cannot be used, with its path and the reason."""
 
 
 @dataclass(frozen=True)
@@ -161,23 +161,85 @@ def load(
 
         return from_diffusers(source, device=device, dtype=dtype)
     folder = find(name_or_folder)
-    config = _read_config(folder / CONFIG)
+    path = folder / CONFIG
+    config = _read_config(path)
+    shapes = _stored(folder / WEIGHTS)
     try:
-        shape = (int(config["shape"][0]), int(config["shape"][1]), int(config["shape"][2]))
+        shape, classes, scale = _described(config)
         process = processes.get(**config["process"])
-        net = build(config["network"], shape)
-        scale, classes = float(config["time_scale"]), int(config["classes"])
-        maps: preconditionings.Maps = {} if scale == 1 else {"time_input": lambda t: scale * t}
+        network = dict(config["network"])
+        maps: preconditionings.Maps = {} if scale == 1 else {"time_input": partial(operator.mul, scale)}
         if "preconditioning" in config:
             maps = preconditionings.get(config["preconditioning"])
-        model = ScoreModel(net, process, config["prediction"], **maps)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{str(folder / CONFIG)!r} does not describe a model: {reason}") from error
+        predictions.check(config["prediction"])
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever odd settings lead to
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise CheckpointError(f"{str(path)!r} does not describe a model: {reason}") from error
+    _check_agreement(str(path), network, shape, classes)
+    net = built(lambda: build(network, shape), _options(network), shapes, repr(str(path)), str(folder / WEIGHTS))
+    model = ScoreModel(net, process, config["prediction"], **maps)
     _fill(net, folder / WEIGHTS)
     net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.eval().requires_grad_(False)
     return Checkpoint(model, shape, classes, config)
+
+
+def _options(network: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in network.items() if key != "name"}
+
+
+def _described(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int, float]:
+    """Shape, classes and time scale.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not there, or make no sense.
+    """
+    shape, classes, scale, training = (
+        config["shape"],
+        config["classes"],
+        config["time_scale"],
+        config.get("training", {}),
+    )
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 3
+        or not all(type(size) is int and 0 < size < 2**16 for size in shape)
+    ):
+        raise ValueError(f"shape = {shape!r:.60} is no [channels, height, width]")
+    if type(classes) is not int or classes < 0:
+        raise ValueError(f"classes = {classes!r:.60} is no number of classes")
+    if type(scale) not in (int, float) or not 0 < scale < math.inf:
+        raise ValueError(f"time_scale = {scale!r:.60} is no positive number")
+    if not isinstance(training, dict):
+        raise ValueError(f"training = {training!r:.60} is no mapping")
+    counts = training.get("class_counts") or []
+    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("class_counts are no numbers of images")
+    if counts and len(counts) != classes:
+        raise ValueError(f"there are {len(counts)} class_counts for {classes} classes")
+    if not isinstance(config["prediction"], str):
+        raise ValueError(f"prediction = {config['prediction']!r:.60} is no name")
+    return (shape[0], shape[1], shape[2]), classes, float(scale)
+
+
+def _check_agreement(path: str, network: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a network of other images or classes than the model has.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    meant = {"in_channels": (shape[0], f"shape {list(shape)}"), "num_classes": (classes, f"{classes} classes")}
+    for key, (value, what) in meant.items():
+        if key in network and network[key] != value:
+            told = f"its network has {key} = {network[key]!r:.60}"
+            raise CheckpointError(f"{path!r} does not describe a model: {what}, but {told}")
+    levels = network.get("multiples")
+    if isinstance(levels, list) and any(size % 2 ** (min(len(levels), LONGEST) - 1) for size in shape[1:]):
+        raise CheckpointError(
+            f"{path!r} does not describe a model: {len(levels)} levels do not divide {list(shape[1:])}"
+        )
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
@@ -197,7 +259,7 @@ def fingerprint(name_or_folder: str | Path) -> str:
         return hashlib.sha256(f"{source}@{model_info(source).sha}".encode()).hexdigest()
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -217,10 +279,9 @@ def foreign(name_or_folder: str | Path) -> str | None:
     if (folder / "model_index.json").is_file():
         return name
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return name if "_class_name" in read_json(folder / CONFIG) else None
     except (OSError, ValueError):
         return None
-    return name if isinstance(config, dict) and "_class_name" in config else None
 
 
 def find(name_or_folder: str | Path) -> Path:
@@ -239,42 +300,26 @@ def find(name_or_folder: str | Path) -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{str(path.parent)!r} is not a model folder: it holds no {CONFIG}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{str(path)!r} is damaged: {error}") from error
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{str(path)!r} has the format {found!r}; this version reads {FORMAT!r}")
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{str(path)!r} has the format {config.get('format')!r:.60}; this version reads {FORMAT!r}"
+        )
     return config
+
+
+def _stored(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        return stored(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(path.parent)!r} holds no {WEIGHTS}") from error
 
 
 def _fill(net: nn.Module, path: Path) -> None:
     try:
         weights: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{str(path.parent)!r} holds no {WEIGHTS}") from error
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of a damaged file anything may come
         raise CheckpointError(f"{str(path)!r} is damaged or not a safetensors file: {error}") from error
     fill(net, weights, str(path))
-
-
-def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Give a network its weights, which must be all of them and no others.
-
-    Raises:
-        CheckpointError: a weight is missing, foreign, of another shape or not finite; ``source`` is where it came from.
-    """
-    expected = net.state_dict()
-    lacking, foreign = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if lacking or foreign:
-        found = [f"it {verb} {names[0]!r}" for verb, names in (("lacks", lacking), ("has", foreign)) if names]
-        raise CheckpointError(f"{source!r} holds the weights of another network: {' and '.join(found)}")
-    for name, value in expected.items():
-        found, needed = tuple(weights[name].shape), tuple(value.shape)
-        if found != needed:
-            raise CheckpointError(f"{source!r}: {name!r} has shape {found}, the network needs {needed}")
-        if not weights[name].isfinite().all():
-            raise CheckpointError(f"{source!r}: {name!r} holds values that are not finite")
-    net.load_state_dict(weights)

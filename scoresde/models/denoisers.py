@@ -71,6 +71,11 @@ class Denoiser(nn.Module):
         return 0
 
     @property
+    def label_count(self) -> int | None:
+        """Labels that it knows, the one for "no label" included; None without classes."""
+        return self.classes + (self.no_label is not None) if self.classes else None
+
+    @property
     def no_label(self) -> int | None:
         """The label that stands for none, if there is one."""
         return None
@@ -108,6 +113,11 @@ class DiTDenoiser(Denoiser):
     @property
     def classes(self) -> int:
         return int(self.config["num_embeds_ada_norm"])
+
+    @property
+    def label_count(self) -> int | None:
+        """Labels that it knows, the one for "no label" included; None without classes."""
+        return self.classes + (self.no_label is not None) if self.classes else None
 
     @property
     def no_label(self) -> int | None:

@@ -59,8 +59,13 @@ class DiffusersUNet(nn.Module):
             num_class_embeds=num_classes + 1,
         )
 
+    @property
+    def label_count(self) -> int:
+        """Labels that it knows, the one for "no label" included."""
+        return self.num_classes + 1
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         if label is None:
             label = torch.full(t.shape, self.num_classes, dtype=torch.long, device=x.device)
         folded = F.pixel_unshuffle(x, self.fold)
-        return F.pixel_shuffle(self.unet(folded, t, class_labels=label, return_dict=False)[0], self.fold)
+        return F.pixel_shuffle(self.unet(folded, t, class_labels=label.long(), return_dict=False)[0], self.fold)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from scoresde.files import regular
-from scoresde.models.checkpoint import CheckpointError, build, fill, save
+from scoresde.models.checkpoint import build, save
+from scoresde.models.described import CheckpointError, built, fill
 from scoresde.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, parse
 from scoresde.process import EDM
 from solvers.errors import nearest
@@ -115,8 +116,10 @@ def convert(path: str | Path, folder: str | Path, dtype: torch.dtype = torch.flo
         raise CheckpointError(f"{str(path)!r} holds a {outer.kind!r}; known: EDMPrecond")
     network = _network(inner, str(path))
     shape = (network["in_channels"], network["resolution"], network["resolution"])
-    net = build(network, shape)
     weights = {name: value for name, value in inner.weights().items() if not name.startswith("map_augment.")}
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    options = {key: value for key, value in network.items() if key != "name"}
+    net = built(lambda: build(network, shape), options, shapes, repr(str(path)), str(path))
     fill(net, weights, str(path))
     state = outer.state
     card = {

@@ -43,6 +43,11 @@ class UNet(nn.Module):
         self.blocks, self.num_classes = blocks, num_classes
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
 
+    @property
+    def label_count(self) -> int:
+        """Labels that it knows, the one for "no label" included."""
+        return self.num_classes + 1
+
     def _build(
         self,
         in_channels: int,

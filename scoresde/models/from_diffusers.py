@@ -77,15 +77,15 @@ def from_diffusers(
 
 def score_model(net: Denoiser, trained: Trained) -> ScoreModel:
     """A network in the conventions of its scheduler."""
-    scales = trained.output_scales
+    scaled = trained.output_scales is not None
     return ScoreModel(
         net,
         trained.process,
         trained.prediction,
         time_input=trained.time_input,
         input_scale=trained.input_scale,
-        output_scale=None if scales is None else lambda t: scales(t)[1],
-        skip=None if scales is None else lambda t: scales(t)[0],
+        output_scale=trained.c_out if scaled else None,
+        skip=trained.c_skip if scaled else None,
     )
 
 

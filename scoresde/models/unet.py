@@ -55,10 +55,15 @@ class UNet(nn.Module):
         nn.init.zeros_(self.outlet.weight)
         nn.init.zeros_(self.outlet.bias)  # type: ignore[arg-type]
 
+    @property
+    def label_count(self) -> int:
+        """Labels that it knows, the one for "no label" included."""
+        return self.num_classes + 1
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         if label is None:
             label = torch.full(t.shape, self.num_classes, dtype=torch.long, device=x.device)
-        context = F.silu(self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(label))
+        context = F.silu(self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(label.long()))
         h = self.inlet(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
         skips = []
         for block in self.down:

@@ -275,7 +275,6 @@ def tried(cases: Iterator[tuple[str, bytes]], path: Path) -> None:
 
 
 def in_children(count: int, batch: int, path: Path) -> None:
-    everything = list(hostile.cases(count))
     for first in range(0, count, batch):
         child = os.fork()
         if child == 0:
@@ -283,7 +282,7 @@ def in_children(count: int, batch: int, path: Path) -> None:
             try:
                 signal.alarm(120)
                 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
-                tried(iter(everything[first : first + batch]), path)
+                tried(hostile.cases(batch, seed=first), path)
                 status = 0
             except BaseException as error:  # noqa: BLE001
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
