@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data import to_state
-from scoresde.files import replacing
+from scoresde.files import regular, replacing
 from scoresde.metrics.space import check_shape, in_batches, pixels_of
+from scoresde.models.described import built, fill, read_json, stored
 
 FORMAT = "scoresde-features-1"
 
@@ -169,17 +170,25 @@ def load_features(folder: str | Path, *, device: str | torch.device = "cpu") -> 
         if not (folder / name).is_file():
             raise ValueError(f"no feature network in {str(folder)!r}: {name!r} is missing")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
+        config = read_json(folder / "config.json")
+        if config.get("format") != FORMAT:
             raise ValueError(f"its config is not of the format {FORMAT!r}")
-        content = (folder / "model.safetensors").read_bytes()
+        weights = folder / "model.safetensors"
+        content = regular(weights).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if digest != config["sha256"]:
-            raise ValueError(f"its weights have SHA-256 {digest[:8]}…, its config names {config['sha256'][:8]}…")
-        network = FeatureNetwork(**config["network"])
-        network.load_state_dict(safetensors.torch.load(content))
-        channels, height, width = (int(size) for size in config["shape"])
+            raise ValueError(f"its weights have SHA-256 {digest[:8]}…, its config names {str(config['sha256'])[:8]}…")
+        options, shapes = dict(config["network"]), stored(weights)
+        network = built(lambda: FeatureNetwork(**options), options, shapes, "its config", str(weights))
+        assert isinstance(network, FeatureNetwork)
+        fill(network, safetensors.torch.load(content), str(weights))
+        channels, height, width = config["shape"]
+        if not all(type(size) is int and 0 < size < 2**16 for size in (channels, height, width)):
+            raise ValueError(f"shape = {config['shape']!r:.60} is no [channels, height, width]")
+        if channels != network.config["in_channels"]:
+            raise ValueError(f"its network takes {network.config['in_channels']} channels, its images have {channels}")
         name, card = str(config["name"]), dict(config["card"])
-    except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"the feature network in {str(folder)!r} is damaged or foreign: {error}") from error
+    except Exception as error:  # whatever odd settings lead to
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"the feature network in {str(folder)!r} is damaged or foreign: {reason}") from error
     return FeatureSpace(network.to(device), f"{name} ({digest[:8]})", (channels, height, width), card)

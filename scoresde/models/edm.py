@@ -121,7 +121,9 @@ def convert(path: str | Path, folder: str | Path, dtype: torch.dtype = torch.flo
     options = {key: value for key, value in network.items() if key != "name"}
     net = built(lambda: build(network, shape), options, shapes, repr(str(path)), str(path))
     fill(net, weights, str(path))
-    state = outer.state
+    numbers = {key: outer.state.get(key) for key in ("sigma_min", "sigma_max", "sigma_data")}
+    if not all(isinstance(value, (int, float)) and value >= 0 for value in numbers.values()):
+        raise CheckpointError(f"{str(path)!r} has no numbers sigma_min, sigma_max and sigma_data")
     card = {
         "source": Path(path).name,
         "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
@@ -131,11 +133,11 @@ def convert(path: str | Path, folder: str | Path, dtype: torch.dtype = torch.flo
         folder,
         net,
         network=network["name"],
-        process=EDM(max(SIGMA_MIN, float(state["sigma_min"])), min(SIGMA_MAX, float(state["sigma_max"]))),
+        process=EDM(max(SIGMA_MIN, float(numbers["sigma_min"])), min(SIGMA_MAX, float(numbers["sigma_max"]))),
         prediction="sample",
         shape=shape,
         classes=network["num_classes"],
-        preconditioning={"name": "edm", "sigma_data": float(state["sigma_data"])},
+        preconditioning={"name": "edm", "sigma_data": float(numbers["sigma_data"])},
         training=card,
         dtype=dtype,
     )
