@@ -7,25 +7,36 @@ our own, over the opcodes that the standard library's ``pickletools`` takes apar
 text; a name stays a :class:`Name`, and what would be called or given a state becomes a :class:`Call`, which does
 nothing. What those mean is for a table of meanings to say, after the file has been read.
 
-Nothing is reserved that the file does not hold, no message prints more than a name, and shared or circular structures,
-which a small file can make endless, are walked once or refused.
+Nothing is reserved that the file does not hold, no message prints more than a few words of it, and shared or circular
+structures, which a small file can make endless, are walked once or refused.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import os
 import pickletools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-DEEPEST = 100  # levels of containers in containers
+from scoresde.files import regular
+from scoresde.text import plain
+
+DEEPEST = 64  # levels of containers in containers; EDM's files have about 30
+MOST = 2_000_000  # opcodes of a file, with all that is pickled within it, and entries copied; EDM's have about 50,000
+SHARED = 4  # times the file's size, which its tensors may have together
+LONGEST = 200  # letters of a name
+LARGEST = 512  # bits of a whole number, of which a float can be made
+DIGITS = 200  # of a whole number as text, whose reading takes the square of their count
 PLAIN = (str, int, float, bool, type(None), bytes)  # what keys and elements of sets may be
 
 
@@ -42,9 +53,11 @@ class Name:
         # As Python 2 and numpy 1 had them.
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         self.module, self.name = re.sub(r"^numpy\.core\b", "numpy._core", module), name
+        if max(len(module), len(name)) > LONGEST:
+            raise PickleError(f"holds a name of more than {LONGEST} letters: {self}")
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"[:100]
+        return plain(f"{self.module[:LONGEST]}.{self.name[:LONGEST]}")[:LONGEST]
 
 
 class Call:
@@ -67,6 +80,38 @@ class Reference:
         self.id = id
 
 
+def told(values: Iterable[Any]) -> str:
+    """The first few of some keys or values, in a few words each."""
+    return ", ".join(_told(value) for value in itertools.islice(values, 10))
+
+
+def _told(value: Any) -> str:
+    if type(value) is str:
+        return repr(plain(value[:40]))
+    return str(value)[:40] if type(value) in (int, float, bool, type(None)) else _kind(value)
+
+
+class _Source:
+    """What ``pickletools`` reads from, which asks for as many bytes as the file says: for no more than there are."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self.size = file, size
+        self.tell = file.tell
+        self._code = b""
+
+    def read(self, size: int) -> bytes:
+        self._code = self._file.read(min(size, max(0, self.size - self._file.tell())))
+        return self._code
+
+    def readline(self) -> bytes:
+        if self._code not in (b"I", b"L"):
+            return self._file.readline()
+        line = self._file.readline(DIGITS)
+        if not line.endswith(b"\n"):
+            raise PickleError(f"holds a whole number of more than {DIGITS - 1} digits")
+        return line
+
+
 _PUSHED = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"}
 _PUSHED |= {"SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _PUSHED |= {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
@@ -82,23 +127,32 @@ class _Machine:
         self.marks: list[int] = []  # places in it
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: io.BytesIO) -> Any:
-        """The object of the pickle that begins where the file stands, which stands behind it afterwards."""
-        for opcode, argument, _ in pickletools.genops(file):
+    def run(self, source: _Source, count: Callable[[int], None]) -> Any:
+        """The object of the pickle that begins where the source stands, which stands behind it afterwards."""
+        for opcode, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+            count(1)
             if opcode.name == "STOP":
                 break
+            if opcode.name == "FRAME" and argument > source.size - source.tell():
+                raise PickleError(f"has a frame of {argument:,} bytes, which is longer than the file")
             self._step(opcode.name, argument)
-        (found,) = self.stack
-        return found
+        if len(self.stack) != 1 or self.marks:
+            raise PickleError(f"ends with {len(self.stack)} values and {len(self.marks)} marks in place of one value")
+        return self.stack[0]
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _PUSHED:
+            if type(argument) is int and argument.bit_length() > LARGEST:
+                raise PickleError(f"holds a whole number of {argument.bit_length():,} bits")
             self.stack.append(bytes(argument) if isinstance(argument, bytearray) else argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
-        elif name not in ("PROTO", "FRAME"):
+        elif name == "PROTO":
+            if argument > 5:
+                raise PickleError(f"is of protocol {argument}, which is not known")
+        elif name != "FRAME":
             action = getattr(self, f"do_{name.lower()}", None)
             if action is None:
                 raise PickleError(f"holds the opcode {name}, which has no place among data")
@@ -186,9 +240,9 @@ class _Machine:
         owner, pairs = self._top(), list(zip(values[::2], values[1::2], strict=True))
         if type(owner) is dict:
             for key, value in pairs:
-                owner[_plain(key)] = value
+                owner[plain_key(key)] = value
         elif type(owner) is Call:
-            owner.items.extend((_plain(key), value) for key, value in pairs)
+            owner.items.extend((plain_key(key), value) for key, value in pairs)
         else:
             raise PickleError(f"sets an item of {_kind(owner)}")
 
@@ -196,10 +250,10 @@ class _Machine:
         values, owner = self._marked(), self._top()
         if type(owner) is not set:
             raise PickleError(f"adds to {_kind(owner)}")
-        owner.update(map(_plain, values))
+        owner.update(map(plain_key, values))
 
     def do_frozenset(self, _: Any) -> None:
-        self.stack.append(set(map(_plain, self._marked())))
+        self.stack.append(set(map(plain_key, self._marked())))
 
     # the memo
 
@@ -257,7 +311,7 @@ class _Machine:
         self.stack.append(Call(what, arguments))
 
     def do_build(self, _: Any) -> None:
-        state, owner = self._pop(), self.stack[-1]
+        state, owner = self._pop(), self._top()
         if type(owner) is not Call or owner.state is not None:
             raise PickleError(f"gives a state to {owner if type(owner) is Name else _kind(owner)}")
         owner.state = state
@@ -269,7 +323,7 @@ class _Machine:
         self.stack.append(Reference(self._pop()))
 
 
-def _plain(key: Any) -> Any:
+def plain_key(key: Any) -> Any:
     """The key, if nothing has to be looked into for its hash: that of a deep tuple overflows the stack."""
     if type(key) not in PLAIN:
         raise PickleError(f"has {_kind(key)} for a key")
@@ -280,36 +334,65 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def parse(file: io.BytesIO) -> Any:
-    """The object of the pickle that begins where a file stands: containers, numbers, text, and the classes above.
-
-    Raises:
-        PickleError: it is damaged, or has an opcode or an order of opcodes that data does not.
-    """
-    try:
-        return _Machine().run(file)
-    except PickleError:
-        raise
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
-        raise PickleError(f"is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
-
-
 Meaning = Callable[["Interpreter", Call], Any]
 
 
-class Interpreter:
-    """What a parsed pickle means: plain values, arrays and tensors.
+def load(path: str | Path, meanings: Mapping[tuple[str, str], Meaning], otherwise: Callable[[Name], Meaning]) -> Any:
+    """What the pickle in a file means: plain values, arrays, tensors, and what a table of meanings makes.
 
     Args:
-        meanings: of what is called, by module and name; called with this interpreter and the call.
+        path: of a regular file.
+        meanings: of what is called, by module and name; called with an :class:`Interpreter` and the call.
         otherwise: what is done with a name that has none: it raises, or gives another meaning.
-        most: bytes that all tensors may have, which may share what the file holds once.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is none (see :func:`scoresde.files.regular`).
+        PickleError: it is damaged, or holds something else than data.
+    """
+    with open(regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            reader = Interpreter(meanings, otherwise, size)
+            return reader.value(reader.parse(file, size))
+        except (PickleError, OSError):
+            raise
+        except MemoryError as error:
+            raise PickleError(f"needs more memory than there is, for its {size:,} bytes") from error
+        except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
+            raise PickleError(f"is damaged: {plain(error)[:200] or type(error).__name__}") from error
+
+
+class Interpreter:
+    """What a parsed pickle means.
+
+    Args:
+        meanings, otherwise: as for :func:`load`.
+        size: of the file, in bytes.
     """
 
-    def __init__(self, meanings: Mapping[tuple[str, str], Meaning], otherwise: Callable[[Name], Meaning], most: int):
-        self._meanings, self._otherwise, self._left = meanings, otherwise, most
+    def __init__(self, meanings: Mapping[tuple[str, str], Meaning], otherwise: Callable[[Name], Meaning], size: int):
+        self._meanings, self._otherwise = meanings, otherwise
+        self._bytes, self._count = SHARED * size, MOST  # that are left
         self._known: dict[int, tuple[Any, Any]] = {}  # by identity, with the node, so that none is used again
         self._inside: set[int] = set()
+
+    def parse(self, file: BinaryIO, size: int) -> Any:
+        """The nodes of the pickle that begins where a file of that size stands, which stands behind it afterwards.
+
+        Raises:
+            PickleError: it has an opcode or an order of opcodes that data does not, or too many of them.
+        """
+        return _Machine().run(_Source(file, size), self.count)
+
+    def count(self, parts: int) -> None:
+        """Count what is about to be made.
+
+        Raises:
+            PickleError: it is more than any file that is meant to be read has.
+        """
+        self._count -= parts
+        if self._count < 0:
+            raise PickleError(f"has more than {MOST:,} parts")
 
     def value(self, node: Any) -> Any:
         """What a node means; one that is met again means the same object.
@@ -345,14 +428,22 @@ class Interpreter:
         meaning = self._meanings.get((node.what.module, node.what.name)) or self._otherwise(node.what)
         return meaning(self, node)
 
-    def arguments(self, call: Call, least: int, most: int) -> list[Any]:
+    def arguments(self, call: Call, least: int, most: int, *further: str) -> list[Any]:
         """What the arguments of a call mean.
 
+        Args:
+            call: what is called, and with what.
+            least, most: how many there may be.
+            further: what may be given to its result: ``state``, ``items``, ``elements``.
+
         Raises:
-            PickleError: there are fewer than ``least`` or more than ``most``.
+            PickleError: there are fewer or more, or something else is given to the result.
         """
         if not least <= len(call.arguments) <= most:
             raise PickleError(f"calls {call.what} with {len(call.arguments)} arguments")
+        for part in {"state", "items", "elements"}.difference(further):
+            if getattr(call, part):
+                raise PickleError(f"gives {part} to what {call.what} makes")
         return [self.value(argument) for argument in call.arguments]
 
     def spend(self, size: int) -> None:
@@ -361,9 +452,9 @@ class Interpreter:
         Raises:
             PickleError: there are more than the file can be meant to hold.
         """
-        self._left -= size
-        if self._left < 0:
-            raise PickleError("holds tensors that share memory, and have many times its size")
+        self._bytes -= size
+        if self._bytes < 0:
+            raise PickleError("holds values that share memory, and have many times its size")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -371,50 +462,68 @@ class Interpreter:
 
 
 def _dtype(reader: Interpreter, call: Call) -> np.dtype[Any]:
-    code, *flags = reader.arguments(call, 1, 3)
-    state = () if call.state is None else reader.value(call.state)
-    ordinary = type(state) is tuple and state[2:5] in ((), (None,) * 3) and state[7:] in ((), (0,))
+    code, *_ = reader.arguments(call, 1, 3, "state")
+    state = (3, "=", None, None, None, -1, -1, 0) if call.state is None else call.state
+    ordinary = type(state) is tuple and len(state) == 8 and all(type(entry) in PLAIN for entry in state)
     if type(code) is not str or not re.fullmatch("f[248]|[iu][1248]|b1", code) or not ordinary:
         raise PickleError("holds an array of something else than numbers")
-    order = state[1] if len(state) > 1 else "="
+    _, order, *parts, _, _, flags = state  # parts of a structure, and what its memory needs
+    if any(part is not None for part in parts) or flags != 0:
+        raise PickleError("holds an array of something else than numbers")
     if order not in ("<", ">", "|", "="):
         raise PickleError("holds numbers in an order of bytes that is none")
     return np.dtype(f"{order}{code}")
 
 
-def _array(data: Any, dtype: Any, shape: Any, fortran: bool) -> NDArray[Any]:
-    content = data.encode("latin1") if type(data) is str else data
-    sizes = list(shape) if type(shape) is tuple else [shape]
-    possible = all(type(size) is int and size >= 0 for size in sizes) and len(sizes) <= 32
-    if type(content) is not bytes or not isinstance(dtype, np.dtype) or not possible:
+def _array(reader: Interpreter, data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
+    if type(data) is str:  # as Python 2 has bytes
+        reader.spend(len(data))
+        data = data.encode("latin1")
+    sizes = _sizes(shape if type(shape) is tuple else (shape,))
+    if type(data) is not bytes or not isinstance(dtype, np.dtype) or sizes is None:
         raise PickleError("holds an array without bytes, type or shape")
-    if math.prod(sizes) * dtype.itemsize != len(content):
-        raise PickleError(f"holds an array of {len(content):,} bytes, which are not {sizes[:8]} numbers of {dtype}")
-    return np.frombuffer(content, dtype).reshape(sizes, order="F" if fortran else "C")
+    if math.prod(sizes) * dtype.itemsize != len(data):
+        raise PickleError(f"holds an array of {len(data):,} bytes, which are not [{told(sizes)}] numbers of {dtype}")
+    if dtype.kind != "b":
+        return np.ndarray(sizes, dtype, data, order=order)  # type: ignore[call-overload]
+    reader.spend(len(data))  # bytes may hold what no bool does
+    return np.asarray(np.ndarray(sizes, np.uint8, data, order=order) != 0)  # type: ignore[call-overload]
+
+
+def _sizes(values: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """A shape, if it is one that memory can have, even where it holds nothing."""
+    possible = len(values) <= 32 and all(type(value) is int and 0 <= value < 2**40 for value in values)
+    return values if possible and math.prod(max(1, value) for value in values) < 2**48 else None
 
 
 def _reconstruct(reader: Interpreter, call: Call) -> NDArray[Any]:
-    state = () if call.state is None else reader.value(call.state)
-    if type(state) is not tuple or len(state) != 5:
+    """``_reconstruct(numpy.ndarray, (0,), b"b")``, whose state is (version, shape, dtype, fortran, data)."""
+    kind, state = call.arguments[0] if call.arguments else None, reader.value(call.state)
+    if type(kind) is not Name or (kind.module, kind.name) != ("numpy", "ndarray") or call.items or call.elements:
+        raise PickleError("holds an array that is no numpy.ndarray")
+    if type(state) is not tuple or len(state) != 5 or type(state[3]) not in (bool, int):
         raise PickleError("holds an array without its state")
     _, shape, dtype, fortran, data = state
-    return _array(data, dtype, shape, bool(fortran))
+    return _array(reader, data, dtype, shape, "F" if fortran else "C")
 
 
 def _frombuffer(reader: Interpreter, call: Call) -> NDArray[Any]:
     data, dtype, shape, order = reader.arguments(call, 4, 4)
-    return _array(data, dtype, shape, order == "F")
+    if type(order) is not str or order not in ("C", "F"):
+        raise PickleError("holds an array in an order that is none")
+    return _array(reader, data, dtype, shape, order)
 
 
 def _scalar(reader: Interpreter, call: Call) -> Any:
     dtype, content = reader.arguments(call, 2, 2)
-    return _array(content, dtype, (), False).item()
+    return _array(reader, content, dtype, (), "C").item()
 
 
 def _encode(reader: Interpreter, call: Call) -> bytes:
     text, encoding = reader.arguments(call, 2, 2)
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
+    if type(text) is not str or type(encoding) is not str or encoding not in ("latin1", "latin-1"):
         raise PickleError("encodes something else than bytes")
+    reader.spend(len(text))
     return text.encode("latin1")
 
 
@@ -429,26 +538,28 @@ NUMPY: dict[tuple[str, str], Meaning] = {
 # ---------------------------------------------------------------------------------------------------------------------
 # tensors of torch
 
-MAGIC = 0x1950A86A20F9469CFC6C  # of torch.save before it wrote zips
-STORAGES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.uint8,  # whose bytes may hold what no bool does
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch.save before it wrote zips
+STORAGES: dict[str, tuple[str, torch.dtype]] = {  # how numpy reads what torch wrote
+    "DoubleStorage": ("<f8", torch.float64),
+    "FloatStorage": ("<f4", torch.float32),
+    "HalfStorage": ("<f2", torch.float16),
+    "BFloat16Storage": ("<i2", torch.bfloat16),
+    "LongStorage": ("<i8", torch.int64),
+    "IntStorage": ("<i4", torch.int32),
+    "ShortStorage": ("<i2", torch.int16),
+    "CharStorage": ("i1", torch.int8),
+    "ByteStorage": ("u1", torch.uint8),
+    "BoolStorage": ("u1", torch.bool),
 }
 
 
 class _Storage:
-    __slots__ = ("boolean", "values")
+    """Numbers within some bytes."""
 
-    def __init__(self, values: Tensor, boolean: bool):
-        self.values, self.boolean = values, boolean
+    __slots__ = ("content", "count", "kind", "start")
+
+    def __init__(self, content: bytes, start: int, count: int, kind: str):
+        self.content, self.start, self.count, self.kind = content, start, count, kind
 
 
 def _load_from_bytes(reader: Interpreter, call: Call) -> _Storage:
@@ -456,48 +567,54 @@ def _load_from_bytes(reader: Interpreter, call: Call) -> _Storage:
     (content,) = reader.arguments(call, 1, 1)
     if type(content) is not bytes:
         raise PickleError(f"holds tensors as {_kind(content)}")
-    reader.spend(len(content))
     file = io.BytesIO(content)
-    magic, _, system, root, keys = (parse(file) for _ in range(5))
-    id = root.id if type(root) is Reference else None
+    magic, protocol, system, root, keys = (reader.parse(file, len(content)) for _ in range(5))
     little = type(system) is dict and system.get("little_endian") is True
-    if type(magic) is not int or magic != MAGIC or not little or type(id) is not tuple:
+    known = type(magic) is int and magic == MAGIC and type(protocol) is int and protocol == PROTOCOL and little
+    id = root.id if type(root) is Reference else None
+    if not known or type(id) is not tuple or len(id) not in (5, 6):
         raise PickleError("holds tensors in a form that is not known")
-    kind, storage, key, _, count, *view = id if len(id) in (5, 6) else (None,) * 5
+    what, storage, key, _, count, *view = id
     name = storage.name if type(storage) is Name and storage.module in ("torch", "torch.storage") else ""
     if name not in STORAGES:
-        raise PickleError("holds tensors of something else than numbers")
-    if kind != "storage" or type(count) is not int or count < 0 or type(key) is not str or view not in ([], [None]):
+        raise PickleError(f"holds tensors of {storage if type(storage) is Name else _kind(storage)}, not of numbers")
+    alone = type(keys) is list and len(keys) == 1 and type(key) is str and type(keys[0]) is str and keys[0] == key
+    if type(what) is not str or what != "storage" or type(count) is not int or view not in ([], [None]) or not alone:
         raise PickleError("holds tensors in a form that is not known")
-    if type(keys) is not list or len(keys) != 1 or type(keys[0]) is not str or keys[0] != key:
-        raise PickleError("holds tensors in a form that is not known")
-    dtype, raw = STORAGES[name], content[file.tell() + 8 :]
-    written = int.from_bytes(content[file.tell() : file.tell() + 8], "little")
-    if written != count or len(raw) != count * dtype.itemsize:
-        raise PickleError(f"holds {len(raw):,} bytes for {count:,} values of {name}")
-    values = torch.frombuffer(bytearray(raw), dtype=dtype) if count else torch.empty(0, dtype=dtype)
-    return _Storage(values, name == "BoolStorage")
+    written, start = int.from_bytes(file.read(8), "little", signed=True), file.tell()
+    if not written == count >= 0 or len(content) - start != count * np.dtype(STORAGES[name][0]).itemsize:
+        raise PickleError(f"holds {len(content) - start:,} bytes for {count:,} values of {name}")
+    return _Storage(content, start, count, name)
 
 
 def _tensor(reader: Interpreter, call: Call) -> Tensor:
     storage, offset, size, stride, *_ = reader.arguments(call, 4, 7)
     if type(storage) is not _Storage or type(offset) is not int or not type(size) is type(stride) is tuple:
         raise PickleError("holds a tensor without its storage")
-    numbers = [offset, *size, *stride]
-    possible = all(type(number) is int and number >= 0 for number in numbers) and len(size) == len(stride) <= 16
-    if not possible:
+    sizes = _sizes(size)
+    possible = len(size) == len(stride) and all(type(n) is int and 0 <= n < 2**40 for n in (offset, *stride))
+    if sizes is None or not possible:
         raise PickleError("holds a tensor whose shape is none")
-    count = math.prod(size)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else offset
-    if count > len(storage.values) or last > len(storage.values) - bool(count):
-        raise PickleError(f"holds a tensor of shape {size} in a storage of {len(storage.values):,} values")
-    reader.spend(count * storage.values.itemsize)
-    found = torch.as_strided(storage.values, size, stride, offset).clone(memory_format=torch.contiguous_format)
-    return found != 0 if storage.boolean else found
+    count = math.prod(sizes)
+    last = offset + sum((n - 1) * step for n, step in zip(sizes, stride, strict=True)) if count else offset - 1
+    if count > storage.count or last >= storage.count:
+        raise PickleError(f"holds a tensor of shape [{told(sizes)}] in a storage of {storage.count:,} values")
+    written, kind = STORAGES[storage.kind]
+    dtype = np.dtype(written)
+    reader.spend(count * dtype.itemsize)
+    steps = [step * dtype.itemsize if n > 1 else 0 for n, step in zip(sizes, stride, strict=True)]
+    place = storage.start + offset * dtype.itemsize if count else 0
+    values = np.ndarray(sizes, dtype, storage.content, place, steps)
+    if kind == torch.bool:  # whose bytes may hold what no bool does
+        return torch.from_numpy(np.asarray(values != 0))
+    return torch.from_numpy(values.astype(dtype.newbyteorder("="), order="C")).view(kind)
 
 
-def _parameter(reader: Interpreter, call: Call) -> Any:
-    return reader.arguments(call, 1, 3)[0]
+def _parameter(reader: Interpreter, call: Call) -> Tensor:
+    value, *_ = reader.arguments(call, 1, 3)
+    if not isinstance(value, Tensor):
+        raise PickleError("holds a parameter that is no tensor")
+    return value
 
 
 TORCH: dict[tuple[str, str], Meaning] = {

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -232,20 +233,19 @@ class Trainer:
         return json.loads(json.dumps(identity))
 
     def save(self) -> None:
-        with replacing(self.checkpoint) as path:
-            torch.save(
-                {
-                    "format": FORMAT,
-                    "identity": self._identity(),
-                    "step": self.step,
-                    "seconds": self.seconds,
-                    "losses": self.losses,
-                    "net": self.net.state_dict(),
-                    "averaged": self.averaged.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                },
-                path,
-            )
+        state = {
+            "format": FORMAT,
+            "identity": self._identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "net": self.net.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        # To an open file: given a path, torch writes the temporary file's name into it.
+        with replacing(self.checkpoint) as path, open(path, "wb") as file:
+            torch.save(_interned(state), file)
 
     def resume(self) -> bool:
         """Take up the folder's checkpoint; False if there is none.
@@ -293,6 +293,15 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = step, seconds
         self.losses = [{**entry, "step": int(entry["step"])} for entry in losses]
+
+
+def _interned(content: Any) -> Any:
+    """The same with every equal text one object, as which a pickle writes it: equal content has equal bytes."""
+    if isinstance(content, dict):
+        return {_interned(key): _interned(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_interned(value) for value in content]
+    return sys.intern(content) if isinstance(content, str) else content
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:

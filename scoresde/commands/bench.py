@@ -92,7 +92,11 @@ def run(config: DictConfig, out: Path) -> None:
         say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
         lists["dtype"] = dtypes
         environment = outputs.versions(device)
-        outcome = replace(bench.run(rows), config={**common, **lists}, environment=environment)
+        try:
+            found = bench.run(rows)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+        outcome = replace(found, config={**common, **lists}, environment=environment)
         written = report.write(outcome, out)
     say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
     if outcome.failures:

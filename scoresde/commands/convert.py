@@ -45,7 +45,10 @@ def run(config: DictConfig, out: Path) -> None:
             raise ValueError(f"{str(out)!r} holds a model already: choose another folder with out=…")
         if unwritable is not None:
             raise unwritable
-        card = edm.convert(path, out, dtype)
+        try:
+            card = edm.convert(path, out, dtype)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt("interrupted; the same command begins again") from interrupt
     checkpoint = models.load(out)
     of = f"{checkpoint.classes} classes" if checkpoint.classes else "no classes"
     say(
