@@ -18,6 +18,7 @@ from solvers.prediction import TYPES
 PROCESSES = [VP(), VPDiscrete(), Cosine(), SubVP(), VE(), EDM(), Flow()]
 MEAN = torch.tensor([0.5, -1.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[0.7, 0.3], [0.3, 0.4]], dtype=torch.float64)
+EPSILON = torch.finfo(torch.float64).eps
 STATES = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
@@ -46,10 +47,12 @@ def test_every_prediction_type_gives_the_score_epsilon_and_x0_of_a_gaussian(proc
     for t in inner_times(process):
         x = process.alpha(t) * MEAN + (process.alpha(t) + process.sigma(t)) * STATES
         for name, expected in truth(process, x, t).items():
+            # Every view is a difference of terms as large as x: σ² score = α x0 − x, σ ε = x − α x0, α x0 = x − σ ε. Its
+            # condition is their size over its own. 64 roundings are room for any kernel; none yet took three.
+            factor = {"score": process.sigma(t) ** 2, "epsilon": process.sigma(t), "denoised": process.alpha(t)}[name]
+            condition = max(1.0, float(x.abs().max() / (factor * expected.abs().max())))
             error = (getattr(model, name)(x, t) - expected).abs().max() / expected.abs().max()
-            # An ε error of 1e-16 is one of 1e-16 σ/α in x0, and the other way round.
-            odds = process.sigma(t) / process.alpha(t)
-            assert error < 1e-12 * max(odds, 1 / odds), (name, t)
+            assert error < 64 * EPSILON * condition, (name, t)
 
 
 @pytest.mark.parametrize(
