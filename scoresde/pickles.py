@@ -122,19 +122,18 @@ _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, 
 class _Machine:
     """One pickle, opcode by opcode."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: _Source) -> None:
+        self.source = source
         self.stack: list[Any] = []
         self.marks: list[int] = []  # places in it
         self.memo: dict[int, Any] = {}
 
-    def run(self, source: _Source, count: Callable[[int], None]) -> Any:
+    def run(self, count: Callable[[int], None]) -> Any:
         """The object of the pickle that begins where the source stands, which stands behind it afterwards."""
-        for opcode, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+        for opcode, argument, _ in pickletools.genops(self.source):  # type: ignore[arg-type]
             count(1)
             if opcode.name == "STOP":
                 break
-            if opcode.name == "FRAME" and argument > source.size - source.tell():
-                raise PickleError(f"has a frame of {argument:,} bytes, which is longer than the file")
             self._step(opcode.name, argument)
         if len(self.stack) != 1 or self.marks:
             raise PickleError(f"ends with {len(self.stack)} values and {len(self.marks)} marks in place of one value")
@@ -152,7 +151,10 @@ class _Machine:
         elif name == "PROTO":
             if argument > 5:
                 raise PickleError(f"is of protocol {argument}, which is not known")
-        elif name != "FRAME":
+        elif name == "FRAME":
+            if argument > self.source.size - self.source.tell():
+                raise PickleError(f"is damaged: it ends within a frame of {argument:,} bytes")
+        else:
             action = getattr(self, f"do_{name.lower()}", None)
             if action is None:
                 raise PickleError(f"holds the opcode {name}, which has no place among data")
@@ -240,9 +242,9 @@ class _Machine:
         owner, pairs = self._top(), list(zip(values[::2], values[1::2], strict=True))
         if type(owner) is dict:
             for key, value in pairs:
-                owner[plain_key(key)] = value
+                owner[_plain(key)] = value
         elif type(owner) is Call:
-            owner.items.extend((plain_key(key), value) for key, value in pairs)
+            owner.items.extend((_plain(key), value) for key, value in pairs)
         else:
             raise PickleError(f"sets an item of {_kind(owner)}")
 
@@ -250,10 +252,10 @@ class _Machine:
         values, owner = self._marked(), self._top()
         if type(owner) is not set:
             raise PickleError(f"adds to {_kind(owner)}")
-        owner.update(map(plain_key, values))
+        owner.update(map(_plain, values))
 
     def do_frozenset(self, _: Any) -> None:
-        self.stack.append(set(map(plain_key, self._marked())))
+        self.stack.append(set(map(_plain, self._marked())))
 
     # the memo
 
@@ -323,7 +325,7 @@ class _Machine:
         self.stack.append(Reference(self._pop()))
 
 
-def plain_key(key: Any) -> Any:
+def _plain(key: Any) -> Any:
     """The key, if nothing has to be looked into for its hash: that of a deep tuple overflows the stack."""
     if type(key) not in PLAIN:
         raise PickleError(f"has {_kind(key)} for a key")
@@ -382,7 +384,7 @@ class Interpreter:
         Raises:
             PickleError: it has an opcode or an order of opcodes that data does not, or too many of them.
         """
-        return _Machine().run(_Source(file, size), self.count)
+        return _Machine(_Source(file, size)).run(self.count)
 
     def count(self, parts: int) -> None:
         """Count what is about to be made.
@@ -567,6 +569,7 @@ def _load_from_bytes(reader: Interpreter, call: Call) -> _Storage:
     (content,) = reader.arguments(call, 1, 1)
     if type(content) is not bytes:
         raise PickleError(f"holds tensors as {_kind(content)}")
+    reader.spend(len(content))
     file = io.BytesIO(content)
     magic, protocol, system, root, keys = (reader.parse(file, len(content)) for _ in range(5))
     little = type(system) is dict and system.get("little_endian") is True

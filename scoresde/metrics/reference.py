@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from scoresde.metrics.kid import kernel_mean
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.precision_recall import squared_radii
 from scoresde.metrics.space import Space
-from scoresde.pickles import NUMPY, Interpreter, Meaning, Name, PickleError, parse
+from scoresde.pickles import NUMPY, Meaning, Name, PickleError, load, told
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Statistics:
         mean, covariance = self.mean, self.covariance
         if not (
             mean.ndim == 1
+            and len(mean) > 0
             and covariance.shape == (len(mean), len(mean))
             and np.isfinite(mean).all()
             and np.isfinite(covariance).all()
@@ -144,9 +144,12 @@ def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments 
         raise ValueError(f"no file at {str(path)!r}")
     regular(path)
     try:
-        moments = _unpickled(path, space, entry) if path.suffix == ".pkl" else _from_npz(path, space)
+        found = _unpickled(path, space, entry) if path.suffix == ".pkl" else _from_npz(path, space)
     except PickleError as error:
+        raise ValueError(f"{str(path)!r} is damaged or foreign: it {error}") from error
+    except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
+    moments = Moments.load(path) if found is None else found
     if (len(moments.mean), moments.space) != (space.size, space.name):
         raise ValueError(
             f"{str(path)!r} holds moments of {len(moments.mean)} features in {moments.space!r}, not of {space.size} in "
@@ -155,35 +158,36 @@ def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments 
     return moments
 
 
-def _from_npz(path: Path, space: Space) -> Moments | Statistics:
-    try:
-        with Npz(path) as arrays:
-            if "mu" in arrays and "sigma" in arrays:
-                return _statistics(arrays["mu"], arrays["sigma"], space, None)
-            if "format" not in arrays:
-                raise ValueError(f"it holds {arrays.files[:10]}, neither 'format' nor 'mu' and 'sigma'")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
-    return Moments.load(path)
+def _from_npz(path: Path, space: Space) -> Statistics | None:
+    """Statistics of another program; None if the file is one of ours."""
+    with Npz(path) as arrays:
+        if "mu" in arrays and "sigma" in arrays:
+            return _statistics(arrays["mu"], arrays["sigma"], space, None)
+        if "format" not in arrays:
+            raise ValueError(f"it holds {arrays.files[:10]}, neither 'format' nor 'mu' and 'sigma'")
+    return None
 
 
 def _unpickled(path: Path, space: Space, entry: str) -> Statistics:
-    written = path.read_bytes()
-    content = Interpreter(NUMPY, _foreign, len(written)).value(parse(io.BytesIO(written)))
+    content = load(path, NUMPY, _foreign)
     if not isinstance(content, dict) or not isinstance(content.get(entry), dict):
-        held = [str(key)[:40] for key in content][:10] if isinstance(content, dict) else [type(content).__name__]
-        raise PickleError(f"it holds {', '.join(held)}, not {entry!r}")
-    count, found = content.get("num_images"), [content[entry].get(key) for key in ("mu", "sigma")]
-    if not all(isinstance(value, np.ndarray) for value in found) or not isinstance(count, (int, type(None))):
-        raise PickleError(f"its {entry!r} has no arrays 'mu' and 'sigma'")
-    return _statistics(found[0], found[1], space, count)
+        held = told(content) if isinstance(content, dict) else type(content).__name__
+        raise PickleError(f"holds {held or 'nothing'}, not {entry!r}")
+    count, (mean, covariance) = content.get("num_images"), (content[entry].get(key) for key in ("mu", "sigma"))
+    if not isinstance(mean, np.ndarray) or not isinstance(covariance, np.ndarray):
+        raise PickleError(f"has no arrays 'mu' and 'sigma' in its {entry!r}")
+    if count is not None and (type(count) is not int or count < 1):
+        raise PickleError(f"is of {told([count])} images")
+    return _statistics(mean, covariance, space, count)
 
 
 def _statistics(mean: NDArray[Any], covariance: NDArray[Any], space: Space, count: int | None) -> Statistics:
     if mean.dtype.kind not in "fiu" or covariance.dtype.kind not in "fiu":
         raise ValueError(f"a mean of {mean.dtype} and a covariance of {covariance.dtype} are no numbers")
+    if mean.shape != (space.size,):  # before work that takes the cube of it
+        raise ValueError(f"it holds a mean of shape {mean.shape}, not of the {space.size} features of {space.name!r}")
     return Statistics(space.name, np.asarray(mean, np.float64), np.asarray(covariance, np.float64), count)
 
 
 def _foreign(name: Name) -> Meaning:
-    raise PickleError(f"it names {name}, where only numbers and arrays are expected")
+    raise PickleError(f"names {name}, where only numbers and arrays are expected")

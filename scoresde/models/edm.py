@@ -8,23 +8,22 @@ recorded arguments.
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import ItemsView, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scoresde.files import regular
+from scoresde.files import digest
 from scoresde.models.checkpoint import build, save
 from scoresde.models.described import CheckpointError, built, fill
-from scoresde.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, parse
+from scoresde.pickles import NUMPY, PLAIN, TORCH, Call, Interpreter, Meaning, Name, PickleError, load, told
 from scoresde.process import EDM
 from solvers.errors import nearest
 
-MOST_TENSORS = 100_000  # in a network
 LONGEST, LARGEST = 64, 2**20  # entries or letters of a setting of a network, and its size as a number
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # of EDM's sampler, where the network allows more
 SHARED = {
@@ -52,23 +51,41 @@ class Object:
     """An object as it lay in a pickle: the name of its class, and its state; no code of its own."""
 
     def __init__(self, kind: str, state: Any):
-        self.kind, self.state = kind, dict(state) if isinstance(state, Mapping) else {}
+        self.kind, self.state = kind, state if isinstance(state, Mapping) else {}
 
     def part(self, name: str) -> Mapping[str, Any]:
         """An entry of the state that is a mapping; empty where there is none."""
         found = self.state.get(name)
         return found if isinstance(found, Mapping) else {}
 
-    def weights(self, prefix: str = "") -> dict[str, Tensor]:
-        """Parameters and buffers of a module and of those in it, by the names that ``state_dict`` gives them."""
-        own = {**self.part("_parameters"), **self.part("_buffers")}
-        found = {f"{prefix}{name}": value for name, value in own.items() if isinstance(value, Tensor)}
-        for name, module in self.part("_modules").items():
-            if isinstance(module, Object):
-                found |= module.weights(f"{prefix}{name}.")
-                if len(found) > MOST_TENSORS:
-                    raise CheckpointError(f"holds more than {MOST_TENSORS:,} tensors")
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers of a module and of those in it, by the names that ``state_dict`` gives them.
+
+        Raises:
+            PickleError: a module or tensor is in two places, so that a small file would be a network of any size.
+        """
+        found: dict[str, Tensor] = {}
+        waiting: list[tuple[str, Object]] = [("", self)]
+        met: dict[int, str] = {}
+        while waiting:
+            prefix, module = waiting.pop()
+            for key, value in (*module.part("_parameters").items(), *module.part("_buffers").items()):
+                if isinstance(value, Tensor):
+                    found[_placed(value, prefix, key, met)] = value
+            for key, value in module.part("_modules").items():
+                if isinstance(value, Object):
+                    waiting.append((f"{_placed(value, prefix, key, met)}.", value))
         return found
+
+
+def _placed(value: Any, prefix: str, key: Any, met: dict[int, str]) -> str:
+    """The full name of a module or tensor, which no other place of the network holds."""
+    if type(key) is not str or len(key) > LONGEST:
+        raise PickleError(f"names a part of its network {told([key])}")
+    name = f"{prefix}{key}"
+    if met.setdefault(id(value), name) != name:
+        raise PickleError(f"holds one {type(value).__name__.lower()} as {met[id(value)]!r} and {name!r}")
+    return name
 
 
 def read(path: str | Path) -> Any:
@@ -78,14 +95,10 @@ def read(path: str | Path) -> Any:
         CheckpointError: the file is not there or damaged, or holds something else than weights and settings (named).
     """
     try:
-        content = regular(path).read_bytes()
-        reader = Interpreter({**NUMPY, **TORCH, **_MEANINGS}, _otherwise, 4 * len(content))
-        return reader.value(parse(io.BytesIO(content)))
+        return load(path, {**NUMPY, **TORCH, **_MEANINGS}, _otherwise)
     except PickleError as error:
-        told = str(error)
-        if told.startswith("is damaged"):
-            told = told.replace("is damaged", "is damaged or not a pickle", 1)
-        raise CheckpointError(f"{str(path)!r} {told}") from None
+        reason = re.sub("^is damaged", "is damaged or not a pickle", str(error))
+        raise CheckpointError(f"{str(path)!r} {reason}") from None
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     except OSError as error:
@@ -108,40 +121,57 @@ def convert(path: str | Path, folder: str | Path, dtype: torch.dtype = torch.flo
     """
     content = read(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("ema"), Object):
-        found = f"the keys {sorted(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
+        found = f"the keys [{told(content)}]" if isinstance(content, Mapping) else type(content).__name__
         raise CheckpointError(f"{str(path)!r} is no checkpoint of EDM: it holds no network as 'ema', but {found}")
     outer = content["ema"]
     inner = outer.part("_modules").get("model")
     if outer.kind != "EDMPrecond" or not isinstance(inner, Object):
         raise CheckpointError(f"{str(path)!r} holds a {outer.kind!r}; known: EDMPrecond")
     network = _network(inner, str(path))
+    process, sigma_data = _levels(outer, network, str(path))
+    try:
+        weights = {name: value for name, value in inner.weights().items() if not name.startswith("map_augment.")}
+    except PickleError as error:
+        raise CheckpointError(f"{str(path)!r} {error}") from error
     shape = (network["in_channels"], network["resolution"], network["resolution"])
-    weights = {name: value for name, value in inner.weights().items() if not name.startswith("map_augment.")}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     options = {key: value for key, value in network.items() if key != "name"}
     net = built(lambda: build(network, shape), options, shapes, repr(str(path)), str(path))
     fill(net, weights, str(path))
-    numbers = {key: outer.state.get(key) for key in ("sigma_min", "sigma_max", "sigma_data")}
-    if not all(isinstance(value, (int, float)) and value >= 0 for value in numbers.values()):
-        raise CheckpointError(f"{str(path)!r} has no numbers sigma_min, sigma_max and sigma_data")
-    card = {
-        "source": Path(path).name,
-        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-        "network": inner.kind,
-    }
+    card = {"source": Path(path).name, "sha256": digest(path), "network": inner.kind}
     save(
         folder,
         net,
         network=network["name"],
-        process=EDM(max(SIGMA_MIN, float(numbers["sigma_min"])), min(SIGMA_MAX, float(numbers["sigma_max"]))),
+        process=process,
         prediction="sample",
         shape=shape,
         classes=network["num_classes"],
-        preconditioning={"name": "edm", "sigma_data": float(numbers["sigma_data"])},
+        preconditioning={"name": "edm", "sigma_data": sigma_data},
         training=card,
         dtype=dtype,
     )
     return card
+
+
+def _levels(outer: Object, network: Mapping[str, Any], path: str) -> tuple[EDM, float]:
+    """The noise levels that a network is made for, and σ of its data.
+
+    Raises:
+        CheckpointError: they are none, or the preconditioning is one of other images or classes.
+    """
+    for key, ours in (("img_resolution", "resolution"), ("img_channels", "in_channels"), ("label_dim", "num_classes")):
+        value = outer.state.get(key, network[ours])
+        if type(value) is not int or value != network[ours]:
+            raise CheckpointError(f"{path!r} has the {key!r} {told([value])} around a network of {network[ours]}")
+    least, most, data = (_number(outer.state.get(key)) for key in ("sigma_min", "sigma_max", "sigma_data"))
+    if not (0 < data < math.inf and 0 <= least < SIGMA_MAX and max(SIGMA_MIN, least) < most):
+        raise CheckpointError(f"{path!r} has the sigma_min, sigma_max and sigma_data {told((least, most, data))}")
+    return EDM(max(SIGMA_MIN, least), min(SIGMA_MAX, most)), data
+
+
+def _number(value: Any) -> float:
+    return float(value) if type(value) in (int, float) else math.nan
 
 
 def _network(inner: Object, path: str) -> dict[str, Any]:
@@ -154,12 +184,16 @@ def _network(inner: Object, path: str) -> dict[str, Any]:
         if key in OF_TRAINING:
             continue
         if key not in arguments:
-            raise CheckpointError(f"{path!r}: {inner.kind} has the argument {key!r}{nearest(key, arguments)}")
+            hint = nearest(key, arguments) if type(key) is str and len(key) <= LONGEST else ""
+            raise CheckpointError(f"{path!r}: {inner.kind} has the argument {told([key])}{hint}")
         described[arguments[key]] = _setting(path, key, value)
-    for key in ("img_resolution", "in_channels"):
+    described.setdefault("num_classes", 0)
+    for key in ("img_resolution", "in_channels", "label_dim"):
         if arguments[key] not in described:
             raise CheckpointError(f"{path!r} does not say the {key!r} of its {inner.kind}")
-    return {"num_classes": 0, **described}
+        if type(described[arguments[key]]) is not int or described[arguments[key]] < (key != "label_dim"):
+            raise CheckpointError(f"{path!r} has the {key!r} {told([described[arguments[key]]])}, which is no count")
+    return described
 
 
 def _setting(path: str, key: str, value: Any) -> Any:
@@ -175,28 +209,31 @@ def _setting(path: str, key: str, value: Any) -> Any:
     raise CheckpointError(f"{path!r}: the argument {key!r} is neither a small number nor a word nor a few numbers")
 
 
-def _state(reader: Interpreter, call: Call) -> Any:
-    return None if call.state is None else reader.value(call.state)
-
-
 def _persistent(reader: Interpreter, call: Call) -> Object:
     (meta,) = reader.arguments(call, 1, 1)
-    if not isinstance(meta, Mapping) or not isinstance(meta.get("class_name"), str):
+    kind = meta.get("class_name") if isinstance(meta, Mapping) else None
+    if type(kind) is not str or len(kind) > LONGEST:
         raise PickleError("holds an object without the name of its class")
-    return Object(meta["class_name"], meta.get("state"))
+    return Object(kind, meta.get("state"))
 
 
 def _mapping(reader: Interpreter, call: Call) -> dict[Any, Any]:
     """A mapping that keeps its order, or one whose keys are attributes; they may be given in three ways."""
-    found: dict[Any, Any] = {}
-    for argument in reader.arguments(call, 0, 1):
-        found.update(argument if isinstance(argument, Mapping) else dict(argument))
-    found.update({key: reader.value(value) for key, value in call.items})
-    return found
+    (argument,) = reader.arguments(call, 0, 1, "items", "state") or ({},)
+    pairs = argument.items() if isinstance(argument, Mapping) else argument
+    if isinstance(pairs, (list, tuple, ItemsView)):
+        reader.count(len(pairs))
+        if all(type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in PLAIN for pair in pairs):
+            return {key: value for key, value in pairs} | {key: reader.value(value) for key, value in call.items}
+    raise PickleError(f"makes a {call.what} of something else than keys and values")
 
 
 def _set(reader: Interpreter, call: Call) -> list[Any]:
-    return [value for argument in reader.arguments(call, 0, 1) for value in argument]
+    (argument,) = reader.arguments(call, 0, 1) or ((),)
+    if not isinstance(argument, (list, tuple, set)):
+        raise PickleError(f"makes a set of {type(argument).__name__}")
+    reader.count(len(argument))
+    return list(argument)
 
 
 def _reconstructor(reader: Interpreter, call: Call) -> Any:
@@ -205,12 +242,16 @@ def _reconstructor(reader: Interpreter, call: Call) -> Any:
     if type(kind) is not Name or len(rest) != 2:
         raise PickleError("makes an object of no class")
     made = Call(kind, () if rest[1] is None else (rest[1],))
-    made.state, made.items = call.state, call.items
+    made.state, made.items, made.elements = call.state, call.items, call.elements
     return reader.value(made)
 
 
 def _module(name: Name) -> Meaning:
-    return lambda reader, call: Object(name.name, _state(reader, call))
+    def made(reader: Interpreter, call: Call) -> Object:
+        reader.arguments(call, 0, 0, "state")
+        return Object(name.name, reader.value(call.state))
+
+    return made
 
 
 def _otherwise(name: Name) -> Meaning:
@@ -226,7 +267,7 @@ def _only(reader: Interpreter, call: Call) -> Any:
 _MEANINGS: dict[tuple[str, str], Meaning] = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
     ("torch", "Size"): _only,
-    ("torch", "device"): lambda reader, call: str(reader.arguments(call, 1, 2)[0]),
+    ("torch", "device"): lambda reader, call: reader.arguments(call, 1, 2)[0],
     ("collections", "OrderedDict"): _mapping,
     ("dnnlib.util", "EasyDict"): _mapping,
     ("builtins", "dict"): _mapping,
