@@ -57,7 +57,7 @@ def edm(path: Path, protocol: int = 4) -> None:
     arguments = {"img_resolution": SIDE, "in_channels": 1, "out_channels": 1, "label_dim": 0, "model_channels": 8}
     arguments |= {"channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
     state = {"_parameters": OrderedDict(), "_buffers": OrderedDict()}
-    state |= {"_modules": OrderedDict(model=_persistent(net, arguments)), "img_resolution": SIDE, "img_channels": 1}
+    state |= {"_modules": OrderedDict(model=module(net, arguments)), "img_resolution": SIDE, "img_channels": 1}
     state |= {"label_dim": 0, "use_fp16": False, "sigma_min": 0, "sigma_max": math.inf, "sigma_data": 0.5}
     path.write_bytes(dumps({"ema": Persistent("EDMPrecond", state), "augment_pipe": None}, protocol))
 
@@ -87,16 +87,16 @@ def dumps(content: Any, protocol: int = 4) -> bytes:
         return pickle.dumps(content, protocol=protocol)
 
 
-def _persistent(module: nn.Module, arguments: dict[str, Any]) -> Any:
+def module(of: nn.Module, arguments: dict[str, Any]) -> Any:
     """A module as EDM pickles it: its own classes persistent, torch's containers as they are."""
-    children = OrderedDict((name, _persistent(child, {})) for name, child in module.named_children())
-    if isinstance(module, nn.ModuleDict):
+    children = OrderedDict((name, module(child, {})) for name, child in of.named_children())
+    if isinstance(of, nn.ModuleDict):
         copy = nn.ModuleDict()
         copy.__dict__["_modules"] = children
         return copy
     state = {"training": False, "_modules": children, "_init_args": (), "_init_kwargs": arguments}
     state |= {
-        "_parameters": OrderedDict(module.named_parameters(recurse=False)),
-        "_buffers": OrderedDict(module.named_buffers(recurse=False)),
+        "_parameters": OrderedDict(of.named_parameters(recurse=False)),
+        "_buffers": OrderedDict(of.named_buffers(recurse=False)),
     }
-    return Persistent(type(module).__name__, state)
+    return Persistent(type(of).__name__, state)

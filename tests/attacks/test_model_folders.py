@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel  # type: ignore[attr-defined]
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.utils import logging as diffusers_logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -26,7 +28,7 @@ from scoresde.metrics import load_features
 from scoresde.metrics.fid import BUNDLED
 from scoresde.models import CheckpointError, described
 
-diffusers.logging.set_verbosity_error()
+diffusers_logging.set_verbosity_error()
 
 
 @pytest.fixture
@@ -250,7 +252,7 @@ def test_a_feature_network_is_what_its_tensors_are(
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    blocks: dict[str, Any] = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     net = UNet2DModel(8, 1, 1, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, **blocks)
     folder = tmp_path_factory.mktemp("diffusers") / "model"
     DDPMPipeline(net, DDPMScheduler()).save_pretrained(folder)
