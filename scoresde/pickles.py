@@ -37,7 +37,8 @@ SHARED = 4  # times the file's size, which its tensors may have together
 LONGEST = 200  # letters of a name
 LARGEST = 512  # bits of a whole number, of which a float can be made
 DIGITS = 200  # of a whole number as text, whose reading takes the square of their count
-PLAIN = (str, int, float, bool, type(None), bytes)  # what keys and elements of sets may be
+INDEX = 2**20  # below which a whole number may be a key
+PLAIN = (str, int, float, bool, type(None), bytes)
 
 
 class PickleError(ValueError):
@@ -104,7 +105,7 @@ class _Source:
         return self._code
 
     def readline(self) -> bytes:
-        if self._code not in (b"I", b"L"):
+        if self._code not in (b"I", b"L", b"g", b"p"):  # those that a decimal follows
             return self._file.readline()
         line = self._file.readline(DIGITS)
         if not line.endswith(b"\n"):
@@ -325,10 +326,18 @@ class _Machine:
         self.stack.append(Reference(self._pop()))
 
 
+def is_key(value: Any) -> bool:
+    """Whether a value may be the key of a mapping or the element of a set.
+
+    Nothing is looked into for its hash, since that of a deep tuple overflows the stack; and the hashes cannot be chosen
+    such that all collide, which those of large numbers can: n such keys take n² comparisons.
+    """
+    return type(value) in (str, bytes, bool, type(None)) or type(value) is int and abs(value) < INDEX
+
+
 def _plain(key: Any) -> Any:
-    """The key, if nothing has to be looked into for its hash: that of a deep tuple overflows the stack."""
-    if type(key) not in PLAIN:
-        raise PickleError(f"has {_kind(key)} for a key")
+    if not is_key(key):
+        raise PickleError(f"has {_told(key)} for a key")
     return key
 
 

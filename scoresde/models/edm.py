@@ -20,7 +20,7 @@ from torch import Tensor
 from scoresde.files import digest
 from scoresde.models.checkpoint import build, save
 from scoresde.models.described import CheckpointError, built, fill
-from scoresde.pickles import NUMPY, PLAIN, TORCH, Call, Interpreter, Meaning, Name, PickleError, load, told
+from scoresde.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, is_key, load, told
 from scoresde.process import EDM
 from solvers.errors import nearest
 
@@ -223,7 +223,7 @@ def _mapping(reader: Interpreter, call: Call) -> dict[Any, Any]:
     pairs = argument.items() if isinstance(argument, Mapping) else argument
     if isinstance(pairs, (list, tuple, ItemsView)):
         reader.count(len(pairs))
-        if all(type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in PLAIN for pair in pairs):
+        if all(type(pair) in (list, tuple) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
             return {key: value for key, value in pairs} | {key: reader.value(value) for key, value in call.items}
     raise PickleError(f"makes a {call.what} of something else than keys and values")
 

@@ -49,7 +49,7 @@ def state() -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def refused(content: bytes, path: Path, words: str = "") -> None:
+def refused(content: bytes, path: Path, words: str | None = None) -> None:
     """Both readers refuse it, at once and in one line."""
     path.write_bytes(content)
     before = state()
@@ -157,6 +157,9 @@ def doubling(levels: int) -> bytes:
     )
 
 
+# Numbers that all have the same hash.
+COLLIDING = [bytes([0x8A, 12]) + (index * (2**61 - 1)).to_bytes(12, "little") for index in range(1, 30_001)]
+
 BOMBS = {
     "a memo of 2³² entries": P4 + b"Nr\xff\xff\xff\xff.",
     "an entry of it that is not there": P4 + b"j\xff\xff\xff\xff.",
@@ -193,6 +196,13 @@ BOMBS = {
     + b"tR.",
     "marks alone": P4 + b"(" * 10**5 + b".",
     "10⁵ marks over 10⁵ values": P4 + b"N" * 10**5 + b"(t0" * 10**5 + b".",
+    "30,000 keys of one hash": P4 + b"}(" + b"".join(key + b"N" for key in COLLIDING) + b"u.",
+    "the same in a set": P4 + b"\x8f(" + b"".join(COLLIDING) + b"\x90.",
+    "the same as pairs": P4
+    + b"ccollections\nOrderedDict\n]("
+    + b"".join(key + b"N\x86" for key in COLLIDING)
+    + b"e\x85R.",
+    "an entry of the memo of 10⁶ digits": b"Np" + b"9" * 10**6 + b"\n.",
     "nothing": b"",
     "a stop": b".",
 }
