@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from scoresde import preconditioning as preconditionings
@@ -136,8 +137,9 @@ def save(
         "training": dict(training or {}),
     }
     folder = Path(folder)
+    # As bytes: save_file writes to a temporary file of its own, which a kill would leave, and has errors of its own.
     with replacing(folder / WEIGHTS) as path:
-        save_file(weights, path, metadata={"format": FORMAT})
+        path.write_bytes(serialised(weights, {"format": FORMAT}))
     with replacing(folder / CONFIG) as path:
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
