@@ -1,13 +1,17 @@
-"""npz files and xz, unpacked only as far as their own headers and the machine's memory allow."""
+"""Zips, npz files and xz, unpacked only as far as their own headers and the machine's memory allow."""
 
 from __future__ import annotations
 
+import bz2
+import copy
 import io
 import lzma
 import math
+import struct
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -17,6 +21,56 @@ from scoresde.files import RATIO, SMALL, check_unpacked, regular
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 BLOCK = 2**20  # bytes
+WITHIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of which zipfile unpacks no more than it is asked for
+
+
+def entries(archive: zipfile.ZipFile, name: str, packed: int) -> list[zipfile.ZipInfo]:
+    """What is in a zip of ``packed`` bytes.
+
+    Raises:
+        ValueError: by its table it would unpack to more than :func:`scoresde.files.check_unpacked` allows.
+    """
+    found = archive.infolist()
+    check_unpacked(name, packed, sum(entry.file_size for entry in found))
+    return found
+
+
+def opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    """An entry of a zip, to be read in blocks, which ends where the table says; its checksum is checked.
+
+    Raises:
+        zipfile.BadZipFile, NotImplementedError, …: what is packed so, or damaged so, that it cannot be read. So does
+            reading; anything may come.
+    """
+    if entry.compress_type in WITHIN:
+        return archive.open(entry)
+    if entry.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        raise NotImplementedError(f"{entry.filename!r} is packed by method {entry.compress_type}: use deflate")
+    # Of these zipfile unpacks all that a block holds, which may be a million times as much.
+    stored = copy.copy(entry)
+    stored.compress_type, stored.file_size = zipfile.ZIP_STORED, entry.compress_size
+    del stored.CRC  # which is of what is unpacked
+    with archive.open(stored) as file:
+        packed = rest(file)
+    if entry.compress_type == zipfile.ZIP_BZIP2:
+        unpacked = bz2.BZ2Decompressor().decompress(packed, entry.file_size + 1)
+    else:
+        _, size, properties, dictionary = struct.unpack_from("<HHBI", packed)  # of LZMA's software development kit
+        one = {"id": lzma.FILTER_LZMA1, "dict_size": max(4096, min(dictionary, entry.file_size))}
+        one |= {"lc": properties % 9, "lp": properties // 9 % 5, "pb": properties // 45}
+        stream = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[one])
+        unpacked = stream.decompress(packed[4 + size :], entry.file_size + 1)
+    if len(unpacked) != entry.file_size or zlib.crc32(unpacked) != entry.CRC:
+        raise zipfile.BadZipFile(f"{entry.filename!r} is not what the table says")
+    return io.BytesIO(unpacked)
+
+
+def rest(file: IO[bytes]) -> bytes:
+    """All that is left of a file, unpacked block by block: never more than the file is to hold."""
+    found = bytearray()
+    while block := file.read(BLOCK):
+        found += block
+    return bytes(found)
 
 
 class Npz:
@@ -44,10 +98,9 @@ class Npz:
             file, size = path, path.stat().st_size
         try:
             self._archive = zipfile.ZipFile(file)
-            members = self._archive.infolist()
         except Exception as error:  # of a damaged archive anything may come
-            raise ValueError(f"{self._name} is not a whole npz: {_line(error)}") from error
-        check_unpacked(self._name, size, sum(member.file_size for member in members))
+            raise ValueError(f"{self._name} is not a whole npz: {line(error)}") from error
+        members = entries(self._archive, self._name, size)
         self._members = {member.filename.removesuffix(".npy"): member for member in members}
         if len(self._members) < len(members):
             raise ValueError(f"{self._name} is not a whole npz: two arrays in it have one name")
@@ -56,6 +109,11 @@ class Npz:
     def files(self) -> list[str]:
         """Names of the arrays."""
         return list(self._members)
+
+    @property
+    def held(self) -> str:
+        """The first names, for errors."""
+        return ", ".join(repr(name[:40]) for name in self.files[:10]) or "nothing"
 
     def __contains__(self, key: object) -> bool:
         return key in self._members
@@ -68,21 +126,21 @@ class Npz:
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         if key not in self._members:
-            raise ValueError(f"{self._name} lacks {key!r}; it holds {', '.join(map(repr, self.files[:10]))}")
+            raise ValueError(f"{self._name} lacks {key!r}; it holds {self.held}")
         try:
             return self._read(self._members[key])
         except Exception as error:
-            raise ValueError(f"{self._name} is not a readable npz: {_line(error)}") from error
+            raise ValueError(f"{self._name} is not a readable npz: {line(error)}") from error
 
     def _read(self, member: zipfile.ZipInfo) -> NDArray[Any]:
         file: Any
-        with self._archive.open(member) as file:
+        with opened(self._archive, member) as file:
             version = npy.read_magic(file)
             if version not in HEADERS:
                 raise ValueError(f"version {version} of the npy format is not known")
             shape, fortran, dtype = HEADERS[version](file)
-            if dtype.hasobject or dtype.fields or dtype.subdtype:
-                raise ValueError(f"an array of {dtype} holds more than numbers and text (allow_pickle=False)")
+            if dtype.hasobject or dtype.fields or dtype.subdtype or not dtype.itemsize:
+                raise ValueError(f"an array of {dtype} is not of numbers or text (allow_pickle=False)")
             size, left = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
             if min((0, *shape)) < 0 or size != left:
                 raise ValueError(f"an array of {dtype} {shape} has {size:,} bytes, and {left:,} follow")
@@ -92,7 +150,7 @@ class Npz:
                 filled += count
             if filled < size or file.read(1):
                 raise EOFError(f"it breaks off after {filled:,} of {size:,} bytes")
-        array = np.frombuffer(content, dtype) if size else np.zeros(math.prod(shape), dtype)
+        array = np.frombuffer(content, dtype) if size else np.zeros(0, dtype)
         return array.reshape(shape, order="F" if fortran else "C")
 
     def __enter__(self) -> Npz:
@@ -102,7 +160,8 @@ class Npz:
         self._archive.close()
 
 
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
+    """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -119,15 +178,9 @@ def unpack_xz(content: bytes, name: str) -> bytes:
     """
     packed, found = len(content), bytearray()
     most = max(SMALL, RATIO * packed)
-    while content:
-        stream = lzma.LZMADecompressor(memlimit=SMALL)
-        while not stream.eof:
-            block = stream.decompress(content, BLOCK)
-            content = b""
-            if not block and stream.needs_input and not stream.eof:
-                raise EOFError("it breaks off")
+    with lzma.open(io.BytesIO(content)) as stream:
+        while block := stream.read(BLOCK):
             found += block
             if len(found) > most:
                 check_unpacked(name, packed, len(found))
-        content = stream.unused_data.lstrip(b"\0")  # streams may follow each other, with padding between
     return bytes(found)

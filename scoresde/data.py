@@ -26,10 +26,10 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from scoresde.arrays import Npz, unpack_xz
+from scoresde.arrays import Npz, entries, line, opened, rest, unpack_xz
 from scoresde.files import RATIO, SMALL, check_unpacked, regular
 
 # Pictures are read by their content, and by these decoders alone: others of Pillow's run programs.
@@ -38,6 +38,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 # How pictures begin that need no suffix to be known; no text does.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]", re.DOTALL)
 BEGINNING = 16  # bytes to tell by
+READS = 8  # times that a decoder may read a picture: of a TIFF 60,000 tags may each lead to the whole file
+SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few bytes; common are 1 to 12
+EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
+EXIFS = 2  # segments of a JPEG: one, and one of a second picture within; Pillow before 13 joins them to any size
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 MOST_CLASSES = 10**6
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a damaged picture is said by the error
@@ -86,13 +90,15 @@ def load(source: str | Path, split: str = "train") -> Images:
 
     Raises:
         DataError: nothing there, no images in it, images of several sizes, of more than 8 bits or with several frames,
-            labels that are not one integer per image from 0 to 10⁶, an unknown split, a damaged file, a link in an
-            archive, something that is no file, or what would unpack to more than memory should hold.
+            labels that are not one integer per image from 0 to 10⁶, an unknown split, a damaged file, a link or one
+            name twice in an archive, something that is no file or may not be read, or what would unpack to more than
+            memory should hold.
     """
     if str(source) == "digits":
         return _digits(split)
-    path = Path(source).expanduser()
+    path = Path(source)
     try:
+        path = located(source)
         if path.is_dir():
             return _decode(_from_folder(path), path)
         regular(path)
@@ -109,11 +115,31 @@ def load(source: str | Path, split: str = "train") -> Images:
         raise DataError(f"no data at {str(path)!r}: give a folder, zip, tar or npz of images, or 'digits'") from error
     except DataError:
         raise
+    except OSError as error:
+        if error.errno is None:  # of a decoder, not of the system
+            raise DataError(f"{str(path)!r} is damaged: {line(error)}") from error
+        what = repr(os.fsdecode(error.filename or path))
+        raise DataError(f"{what} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DataError(str(error)) from error
+        named = repr(str(path)) in str(error)
+        raise DataError(line(error) if named else f"{str(path)!r} cannot be read: {line(error)}") from error
     except Exception as error:  # of a damaged archive anything may come
-        raise DataError(f"{str(path)!r} is damaged: {error or type(error).__name__}") from error
+        raise DataError(f"{str(path)!r} is damaged: {line(error)}") from error
     raise DataError(f"{str(path)!r} is neither a folder, a zip, a tar nor an npz")
+
+
+def located(source: str | Path) -> Path:
+    """The path, its ``~`` resolved.
+
+    Raises:
+        DataError: it is empty, or there is no such home folder.
+    """
+    if not str(source):
+        raise DataError("no data at '': give a folder, zip, tar or npz of images, or 'digits'")
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{str(source)!r} leads to nobody's home folder: write the path out") from error
 
 
 def _digits(split: str) -> Images:
@@ -144,7 +170,7 @@ def _is_picture(name: str, beginning: bytes) -> bool:
 def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
     """Links to folders and files are followed, since the user made them; a link to where one comes from is not."""
     found, seen = list[Path](), set[tuple[int, int]]()
-    for folder, inner, files in os.walk(path, followlinks=True):
+    for folder, inner, files in os.walk(path, onerror=_raise, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             inner.clear()
@@ -163,14 +189,17 @@ def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield name, beginning + opened.read()
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        check_unpacked(repr(str(path)), path.stat().st_size, sum(member.file_size for member in members))
+        members = entries(archive, repr(str(path)), path.stat().st_size)
         for member in sorted(members, key=lambda member: member.filename):
             if member.is_dir() or _is_dropping(member.filename):
                 continue
-            with archive.open(member) as file:
+            with opened(archive, member) as file:
                 beginning = file.read(BEGINNING)
                 if not _is_picture(member.filename, beginning):
                     continue
@@ -178,14 +207,19 @@ def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise DataError(
                         f"{member.filename!r} in {str(path)!r} is a link: links in archives are not followed"
                     )
-                yield member.filename, beginning + file.read()
+                yield member.filename, beginning + rest(file)
 
 
 def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
     # One pass in the archive's own order: seeking in a compressed tar would decompress it again and again.
     with tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive:
+        behind = 0
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # or every one would be kept
             stream.check(archive.offset)
+            if archive.offset <= behind:
+                raise tarfile.ReadError(f"{member.name!r} leads back to byte {archive.offset} of the unpacked archive")
+            behind = archive.offset
             if member.isdir() or _is_dropping(member.name):
                 continue
             named = PurePosixPath(member.name).suffix.lower() in SUFFIXES
@@ -198,7 +232,7 @@ def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
             stream.check(member.size)  # a sparse file is larger than what it takes
             beginning = file.read(BEGINNING)
             if _is_picture(member.name, beginning):
-                yield member.name, beginning + file.read()
+                yield member.name, beginning + rest(file)
         # A damaged header looks like the end of the archive to tarfile, and checksums are only seen at the very end.
         stream.seek(archive.offset)
         if stream.read(512) != bytes(512):
@@ -262,33 +296,41 @@ def _unpacked(path: Path) -> Iterator[_Bounded | None]:
 
 
 def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
-    arrays: list[np.ndarray] = []
-    folders: list[str] = []
-    total = 0
+    pixels, shape = bytearray(), None  # of all pictures after each other, so that they are in memory once
+    seen = set[str]()
+    order: list[str] = []
     for name, content in files:
         where = f"{name!r} in {str(path)!r}"
+        if name in seen:
+            raise DataError(f"{where} comes twice: leave one")
+        seen.add(name)
         try:
-            array = _pixels(where, content, arrays[0].shape if arrays else None)
+            array = _pixels(where, content, shape)
         except DataError:
             raise
+        except UnidentifiedImageError as error:
+            raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
         except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
-            raise DataError(f"{where} is not a readable image: {error or type(error).__name__}") from error
-        total += array.nbytes
-        check_unpacked(repr(str(path)), total, total)
-        arrays.append(array)
-        folders.append(PurePosixPath(name).parent.as_posix())
-    if not arrays:
+            raise DataError(f"{where} is not a readable image: {line(error)}") from error
+        shape = array.shape
+        pixels += array.reshape(*shape[:2], -1).transpose(2, 0, 1).tobytes()
+        check_unpacked(repr(str(path)), len(pixels), len(pixels))
+        order.append(PurePosixPath(name).parent.as_posix())
+    if shape is None:
         raise DataError(f"no images in {str(path)!r} (looked for {', '.join(sorted(SUFFIXES))})")
-    names = sorted(set(folders))
-    labels = torch.tensor([names.index(folder) for folder in folders]) if len(names) > 1 else None
-    return Images(_channels_first(np.stack(arrays)), labels)
+    names = {folder: number for number, folder in enumerate(sorted(set(order)))}
+    labels = torch.tensor([names[folder] for folder in order]) if len(names) > 1 else None
+    found = torch.frombuffer(pixels, dtype=torch.uint8)
+    return Images(found.view(len(order), -1, *shape[:2]), labels)
 
 
 def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.ndarray:
     """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked; ``others`` have such a shape."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is refused, and the bound on the size is ours
-        image = Image.open(io.BytesIO(content), formats=DECODERS)
+        if content.startswith(b"\xff\xd8") and len(EXIF.findall(content)) > EXIFS:
+            raise DataError(f"{where} has more than {EXIFS} segments of EXIF: write it anew")
+        image = Image.open(_Picture(content), formats=DECODERS)
         grey = image.mode in ("1", "L", "LA")
         shape = (image.height, image.width) if grey else (image.height, image.width, 3)
         check_unpacked(where, len(content), math.prod(shape))
@@ -302,7 +344,24 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.nd
                 f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
                 "number of channels"
             )
+        if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
+            raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
         return np.asarray(image.convert("L" if grey else "RGB"))
+
+
+class _Picture(io.BytesIO):
+    """A picture's file, which is not read again and again."""
+
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self._left = READS * len(content) + 2**16
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise OSError(f"its parts lie over each other: it was to be read more than {READS} times")
+        return found
 
 
 def _from_npz(path: Path, split: str) -> Images:
@@ -311,17 +370,18 @@ def _from_npz(path: Path, split: str) -> Images:
     with Npz(packed, name) as arrays:
         prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
         if prefix is None:
-            raise DataError(f"{name} holds {arrays.files[:20]}, but neither '{split}_images' nor 'images'")
+            raise DataError(f"{name} holds {arrays.held}, but neither '{split}_images' nor 'images'")
         pixels = arrays[f"{prefix}images"]
         labels = arrays.get(f"{prefix}labels")
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not pixels.size:
         raise DataError(
             f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}"
         )
     if labels is not None and (labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or labels.min() < 0):
+        least = f", the least {labels.min()}" if labels.size and labels.dtype.kind in "iu" else ""
         raise DataError(
             f"labels in {str(path)!r} must be {len(pixels)} integers ≥ 0, one per image, "
-            f"got {labels.dtype} of shape {labels.shape}"
+            f"got {labels.dtype} of shape {labels.shape}{least}"
         )
     if labels is not None and labels.max() >= MOST_CLASSES:
         raise DataError(f"labels in {str(path)!r} go up to {labels.max()}: number the classes from 0, without gaps")

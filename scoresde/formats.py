@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +17,11 @@ from torch import Tensor
 
 from scoresde import arrays as files_of_arrays
 from scoresde.data import to_pixels
-from scoresde.files import digest, replacing
+from scoresde.files import digest, regular, replacing
 from solvers.errors import nearest
 
 SHARDS = "shards"  # the folder of what belongs to single shards
 WRITERS = 8  # threads: files of one shard reach the disk together, which is many times quicker than one by one
-
-# What zipfile raises where a zip has been altered, beside its own error: a name, a method or a flag that is not there,
-# an end too early, an extra field too short.
-DAMAGE = (KeyError, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
 
 
 class Format(Protocol):
@@ -193,13 +188,15 @@ class Zip:
     def _images(self, name: str, names: Sequence[str]) -> list[bytes]:
         try:
             if self._part(name).is_file():
-                with zipfile.ZipFile(self._part(name)) as archive:
-                    return [archive.read(file) for file in names]
+                with _opened(self._part(name)) as archive:
+                    return [_read(archive, file) for file in names]
             if self._opened is None:
-                self._opened = zipfile.ZipFile(self.whole)
-            return [self._opened.read(file) for file in names]
-        except DAMAGE as error:
-            raise zipfile.BadZipFile(f"{name} is not whole: {error}") from error
+                self._opened = _opened(self.whole)
+            return [_read(self._opened, file) for file in names]
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of an altered zip anything may come
+            raise zipfile.BadZipFile(f"{name} is not whole: {error or type(error).__name__}") from error
 
 
 FORMATS: dict[str, Callable[[Path, int, bool], Format]] = {"npz": Npz, "png": Png, "zip": Zip}
@@ -221,6 +218,17 @@ def save_npz(path: Path, **arrays: NDArray[Any]) -> str:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return digest(path)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    archive = zipfile.ZipFile(regular(path))
+    files_of_arrays.entries(archive, repr(str(path)), path.stat().st_size)
+    return archive
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    with files_of_arrays.opened(archive, archive.getinfo(name)) as file:
+        return files_of_arrays.rest(file)
 
 
 def _member(name: str) -> zipfile.ZipInfo:

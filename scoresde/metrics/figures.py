@@ -18,7 +18,7 @@ from scoresde.metrics.frechet import frechet_distance, frechet_error
 from scoresde.metrics.kid import kid
 from scoresde.metrics.moments import Gaussian, Moments
 from scoresde.metrics.pixels import PixelSpace
-from scoresde.metrics.precision_recall import precision_recall
+from scoresde.metrics.precision_recall import NEIGHBOURS, precision_recall
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.metrics.space import Space
@@ -135,12 +135,14 @@ class Collector:
             ValueError: fewer than two images, a reference of another space, or one in pixel space where no pixels were
                 collected.
         """
+        if len(self) < 2:
+            raise ValueError(f"figures need 2 samples or more, got {len(self)}")
         features = self.features
         metrics = {"fid": self._frechet(features, self.space, reference.moments, splits)}
         if reference.features is not None:
             real = reference.array
             metrics["kid"] = kid(features, real, reference.kernel_mean)
-            if len(features) > 3:
+            if min(len(features), len(real)) > NEIGHBOURS:
                 found = precision_recall(features, real, reference.squared_radii, splits)
                 metrics["precision"], metrics["recall"] = found
             metrics["sliced_wasserstein"] = sliced_wasserstein(features, real, splits)
@@ -167,6 +169,9 @@ class Collector:
         ours, theirs = (self.space.name, str(self.pixels)), (str(arrays["space"]), str(arrays["pixels"]))
         if ours != theirs:
             raise ValueError(f"{str(path)!r} has features in {theirs}, not in {ours}")
+        kinds = {key: arrays[key].dtype.kind for key in ("seeds", "features", "images")}
+        if kinds != {"seeds": "i", "features": "f", "images": "f"} or arrays["seeds"].ndim != 1:
+            raise ValueError(f"{str(path)!r} is damaged: its seeds, features and images are not numbers of theirs")
         self._add(arrays["seeds"], arrays["features"], arrays["images"])
 
     def _add(self, seeds: NDArray[Any], features: NDArray[Any], images: NDArray[Any]) -> None:

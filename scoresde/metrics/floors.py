@@ -58,11 +58,16 @@ class SampleFeatures:
         return moments
 
     def save(self, path: str | Path) -> None:
-        """Write an npz of ``format``, ``space``, ``features`` (float16), ``labels`` (uint16) and ``about`` (JSON)."""
+        """Write an npz of ``format``, ``space``, ``features`` (float16), ``labels`` (uint16) and ``about`` (JSON).
+
+        Features beyond float16, and labels beyond uint16, are written as they are.
+        """
+        small = np.abs(self.features).max(initial=0) <= np.finfo(np.float16).max
+        few = self.labels.min(initial=0) >= 0 and self.labels.max(initial=0) <= np.iinfo(np.uint16).max
         arrays = {
             "space": self.space,
-            "features": self.features.astype(np.float16),
-            "labels": self.labels.astype(np.uint16),
+            "features": self.features.astype(np.float16) if small else self.features,
+            "labels": self.labels.astype(np.uint16) if few else self.labels,
             "about": json.dumps(self.about),
         }
         npz.write(path, FORMAT, arrays)
@@ -77,8 +82,10 @@ class SampleFeatures:
         arrays = npz.read(path, FORMAT, ("space", "features", "labels", "about"))
         try:
             about = json.loads(str(arrays["about"]))
+            if not isinstance(about, dict):
+                raise ValueError("what it says about its images is no JSON object")
             return cls(str(arrays["space"]), arrays["features"], arrays["labels"], about)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error}") from error
 
 

@@ -30,9 +30,10 @@ def read(path: str | Path, form: str, keys: Iterable[str]) -> dict[str, NDArray[
         raise ValueError(f"no file at {str(path)!r}")
     try:
         with Npz(path) as arrays:
-            found = str(arrays["format"]) if "format" in arrays else "an unnamed one"
-            if found != form:
-                raise ValueError(f"its format is {found}, not {form}")
+            if "format" not in arrays:
+                raise ValueError(f"its format is an unnamed one, not {form}")
+            if (found := str(arrays["format"])) != form:
+                raise ValueError(f"its format is {repr(found[:40])[1:-1]}, not {form}")
             return {key: arrays[key] for key in keys}
     except (ValueError, OSError) as error:
         raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error

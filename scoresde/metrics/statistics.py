@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from scoresde.arrays import Npz
-from scoresde.data import load
+from scoresde.data import load, located
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.reference import Reference
@@ -29,29 +30,40 @@ def reference(path: str | Path, space: Space) -> Reference:
         space: the feature space.
 
     Raises:
-        ValueError: there is nothing there, or nothing that is understood.
+        ValueError: there is nothing there, nothing that is understood, nothing that the space takes, or fewer than two
+            images.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     if not holds_images(path):
-        return Reference.load(path, space)
+        found = Reference.load(path, space)
+        _check_count(path, found.moments.count)
+        _check_count(path, None if found.features is None else len(found.features.features))
+        return found
     images = load(path)
-    if len(images) < 2:
-        raise ValueError(f"a reference needs 2 images or more, {str(path)!r} has {len(images)}")
+    _check_count(path, len(images))
     digest = hashlib.sha256(space.name.encode())
     digest.update(str(tuple(images.pixels.shape)).encode())
     digest.update(images.pixels.numpy().tobytes())
     kept = cache() / "references" / digest.hexdigest()
+    with suppress(ValueError):  # not there, or damaged: made (again)
+        found = Reference.load(kept, space)
+        if found.features is not None and len(found.features.features) == found.moments.count == len(images):
+            return found
     try:
-        return Reference.load(kept, space)
-    except ValueError:
-        pass  # not there, or damaged: made (again)
-    features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+        features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no reference: {error}") from error
     labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
     SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
     moments = Moments(space.size, space.name)
     moments.update(features)
     moments.save(kept / "reference.npz")  # last: it says that both are there
     return Reference.load(kept, space)
+
+
+def _check_count(path: Path, count: int | None) -> None:
+    if count is not None and count < 2:
+        raise ValueError(f"a reference needs 2 images or more, {str(path)!r} has {count}")
 
 
 def cache() -> Path:
@@ -61,7 +73,7 @@ def cache() -> Path:
 
 def holds_images(path: str | Path) -> bool:
     """Whether there are images, and not statistics."""
-    path = Path(path).expanduser()
+    path = located(path)
     if path.is_dir():
         return not (path / "reference.npz").is_file()
     if path.suffix != ".npz":
