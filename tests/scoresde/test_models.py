@@ -100,11 +100,13 @@ def test_the_fingerprint_changes_with_the_weights_and_with_the_configuration(tmp
 def test_an_interrupted_write_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = models.fingerprint(written(tmp_path))
 
-    def fail(weights: Any, path: Path, **options: Any) -> None:
-        path.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def fail(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(module, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="no space left"):
         written(tmp_path, time_scale=3.0)
     assert models.fingerprint(tmp_path) == before
