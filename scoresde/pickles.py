@@ -37,7 +37,7 @@ SHARED = 4  # times the file's size, which its tensors may have together
 LONGEST = 200  # letters of a name
 LARGEST = 512  # bits of a whole number, of which a float can be made
 DIGITS = 200  # of a whole number as text, whose reading takes the square of their count
-INDEX = 2**20  # below which a whole number may be a key
+INDEX = 2**20  # below which a whole number may be a key, and an entry of the memo lies
 PLAIN = (str, int, float, bool, type(None), bytes)
 
 
@@ -261,6 +261,8 @@ class _Machine:
     # the memo
 
     def do_put(self, argument: int) -> None:
+        if not 0 <= argument < INDEX:  # other numbers may be chosen such that their hashes collide
+            raise PickleError(f"keeps something as {_told(argument)}, and is too small for so many things")
         self.memo[argument] = self._top()
 
     do_binput = do_long_binput = do_put
@@ -270,7 +272,7 @@ class _Machine:
 
     def do_get(self, argument: int) -> None:
         if argument not in self.memo:
-            raise PickleError(f"has nothing kept as {argument}")
+            raise PickleError(f"has nothing kept as {_told(argument)}")
         self.stack.append(self.memo[argument])
 
     do_binget = do_long_binget = do_get
@@ -538,12 +540,18 @@ def _encode(reader: Interpreter, call: Call) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(reader: Interpreter, call: Call) -> bytes:
+    """``bytes()``, as protocols before 3 have none at all."""
+    return b"".join(reader.arguments(call, 0, 0))
+
+
 NUMPY: dict[tuple[str, str], Meaning] = {
     ("numpy", "dtype"): _dtype,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _no_bytes,
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -618,7 +626,7 @@ def _tensor(reader: Interpreter, call: Call) -> Tensor:
     place = storage.start + offset * dtype.itemsize if count else 0
     values = np.ndarray(sizes, dtype, storage.content, place, steps)
     if kind == torch.bool:  # whose bytes may hold what no bool does
-        return torch.from_numpy(np.asarray(values != 0))
+        return torch.from_numpy(np.asarray(values.copy("C") != 0))
     return torch.from_numpy(values.astype(dtype.newbyteorder("="), order="C")).view(kind)
 
 
