@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from scoresde.arrays import Npz, entries, line, opened, rest, unpack_xz
@@ -44,6 +45,8 @@ EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
 EXIFS = 2  # segments of a JPEG: one, and one of a second picture within; Pillow before 13 joins them to any size
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 MOST_CLASSES = 10**6
+HEADERS = 2**20  # bytes of all headers of one member of a tar
+DIGITS = re.compile(rb"[0-9]{100}")  # no header has them; Python before 3.12.6 takes quadratic time over them
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a damaged picture is said by the error
 
 
@@ -121,7 +124,7 @@ def load(source: str | Path, split: str = "train") -> Images:
         what = repr(os.fsdecode(error.filename or path))
         raise DataError(f"{what} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        named = repr(str(path)) in str(error)
+        named = repr(str(path))[1:-1] in str(error)
         raise DataError(line(error) if named else f"{str(path)!r} cannot be read: {line(error)}") from error
     except Exception as error:  # of a damaged archive anything may come
         raise DataError(f"{str(path)!r} is damaged: {line(error)}") from error
@@ -214,7 +217,7 @@ def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
     # One pass in the archive's own order: seeking in a compressed tar would decompress it again and again.
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         behind = 0
-        while (member := archive.next()) is not None:
+        while (member := _next(archive, stream)) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # or every one would be kept
             stream.check(archive.offset)
             if archive.offset <= behind:
@@ -241,6 +244,11 @@ def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
             pass
 
 
+def _next(archive: tarfile.TarFile, stream: _Bounded) -> tarfile.TarInfo | None:
+    with stream.headers():
+        return archive.next()
+
+
 class _Bounded(io.RawIOBase):
     """A stream of which no more is read than its packed size can be meant to hold."""
 
@@ -248,6 +256,14 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._stream, self.name, self._packed = stream, name, packed
         self._most = max(SMALL, RATIO * packed)
+        self._headers: int | None = HEADERS  # bytes that may be read of them, which come first
+
+    @contextmanager
+    def headers(self) -> Iterator[None]:
+        """While those of one member are read."""
+        self._headers = HEADERS
+        yield
+        self._headers = None
 
     def check(self, position: int) -> None:
         if position > self._most:
@@ -255,7 +271,12 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         self.check(self._stream.tell() + max(size, 0))
-        return self._stream.read(self._most + 1 if size < 0 else size)
+        found = self._stream.read(self._most + 1 if size < 0 else size)
+        if self._headers is not None:
+            self._headers -= len(found)
+            if self._headers < 0 or (len(found) > tarfile.BLOCKSIZE and DIGITS.search(found)):
+                raise ValueError(f"{self.name} is damaged: headers of over {HEADERS:,} bytes, or numbers of no end")
+        return found
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self.check(offset)
@@ -311,7 +332,8 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
         except UnidentifiedImageError as error:
             raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
         except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
-            raise DataError(f"{where} is not a readable image: {line(error)}") from error
+            said = line(error)
+            raise DataError(said if said.startswith(where) else f"{where} is not a readable image: {said}") from error
         shape = array.shape
         pixels += array.reshape(*shape[:2], -1).transpose(2, 0, 1).tobytes()
         check_unpacked(repr(str(path)), len(pixels), len(pixels))
@@ -334,6 +356,8 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.nd
         grey = image.mode in ("1", "L", "LA")
         shape = (image.height, image.width) if grey else (image.height, image.width, 3)
         check_unpacked(where, len(content), math.prod(shape))
+        if isinstance(image, TiffImageFile):  # a tile may be larger than the picture
+            check_unpacked(where, len(content), image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0) * 4)
         if image.mode[0] in "IF":
             raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it")
         frames = getattr(image, "n_frames", 1)
