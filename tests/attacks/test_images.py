@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -139,8 +140,133 @@ def test_several_frames_are_refused(form: str, tmp_path: Path) -> None:
     refused(tmp_path, "a.png' in .* has 3 frames")
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_picture_that_breaks_off_is_refused(form: str, share: float, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, form)
+    write(tmp_path / "a.png", file.getvalue()[: int(share * len(file.getvalue()))])
+    refused(tmp_path, "'a.png' in .* is not a readable image")
+
+
+def test_what_is_no_picture_is_refused_in_words_of_ours(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", b"not a picture")
+    refused(tmp_path, "'a.png' in .* is not a readable image: it is none of PNG, JPEG, WEBP, BMP, TIFF, GIF, PPM$")
+
+
+def test_scans_without_end_are_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("L", (4_000, 4_000), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    write(tmp_path / "a.jpg", content)
+    assert data.load(tmp_path).pixels.shape == (1, 1, 4_000, 4_000)
+    write(tmp_path / "a.jpg", content[:-2] + 1_000 * scan + content[-2:])
+    refused(tmp_path, r"'a.jpg' in .* has 1\d\d\d scans, more than 100")
+
+
+def little(tmp_path: Path, words: str, megabytes: int = 32) -> None:
+    """It is refused in little memory."""
+    tracemalloc.start()
+    try:
+        refused(tmp_path, words, 3.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < megabytes * 2**20
+
+
+def tags(size: int, count: int) -> bytes:
+    """A TIFF of so many bytes, in which every tag is what comes after all tags."""
+    begin = 8 + 2 + 12 * count + 4
+    found = b"".join(struct.pack("<HHII", tag + 1, 7, size - begin, begin) for tag in range(count))
+    return (b"II*\0" + struct.pack("<IH", 8, count) + found).ljust(size, b"\0")
+
+
+def test_tags_that_lie_over_each_other_are_not_kept_each(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", tags(120_000, 5_000))
+    little(tmp_path, "'a.tif' in .* is not a readable image")
+
+
+def test_what_reads_a_picture_again_and_again_is_stopped() -> None:
+    file = data._Picture(bytes(100_000))
+    for _ in range(8):
+        file.seek(0)
+        assert len(file.read()) == 100_000
+    file.seek(0)
+    with pytest.raises(OSError, match="its parts lie over each other"):
+        file.read()
+
+
+def test_segments_of_exif_are_not_joined_to_any_size(tmp_path: Path) -> None:
+    plain, exif = picture("JPEG"), tags(16 * 60_000, 4_000)
+    begin = plain.index(b"\xff\xdb")  # without JFIF's segment, so that the resolution is looked for in EXIF
+    parts = [b"Exif\0\0" + exif[place : place + 60_000] for place in range(0, len(exif), 60_000)]
+    for count in (1, 16):
+        joined = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts[:count])
+        write(tmp_path / "a.jpg", plain[:2] + joined + plain[begin:])
+        if count == 1:
+            assert len(data.load(tmp_path)) == 1
+    little(tmp_path, "'a.jpg' in .* has more than 2 segments of EXIF")
+
+
+def test_a_tile_larger_than_its_picture_is_refused(tmp_path: Path) -> None:
+    found = [(256, 4), (257, 4), (258, 8), (259, 8), (262, 1), (322, 40_000), (323, 40_000), (324, 200), (325, 100)]
+    written = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in found)
+    content = (b"II*\0" + struct.pack("<IH", 8, len(found)) + written + bytes(4)).ljust(200, b"\0")
+    write(tmp_path / "a.tif", content + zlib.compress(bytes(10_000)))
+    refused(tmp_path, "^'a.tif' in .* would unpack .* to 6,400,000,000, over 200 times as many")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # folders
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "no data at ''"),
+        ("~nobody-of-this-name/photos", "'~nobody-of-this-name/photos' leads to nobody's home folder"),
+        ("a\0b", r"'a\\x00b' cannot be read: embedded null byte"),
+        ("a" * 5_000, "'a+' cannot be read: File name too long"),
+    ],
+)
+def test_paths_that_cannot_be_are_refused(source: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        data.load(source)
+
+
+@pytest.mark.parametrize("source", ["", "~nobody-of-this-name/photos"])
+def test_references_at_paths_that_cannot_be_are_refused(source: str) -> None:
+    with pytest.raises(ValueError, match=r"no data at ''|leads to nobody's home folder"):
+        statistics.reference(source, spaces.get("pixels", shape=(3, 4, 4)))
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "photos" / "cats" / "a.png", picture())
+    write(tmp_path / "photos" / "dogs" / "b.png", picture())
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("dogs"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    refused(tmp_path / "photos", "photos/dogs' cannot be read: Permission denied$")
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    refused(tmp_path, "a.png' cannot be read: Too many levels of symbolic links")
+
+
+def test_a_folder_with_the_name_of_a_picture_is_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a.png" / "b.png", picture())
+    write(tmp_path / "c.png", picture())
+    found = data.load(tmp_path)
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 0]
 
 
 def test_links_in_a_folder_are_followed_and_loops_end(tmp_path: Path) -> None:
@@ -217,6 +343,66 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(member, "/etc/passwd")
     refused(tmp_path / "a.zip", "b.png' in .*a.zip' is a link")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_one_name_twice_in_an_archive_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        tar(path, (info("a.png"), picture()), (info("a.png"), picture(index=1)))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.png", picture())
+            archive.writestr("b.png", picture(index=1))
+        path.write_bytes(path.read_bytes().replace(b"b.png", b"a.png"))
+    refused(path, "'a.png' in .* comes twice: leave one")
+
+
+def signed(header: bytearray) -> bytes:
+    """A tar's header with its checksum."""
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.txt", "b/"])
+@pytest.mark.parametrize("size", [-512, -1024, -(2**40)])
+def test_a_member_of_less_than_no_bytes_ends(name: str, size: int, tmp_path: Path) -> None:
+    header = bytearray(tarfile.TarInfo(name).tobuf())
+    header[124:136] = b"\xff" * 4 + struct.pack(">q", size)
+    first = info("a.png")
+    content = picture()
+    first.size = len(content)
+    whole = first.tobuf() + content + bytes(-len(content) % 512) + signed(header) + bytes(1024)
+    refused(write(tmp_path / "a.tar", whole), "a.tar' is damaged")
+
+
+def test_headers_that_never_end_are_refused(tmp_path: Path) -> None:
+    def pax(content: bytes) -> bytes:
+        header = info("pax", tarfile.XHDTYPE)
+        header.size = len(content)
+        return header.tobuf() + content + bytes(-len(content) % 512)
+
+    sparse = bytearray(tarfile.TarInfo("a.png").tobuf(format=tarfile.GNU_FORMAT))
+    sparse[156:157], sparse[482] = b"S", 1  # a map of what is in the file goes on in the next block
+    block = bytearray(b"00000000001\0" * 42).ljust(512, b"\0")
+    block[504] = 1
+    long = info("long", tarfile.GNUTYPE_LONGNAME)
+    long.size = 4
+    for index, whole in enumerate(
+        [
+            pax(b"1" * 200_000),  # an expression of Python's takes quadratic time over it, until 3.12.6
+            pax(b"".join(b"%d k=v%s\n" % (size + 6, b"x" * (size - 1)) for size in (90,) * 20_000)),
+            signed(sparse) + bytes(block) * 5_000,
+            (long.tobuf(format=tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")) * 2_000,
+        ]
+    ):
+        path = write(tmp_path / f"{index}.tar", whole + info("a.txt").tobuf() + bytes(1024))
+        refused(path, "is damaged: (headers of over 1,048,576 bytes|maximum recursion depth)")
+
+
+def test_text_that_is_no_tar_may_hold_long_numbers(tmp_path: Path) -> None:
+    refused(write(tmp_path / "a.txt", b"1" * 5_000), "neither a folder, a zip, a tar nor an npz")
 
 
 def test_names_that_lead_out_of_an_archive_write_nothing(tmp_path: Path) -> None:
