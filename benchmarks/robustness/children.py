@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # a child has none of its parent's threads, and would wait for them
-
 import torch
 from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
 from matplotlib.figure import Figure
@@ -51,7 +49,6 @@ class Ended:
 
 def warm() -> None:
     """Import and fill what every child would otherwise import and fill again; starts no thread."""
-    torch.set_num_threads(1)
     figure = Figure()
     figure.subplots().plot([1, 2])
     for form in ("png", "svg"):
@@ -105,6 +102,7 @@ def _child(
         os.close(null)
         sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w", closefd=False)) for number in (1, 2))
         os.chdir(place)
+        torch.set_num_threads(1)  # it has none of its parent's threads, and would wait for them
         status = action() or 0
     except BaseException:
         traceback.print_exc()

@@ -108,14 +108,14 @@ def _limits(kind: str, work: str, whole: Whole, home: Path, steps: int) -> list[
     if kind == "read-only half-way":
         return [whole.events * part // 4 for part in (1, 2, 3)]
     if kind == "descriptors":
-        return list(range(1, 14))
+        return list(range(10))
     place = _place(home)
     undisturbed(work, place)
     sizes = [path.stat().st_size for path in (place / OUT).rglob("*") if path.is_file()]
     if kind == "no inodes left":
         return sorted({*range(2, 6), *range(6, len(sizes) + 8, max(1, len(sizes) // steps))})
     pages = sum(-(-size // (PAGE * 1024)) for size in sizes)
-    return sorted({PAGE * (1 + (pages + 8) * part // steps) for part in range(steps + 1)})
+    return sorted({PAGE * (1 + (2 * pages + 8) * part // steps) for part in range(steps + 1)})
 
 
 def _try(outcome: Outcome, limit: int, whole: Whole, home: Path) -> None:
@@ -144,8 +144,10 @@ def _try(outcome: Outcome, limit: int, whole: Whole, home: Path) -> None:
 def _limited(work: str, descriptors: int | None) -> int:
     clock()
     if descriptors is not None:
-        highest = max(map(int, os.listdir("/proc/self/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + descriptors, highest + descriptors))
+        last = os.open(os.devnull, os.O_RDONLY)
+        while len(os.listdir("/proc/self/fd")) - 1 <= last:  # no number below is free
+            last = os.open(os.devnull, os.O_RDONLY)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1 + descriptors, last + 1 + descriptors))
     return main([*WORKS[work], f"out={OUT}"])
 
 

@@ -4,7 +4,7 @@
 
 A run is ``main`` of the command line in a forked child, in which everything that touches the folder is counted: each
 write to a file (before it, half-way through, after it), and each replace, fsync, chmod, unlink, mkdir, truncation,
-creation, ``writestr``, ``savez``, ``torch.save`` and ``save_file`` (before and after). An undisturbed run says how many
+creation, ``writestr``, ``savez`` and ``torch.save`` (before and after). An undisturbed run says how many
 such events there are; then runs signal themselves at one of them with SIGKILL, SIGTERM or SIGINT. A third of the runs
 that resume are killed once more. In the end the same command runs undisturbed, and all files are compared by SHA-256.
 Some files of the user's lie in the folder from the beginning.
@@ -39,7 +39,6 @@ import numpy as np
 import torch
 
 import scoresde.bench.run
-import scoresde.models.checkpoint
 import scoresde.training
 from benchmarks.robustness import inputs
 from benchmarks.robustness.children import Ended, forked, warm
@@ -93,7 +92,6 @@ class Events:
             (zipfile.ZipFile, ("writestr",)),
             (np, ("savez", "savez_compressed")),
             (torch, ("save",)),
-            (scoresde.models.checkpoint, ("save_file",)),
         ):
             for name in names:
                 setattr(owner, name, self._around(name, getattr(owner, name)))
@@ -328,7 +326,9 @@ def _remove(folder: Path) -> None:
 def start(place: Path, work: str) -> subprocess.Popen[str]:
     """The command in a process of its own, when it has taken the folder."""
     line = [sys.executable, "-m", "scoresde", *WORKS[work], f"out={OUT}"]
-    process = subprocess.Popen(line, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(line, cwd=place, env=alone, **streams)
     lock = place / OUT / NAME
     while process.poll() is None:
         try:
