@@ -47,8 +47,8 @@ def test_every_prediction_type_gives_the_score_epsilon_and_x0_of_a_gaussian(proc
     for t in inner_times(process):
         x = process.alpha(t) * MEAN + (process.alpha(t) + process.sigma(t)) * STATES
         for name, expected in truth(process, x, t).items():
-            # Every view is a difference of terms as large as x: σ² score = α x0 − x, σ ε = x − α x0, α x0 = x − σ ε. Its
-            # condition is their size over its own. 64 roundings are room for any kernel; none yet took three.
+            # Every view is a difference of terms as large as x: σ² score = α x0 − x, σ ε = x − α x0, α x0 = x − σ ε;
+            # its condition is their size over its own. 64 roundings are room for any kernel; none yet took three.
             factor = {"score": process.sigma(t) ** 2, "epsilon": process.sigma(t), "denoised": process.alpha(t)}[name]
             condition = max(1.0, float(x.abs().max() / (factor * expected.abs().max())))
             error = (getattr(model, name)(x, t) - expected).abs().max() / expected.abs().max()
