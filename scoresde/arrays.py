@@ -165,22 +165,19 @@ def line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def unpack_xz(content: bytes, name: str) -> bytes:
-    """What xz has packed.
-
-    Args:
-        content: of the file.
-        name: of it, for errors.
+def unpack_xz(path: Path) -> bytes:
+    """What is in a file that xz has packed.
 
     Raises:
         ValueError: it would unpack to more than :func:`scoresde.files.check_unpacked` allows.
         lzma.LZMAError, EOFError: it is damaged.
     """
-    packed, found = len(content), bytearray()
+    name, packed, found = repr(str(path)), path.stat().st_size, bytearray()
     most = max(SMALL, RATIO * packed)
-    with lzma.open(io.BytesIO(content)) as stream:
+    check_unpacked(name, packed, packed)  # or it may be padding that never ends
+    with lzma.open(path) as stream:
         while block := stream.read(BLOCK):
             found += block
-            if len(found) > most:
+            if len(found) > most or len(found) % SMALL < BLOCK:  # now and then of the memory too
                 check_unpacked(name, packed, len(found))
     return bytes(found)

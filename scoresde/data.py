@@ -42,7 +42,8 @@ BEGINNING = 16  # bytes to tell by
 READS = 8  # times that a decoder may read a picture: of a TIFF 60,000 tags may each lead to the whole file
 SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few bytes; common are 1 to 12
 EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
-EXIFS = 2  # segments of a JPEG: one, and one of a second picture within; Pillow before 13 joins them to any size
+EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
+LARGEST = 2**30  # bytes of a picture's file
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 MOST_CLASSES = 10**6
 HEADERS = 2**20  # bytes of all headers of one member of a tar
@@ -111,7 +112,7 @@ def load(source: str | Path, split: str = "train") -> Images:
             return _decode(_from_zip(path), path)
         with _unpacked(path) as stream:
             if stream is not None:
-                return _decode(_from_tar(stream), path)
+                return _decode(_from_tar(stream, path), path)
     except FileNotFoundError as error:
         if error.filename not in (None, str(path)):
             raise DataError(f"{error.filename!r} in {str(path)!r} leads to nothing") from error
@@ -184,12 +185,19 @@ def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
     for file in sorted(found):
         name, place = file.as_posix(), path / file
         if PurePosixPath(name).suffix.lower() in SUFFIXES:
-            yield name, regular(place).read_bytes()
-        elif place.is_file():
-            with place.open("rb") as opened:
-                beginning = opened.read(BEGINNING)
-                if _is_picture(name, beginning):
-                    yield name, beginning + opened.read()
+            regular(place)
+        elif not place.is_file():
+            continue
+        with place.open("rb") as file:
+            beginning = file.read(BEGINNING)
+            if _is_picture(name, beginning):
+                _check_size(name, path, place.stat().st_size)
+                yield name, beginning + file.read()
+
+
+def _check_size(name: str, path: Path, size: int) -> None:
+    if size > LARGEST:
+        raise DataError(f"{name!r} in {str(path)!r} has {size:,} bytes, more than {LARGEST:,}: no picture has as many")
 
 
 def _raise(error: OSError) -> None:
@@ -210,10 +218,11 @@ def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise DataError(
                         f"{member.filename!r} in {str(path)!r} is a link: links in archives are not followed"
                     )
+                _check_size(member.filename, path, member.file_size)
                 yield member.filename, beginning + rest(file)
 
 
-def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
+def _from_tar(stream: _Bounded, path: Path) -> Iterator[tuple[str, bytes]]:
     # One pass in the archive's own order: seeking in a compressed tar would decompress it again and again.
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         behind = 0
@@ -235,12 +244,13 @@ def _from_tar(stream: _Bounded) -> Iterator[tuple[str, bytes]]:
             stream.check(member.size)  # a sparse file is larger than what it takes
             beginning = file.read(BEGINNING)
             if _is_picture(member.name, beginning):
+                _check_size(member.name, path, member.size)
                 yield member.name, beginning + rest(file)
         # A damaged header looks like the end of the archive to tarfile, and checksums are only seen at the very end.
         stream.seek(archive.offset)
         if stream.read(512) != bytes(512):
             raise tarfile.ReadError(f"it breaks off at byte {archive.offset} of the unpacked archive")
-        while stream.read(2**20):
+        while stream.has_checksum and stream.read(2**20):
             pass
 
 
@@ -252,9 +262,9 @@ def _next(archive: tarfile.TarFile, stream: _Bounded) -> tarfile.TarInfo | None:
 class _Bounded(io.RawIOBase):
     """A stream of which no more is read than its packed size can be meant to hold."""
 
-    def __init__(self, stream: IO[bytes], name: str, packed: int):
+    def __init__(self, stream: IO[bytes], name: str, packed: int, has_checksum: bool):
         super().__init__()
-        self._stream, self.name, self._packed = stream, name, packed
+        self._stream, self.name, self._packed, self.has_checksum = stream, name, packed, has_checksum
         self._most = max(SMALL, RATIO * packed)
         self._headers: int | None = HEADERS  # bytes that may be read of them, which come first
 
@@ -304,16 +314,18 @@ def _unpacked(path: Path) -> Iterator[_Bounded | None]:
         beginning = file.read(6)
     opener = next((opener for magic, opener in openers.items() if beginning.startswith(magic)), None)
     name, packed = repr(str(path)), path.stat().st_size
+    if opener is not None:
+        check_unpacked(name, packed, packed)  # or it may be padding that never ends
     with path.open("rb") if opener is None else opener(path) as stream:
         try:
-            tarfile.open(fileobj=_Bounded(stream, name, packed), mode="r:").close()
+            tarfile.open(fileobj=_Bounded(stream, name, packed, opener is not None), mode="r:").close()
         except (tarfile.TarError, EOFError):
             if opener is None:
                 yield None
                 return
             raise
         stream.seek(0)
-        yield _Bounded(stream, name, packed)
+        yield _Bounded(stream, name, packed, opener is not None)
 
 
 def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
@@ -390,8 +402,7 @@ class _Picture(io.BytesIO):
 
 def _from_npz(path: Path, split: str) -> Images:
     name = repr(str(path))
-    packed = unpack_xz(path.read_bytes(), name) if path.suffix == ".xz" else path
-    with Npz(packed, name) as arrays:
+    with Npz(unpack_xz(path) if path.suffix == ".xz" else path, name) as arrays:
         prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
         if prefix is None:
             raise DataError(f"{name} holds {arrays.held}, but neither '{split}_images' nor 'images'")

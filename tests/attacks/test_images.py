@@ -207,7 +207,7 @@ def test_segments_of_exif_are_not_joined_to_any_size(tmp_path: Path) -> None:
         write(tmp_path / "a.jpg", plain[:2] + joined + plain[begin:])
         if count == 1:
             assert len(data.load(tmp_path)) == 1
-    little(tmp_path, "'a.jpg' in .* has more than 2 segments of EXIF")
+    little(tmp_path, "'a.jpg' in .* has more than 3 segments of EXIF")
 
 
 def test_a_tile_larger_than_its_picture_is_refused(tmp_path: Path) -> None:
@@ -536,6 +536,16 @@ def test_damaged_pictures_and_archives_are_read_or_refused(good: dict[str, bytes
 @pytest.mark.slow
 def test_many_damaged_pictures_and_archives_are_read_or_refused(good: dict[str, bytes], tmp_path: Path) -> None:
     tried(good, 20_000, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photos/a.png", "a.tar", "a.tar.xz", "a.npz.xz", "a.npz", "a.zip"])
+def test_a_file_of_holes_without_end_is_refused(name: str, tmp_path: Path) -> None:
+    content = picture() if name.endswith("png") else lzma.compress(b"") if name.endswith("xz") else b""
+    os.truncate(write(tmp_path / name, content), 2**40)
+    words = (
+        "has 1,099,511,627,776 bytes, more than|to 1,099,511,627,776 bytes, and this|no images in|is not a whole npz"
+    )
+    refused(tmp_path / name.partition("/")[0], words)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
