@@ -129,16 +129,16 @@ def _resumed(good: Path, work: str, state: str, seed: int) -> None:
             (good / DONE / work / OUT / touched).read_text(encoding="utf-8")
         )
         other -= {"config.yaml"} if same else set()
-    if other == {touched} and touched.startswith("images/"):  # a picture that shows the same stays
-        other -= {touched} if _shown(out / touched) == _shown(good / DONE / work / OUT / touched) else set()
+    if other == {touched} and touched.startswith(("images/", "converged/")):  # what holds the same arrays stays
+        other -= {touched} if _held(out / touched) == _held(good / DONE / work / OUT / touched) else set()
     if touched == "results.jsonl":  # has no checksum: what stands there is what was measured
         other = {name for name in other if name.startswith(("images/", "converged/", "config", "versions"))}
     check(not other, f"{told}: exit 0, and other bytes in {sorted(other)[:4]}")
 
 
-def _shown(path: Path) -> bytes:
+def _held(path: Path) -> dict[str, bytes]:
     with np.load(path) as arrays:
-        return arrays["pixels"].tobytes()
+        return {name: arrays[name].tobytes() for name in arrays.files}
 
 
 def _damage(folder: Path, rng: random.Random) -> tuple[str, str]:
