@@ -131,6 +131,8 @@ def _resumed(good: Path, work: str, state: str, seed: int) -> None:
         other -= {"config.yaml"} if same else set()
     if other == {touched} and touched.startswith(("images/", "converged/")):  # what holds the same arrays stays
         other -= {touched} if _held(out / touched) == _held(good / DONE / work / OUT / touched) else set()
+    if touched == "checkpoint.pt" and state == DONE:  # what trains no more needs none
+        other -= {touched}
     if touched == "results.jsonl":  # has no checksum: what stands there is what was measured
         other = {name for name in other if name.startswith(("images/", "converged/", "config", "versions"))}
     check(not other, f"{told}: exit 0, and other bytes in {sorted(other)[:4]}")
