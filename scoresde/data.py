@@ -108,7 +108,7 @@ def load(source: str | Path, split: str = "train") -> Images:
         regular(path)
         if path.name.endswith((".npz", ".npz.xz")):
             return _from_npz(path, split)
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path) and _begins(path, b"PK"):  # and not a tar that ends with one
             return _decode(_from_zip(path), path)
         with _unpacked(path) as stream:
             if stream is not None:
@@ -144,6 +144,11 @@ def located(source: str | Path) -> Path:
         return Path(source).expanduser()
     except RuntimeError as error:
         raise DataError(f"{str(source)!r} leads to nobody's home folder: write the path out") from error
+
+
+def _begins(path: Path, beginning: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
 
 
 def _digits(split: str) -> Images:

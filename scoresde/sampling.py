@@ -489,7 +489,10 @@ def _device(device: str | torch.device | None, model: ScoreModel, x_init: Tensor
     parameters = model.net.parameters() if isinstance(model.net, torch.nn.Module) else iter(())
     there = next((parameter.device for parameter in parameters), None)
     if device is not None:
-        chosen = torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device = {device!r:.60} is no device that torch has here") from error
     else:
         chosen = x_init.device if x_init is not None else there or torch.device("cpu")
     if there is not None and there.type != chosen.type:

@@ -178,7 +178,7 @@ class Plan:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise PlanError(f"{str(path)!r} is not a plan: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise PlanError(f"{str(path)!r} is not a plan: its format is not {FORMAT!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -103,3 +104,13 @@ def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_le
     scoresde("sample", "n=2", "nfe=3", "batch_size=2", "out=images")
     assert sorted(path.name for path in elsewhere.iterdir()) == ["images"]
     assert (elsewhere / "images" / "samples.npz").is_file()
+
+
+def test_the_lowest_versions_tested_are_the_lowest_allowed() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project]")[2]
+    ours = project.partition("\ninception = ")[0]  # what comes after is for networks of others and for development
+    allowed = dict(re.findall(r'"([a-z-]+)>=([0-9.]+)"', ours))
+    assert {"torch", "numpy", "scikit-learn", "pytest"} < set(allowed)
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert tested == {name: version for name, version in allowed.items() if name != "torch"}

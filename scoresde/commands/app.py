@@ -118,6 +118,9 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
     folder = config_folder()
     _check_dashes(command, arguments)
     _check_lists(folder, arguments)
+    for item in arguments:
+        if item.startswith(("~", "+")) and not item.lstrip("~+").startswith("hydra"):
+            raise UsageError(f"settings are neither added nor removed: write {item.lstrip('~+').partition('=')[0]}=…")
     # argparse does not read on after a flag that stands between settings.
     arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
 

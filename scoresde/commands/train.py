@@ -12,6 +12,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
+from PIL import Image
 
 import scoresde
 from scoresde import models
@@ -47,12 +48,25 @@ def run(config: DictConfig, out: Path) -> None:
     settings[outputs.INPUTS] = {"data": trainer.content}
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     with outputs.held(out, (MODEL,)) as unwritable:
-        if outputs.complete(out, settings, RESULTS):
+        if outputs.complete(out, settings, RESULTS) and _whole(out):
             say(f"the model of this configuration is already in {out / MODEL}")
             return
         if unwritable is not None:
             raise unwritable
         _train(trainer, settings, out, every, weights)
+
+
+def _whole(out: Path) -> bool:
+    """Whether a finished run's model loads and its pictures open."""
+    try:
+        models.load(out / MODEL)
+        for name in RESULTS:
+            if name.endswith(".png"):
+                with Image.open(out / name, formats=("PNG",)) as picture:
+                    picture.load()
+    except Exception:  # of a damaged file anything may come
+        return False
+    return True
 
 
 def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype) -> None:

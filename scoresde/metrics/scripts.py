@@ -19,6 +19,7 @@ import torch
 from scoresde.files import check_unpacked, regular
 
 LONGEST = 2**24  # bytes of code
+MOST_TURNS = 10_000  # of a loop that says how many it has
 
 _ATEN = """
 Bool Complex Float FloatImplicit Int IntImplicit ScalarImplicit __and__ __contains__ __derive_index __getitem__
@@ -192,8 +193,16 @@ def _operators(network: torch.jit.ScriptModule) -> Iterator[str]:
             yield from _kinds(inner._get_method(method).inlined_graph)
 
 
+def _endless(loop: Any) -> bool:
+    """Whether a loop says that it has more turns than features need; ``while`` says that it has no end."""
+    turns = next(loop.inputs()).node()
+    return turns.kind() == "prim::Constant" and turns.output().toIValue() > MOST_TURNS
+
+
 def _kinds(block: Any) -> Iterator[str]:
     for node in block.nodes():
         yield node.kind()
+        if node.kind() == "prim::Loop" and _endless(node):
+            yield f"a loop of over {MOST_TURNS:,} turns"
         for part in node.blocks():
             yield from _kinds(part)

@@ -50,6 +50,7 @@ def pixels_of(images: Tensor) -> Tensor:
     Raises:
         ValueError: not four axes, another dtype, or a state that is not finite.
     """
+    _check_tensor(images)
     if images.ndim != 4:
         raise ValueError(f"images must have shape (n, channels, height, width), got {tuple(images.shape)}")
     if images.dtype == torch.uint8:
@@ -62,8 +63,16 @@ def pixels_of(images: Tensor) -> Tensor:
     return to_pixels(images)
 
 
+def _check_tensor(images: object) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images must be a tensor, got {type(images).__name__}")
+    if images.device.type == "meta":
+        raise ValueError("images on the device 'meta' have no values")
+
+
 def check_shape(name: str, images: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raise ValueError unless the images have this shape."""
+    """Raise ValueError unless the images have this shape, and TypeError if they are none."""
+    _check_tensor(images)
     if images.ndim != 4 or images.shape[1:] != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{name} takes images of shape (n, {wanted}), got {tuple(images.shape)}")

@@ -90,17 +90,21 @@ class TorchScript:
         if self.resize is not None:
             size = (self.resize, self.resize)
             values = functional.interpolate(values, size, mode="bicubic", antialias=True)
-        return self.network(self._convert(values), **self.arguments).to(torch.float32)
+        found = self.network(self._convert(values), **self.arguments)
+        if not isinstance(found, Tensor) or found.ndim != 2 or found.is_complex() or not found.shape[1]:
+            told = f"shape {tuple(found.shape)} of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+            wanted = f"{self.name} must give one vector of finite features for each image"
+            raise ValueError(f"{wanted}, and gave {told} for {len(pixels)} images")
+        return found.to(torch.float32)
 
     def _tried(self) -> int:
         try:
             features = self.features(torch.zeros(2, *self.shape, dtype=torch.uint8))
-        except (RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[-300:]
+        except ValueError:
+            raise
+        except Exception as error:  # a network may raise what it likes
+            reason = " ".join(str(error).split())[-300:] or type(error).__name__
             raise ValueError(f"{self.name} does not run on images of shape {self.shape}: {reason}") from error
-        if features.ndim != 2 or len(features) != 2 or not features.isfinite().all():
-            raise ValueError(
-                f"{self.name} must give one vector of finite features for each image, and gave shape "
-                f"{tuple(features.shape)} for 2 images"
-            )
+        if not features.isfinite().all():
+            raise ValueError(f"{self.name} must give one vector of finite features for each image")
         return features.shape[1]

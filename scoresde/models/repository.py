@@ -75,7 +75,8 @@ def _read(source: str, dtype: torch.dtype, revision: str | None) -> Parts:
             raise CheckpointError(f"{source!r} is no checkpoint of diffusers: it has neither {INDEX} nor config.json")
         network = files.load(known_network(str(config.get("_class_name")), repr(source), LEGACY), None, dtype)
         return Parts(repr(source), network, files.config("scheduler_config.json", "scheduler") or {})
-    parts = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and value[1] is not None}
+    pairs = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and len(value) == 2}
+    parts = {key: value for key, value in pairs.items() if value[1] is not None}
     chosen = _one(repr(source), parts, NETWORKS)
     network = files.load(known_network(str(parts[chosen][1]), repr(source), LEGACY), chosen, dtype)
     vae = None

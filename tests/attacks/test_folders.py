@@ -339,6 +339,17 @@ def test_a_folder_without_digests_goes_on_and_says_so_once(say: Say) -> None:
     assert "note" not in say(*command)[1]
 
 
+@pytest.mark.parametrize("name", ["model/model.safetensors", "model/config.json", "samples.png", "loss.png"])
+def test_a_finished_training_whose_results_are_damaged_makes_them_again(name: str, say: Say) -> None:
+    command = [*TRAIN, "data.path=photos.npz", "out=run"]
+    assert say(*command)[0] == 0
+    whole = Path("run", name).read_bytes()
+    Path("run", name).write_bytes(whole[: len(whole) // 2])
+    assert say(*command)[0] == 0
+    assert Path("run", name).read_bytes() == whole
+    assert "already in run/model" in say(*command)[1]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # rows that fail
 

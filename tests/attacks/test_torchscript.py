@@ -272,3 +272,59 @@ def test_every_operator_on_the_list_is_one_of_torch_s() -> None:
     known = {schema.name for schema in torch._C._jit_get_all_schemas()}
     strange = {name for name in scripts.ALLOWED if name.startswith("aten::")} - known - {f"{name}_" for name in known}
     assert not {name for name in strange if f"{name}_" not in known}, strange
+
+
+class Endless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.flatten(1).float()
+        while bool(y.sum() >= 0):
+            y = y + 1
+        return y
+
+
+class Many(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.flatten(1).float()
+        for _ in range(1_000_000_000):
+            y = y * y
+        return y
+
+
+class Raises(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() > 0:
+            raise ValueError("no\nfeatures")
+        return x.flatten(1).float()
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.complex(x.flatten(1).float(), x.flatten(1).float())
+
+
+class Scalar(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().sum()
+
+
+class Nothing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float()[:, :0]
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Endless, "a loop of over 10,000 turns"),
+        (Many, "a loop of over 10,000 turns"),
+        (Raises, "does not run on images of shape .*no features"),
+        (Complex, "must give one vector of finite features for each image, and gave .*complex64"),
+        (Scalar, "must give one vector of finite features for each image"),
+        (Nothing, "must give one vector of finite features for each image"),
+    ],
+)
+def test_networks_that_give_no_features_are_refused_in_a_line(network: Callable[[], nn.Module], words: str) -> None:
+    torch.jit.script(network()).save("features.pt")
+    with pytest.raises(ValueError, match=words) as caught:
+        TorchScript("features.pt", SHAPE)
+    assert "\n" not in str(caught.value)
