@@ -4,7 +4,7 @@ STAMP := .venv/installed
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 .DEFAULT_GOAL := help
-.PHONY: help venv browser demo certify docs test slow lint format wheel-test clean
+.PHONY: help venv browser demo certify docs test slow kernels lint format wheel-test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test: lint browser ## lint, types and the fast tests, on two cores with one thre
 
 slow: $(STAMP) ## the tests that take minutes, the installed wheel among them
 	$(BIN)/python -m pytest -m slow
+
+kernels: $(STAMP) ## the numeric tests on other kernels, other Pythons and the lowest versions allowed, at most an hour
+	$(BIN)/python -m benchmarks.robustness.kernels --out benchmarks/results/kernels.md
 
 wheel-test: $(STAMP) ## build a wheel, install it into an empty environment and run the commands from another folder
 	$(BIN)/python -m pytest -m slow tests/test_house.py
