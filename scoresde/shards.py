@@ -268,7 +268,7 @@ def load(folder: str | Path) -> Samples:
     try:
         shards = Shards.of(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(folder)!r} is no folder of samples: {error}") from error
+        raise ValueError(f"{str(folder)!r} is no folder of samples: {' '.join(str(error).split())}") from error
     missing = [part for part in shards.parts if not shards.whole(part)]
     if missing or not shards.finished():
         raise ValueError(

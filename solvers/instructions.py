@@ -94,6 +94,17 @@ def encode(instruction: Instruction) -> list[Any]:
     return ["STEP", instruction.out, instruction.x, instruction.t]
 
 
+def number(value: Any) -> float:
+    """The value as a float, if it is a number.
+
+    Raises:
+        TypeError: it is something else, such as text or true.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r:.40} is no number")
+    return float(value)
+
+
 def decode(kind: str, *fields: Any) -> Instruction:
     """Inverse of :func:`encode`.
 
@@ -103,13 +114,13 @@ def decode(kind: str, *fields: Any) -> Instruction:
     """
     if kind == "LIN":
         out, terms = fields
-        return Lin(out, tuple((register, float(coefficient)) for register, coefficient in terms))
+        return Lin(out, tuple((register, number(coefficient)) for register, coefficient in terms))
     if kind == "EVAL":
         outputs, x, t, alpha, sigma = fields
-        return Eval(dict(outputs), x, float(t), float(alpha), float(sigma))
+        return Eval(dict(**outputs), x, number(t), number(alpha), number(sigma))
     if kind == "DRAW":
         return Draw(*fields)
     if kind == "STEP":
         out, x, t = fields
-        return Step(out, x, float(t))
+        return Step(out, x, number(t))
     raise PlanError(f"unknown instruction {kind!r}")

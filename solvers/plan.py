@@ -26,6 +26,7 @@ from solvers.instructions import (
     decode,
     describe,
     encode,
+    number,
     reads,
     writes,
 )
@@ -176,6 +177,8 @@ class Plan:
         Raises:
             PlanError: the file is damaged, of another format or version, or not a valid program.
         """
+        if Path(path).exists() and not Path(path).is_file():
+            raise PlanError(f"{str(path)!r} is not a plan: it is no file")  # and might be waited for without end
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -187,9 +190,9 @@ class Plan:
         try:
             return cls(
                 solver=str(content["solver"]),
-                options=dict(content["options"]),
+                options=dict(**content["options"]),
                 prediction=content["prediction"],
-                times=tuple(float(t) for t in content["times"]),
+                times=tuple(number(t) for t in content["times"]),
                 instructions=tuple(decode(*instruction) for instruction in content["instructions"]),
             )
         except PlanError:
