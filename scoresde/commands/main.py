@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with _quick_to_stop():
         app = importlib.import_module("scoresde.commands.app")
-    return app.guarded(lambda: _dispatch(arguments, app))
+    status = app.guarded(lambda: _dispatch(arguments, app))
+    # What is buffered is written now, when a reader that has gone is no error; Python itself would complain of it.
+    return app.guarded(sys.stdout.flush) or status
 
 
 def _dispatch(arguments: list[str], app: Any) -> None:
