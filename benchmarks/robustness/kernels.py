@@ -67,7 +67,7 @@ ENVIRONMENTS = (
         },
     ),
     Environment("sse41", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
-    Environment("two threads", {"OMP_NUM_THREADS": "2"}),
+    Environment("two threads", {"OMP_NUM_THREADS": "2", "PYTEST_ADDOPTS": "-n 0"}),
     Environment("python3.10", python="3.10"),  # the newest numpy and scipy of constraints.txt need 3.11
     Environment("python3.13", python="3.13", constraints="constraints.txt"),
     Environment("lowest", python="3.11", constraints="constraints-lowest.txt"),
@@ -149,7 +149,8 @@ def _tests(python: str, variables: dict[str, str], deadline: float) -> tuple[int
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *TESTS]
-        _output(command, deadline, {"OMP_NUM_THREADS": "1", **variables}, statuses=(0, 1))
+        shared = {"OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": os.environ.get("PYTEST_ADDOPTS", "-n 2")}  # as `make test`
+        _output(command, deadline, {**shared, **variables}, statuses=(0, 1))
         cases = list(ElementTree.parse(report).iter("testcase"))
     bad = [case for case in cases if any(child.tag in ("failure", "error", "skipped") for child in case)]
     return len(cases) - len(bad), tuple(f"{case.get('classname')}::{case.get('name')}" for case in bad)

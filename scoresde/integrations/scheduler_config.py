@@ -173,10 +173,10 @@ def betas(config: Mapping[str, Any]) -> Array:
         if schedule not in _SCHEDULES:
             raise SchedulerConfigError(f"beta_schedule = {schedule!r} is not understood{nearest(schedule, _SCHEDULES)}")
         values = _SCHEDULES[schedule](config, int(config.get("num_train_timesteps", 1000)))
-    root = np.exp(0.5 * np.cumsum(np.log1p(-values)))  # √ᾱ
     scale, rescale = config.get("snr_shift_scale"), config.get("rescale_betas_zero_snr")
     if scale is None and not rescale:
         return values
+    root = np.exp(0.5 * np.cumsum(np.log1p(-values)))  # √ᾱ
     if scale is not None:
         root = root / np.sqrt(scale + (1 - scale) * root**2)
     if rescale:

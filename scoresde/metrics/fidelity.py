@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,17 @@ class Fidelity:
         extractors = _registry()
         if model not in extractors:
             raise ValueError(f"torch-fidelity has no model {model!r}{nearest(model, extractors)}")
-        path = None if weights is None else _checked(model, Path(weights).expanduser(), trust)
-        if path is None and model == INCEPTION:
+        source = None if weights is None else _checked(model, Path(weights).expanduser(), trust)
+        if source is None and model == INCEPTION:
             _download_inception()
         kind = extractors[model]
         layer = kind.get_default_feature_layer_for_metric("fid")
         try:
-            network = kind(model, [layer], feature_extractor_weights_path=path)
-        except (RuntimeError, KeyError, NotImplementedError) as error:
-            source = f"from {path!r}" if path else "by its own download"
-            raise ValueError(f"torch-fidelity cannot load {model} {source}: {error or type(error).__name__}") from error
+            network = kind(model, [layer], feature_extractor_weights_path=source)
+        except Exception as error:  # of other weights anything may come
+            where = "by its own download" if weights is None else f"from {str(weights)!r}"
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(f"torch-fidelity cannot load {model} {where}: {reason}") from error
         self.device = torch.device(device)
         self.network: Any = network.to(self.device).eval().requires_grad_(False)
         self.resize = int(getattr(network, "resolution", 0) or network.INPUT_IMAGE_SIZE)
@@ -127,13 +129,12 @@ def _registry() -> dict[str, Any]:
     return registry.FEATURE_EXTRACTORS_REGISTRY
 
 
-def _checked(model: str, path: Path, trust: bool) -> str:
-    """The path, once it is clear that torch-fidelity, which would unpickle anything, finds only tensors there."""
+def _checked(model: str, path: Path, trust: bool) -> str | io.BytesIO:
+    """What torch-fidelity, which would unpickle and load anything, is to load: what was looked at, or tensors alone."""
     if not path.is_file():
         raise ValueError(f"no weights of {model} at {str(path)!r}")
     if model in CLIP:  # a TorchScript archive
-        scripts.load(path, "cpu", trust)
-        return str(path)
+        return scripts.source(path, trust)
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file anything may come

@@ -2,29 +2,40 @@
 
 TorchScript knows operators that read and write files, and no walls around them. So the names of all operators in a file
 are held against a list of those that compute tensors from tensors, twice: in the text of its code before it is loaded,
-since loading runs ``__setstate__``, and in the graphs that became of it before they run. That is worth as much as the
-list and torch's own reader of such files: it is no sandbox.
+since loading runs ``__setstate__``, and in the graphs that became of it before they run. Torch finds the parts of an
+archive by other rules than Python (``CODE/x.PY`` is ``code/x.py``, the table of contents may be another one), so it is
+given an archive made again of the parts that were looked at, and of no others. Its tensors are compared with the bytes
+that are there, which torch does not do. That is worth as much as the list and torch's own reader: it is no sandbox.
 """
 
 from __future__ import annotations
 
 import ast
+import io
+import re
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from scoresde.files import check_unpacked, regular
+from scoresde import arrays, pickles
+from scoresde.files import regular
 
 LONGEST = 2**24  # bytes of code
+DEEPEST = 1000  # levels of expressions and blocks, each of which torch takes apart on the same stack
+PARTS = re.compile(r"(\.data/)?version|byteorder|data\.pkl|constants\.pkl|(data|constants)/[^/]+|code/.+\.py")
+ITEM_SIZES = {name: np.dtype(kind).itemsize for name, (kind, _) in pickles.STORAGES.items()}
+ITEM_SIZES |= {"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16}
 MOST_TURNS = 10_000  # of a loop that says how many it has
 
 _ATEN = """
 Bool Complex Float FloatImplicit Int IntImplicit ScalarImplicit __and__ __contains__ __derive_index __getitem__
 __iand__ __ior__ __is__ __isnot__ __ixor__ __lshift__ __not__ __or__ __range_length __round_to_zero_floordiv
-__rshift__ __xor__ _convolution _log_softmax _native_multi_head_attention _nested_tensor_from_mask
+__rshift__ __xor__ _convolution _convolution_mode _log_softmax _native_multi_head_attention _nested_tensor_from_mask
 _nested_tensor_from_mask_left_aligned _set_item _shape_as_tensor _softmax _transformer_encoder_layer_fwd _unique2
 _unwrap_optional abs absolute acos adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d adaptive_max_pool3d add addbmm addcdiv addcmul addmm addmv affine_grid_generator alias all
@@ -66,7 +77,7 @@ unchecked_cast unchecked_unwrap_optional unwrap_optional
 ALLOWED = {f"aten::{name}" for name in _ATEN.split()} | {f"prim::{name}" for name in _PRIM.split()}
 RESIZING = ("aten::upsample_", "aten::_upsample_")
 # What loading runs, or what runs beside the methods.
-UNSEEN = {"__setstate__", "__getstate__", "__forward_hooks__", "__forward_pre_hooks__"}
+UNSEEN = ("__getstate__", "__setstate__", "__forward_hooks__", "__forward_pre_hooks__")
 
 
 def load(path: Path, device: str | torch.device, trust: bool) -> torch.jit.ScriptModule:
@@ -76,10 +87,9 @@ def load(path: Path, device: str | torch.device, trust: bool) -> torch.jit.Scrip
         ValueError: it is no such file, or an operator in it is not on the list (named).
     """
     name = repr(str(path))
-    if not trust:
-        _check_archive(path, name)
+    archive = source(path, trust)
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()
+        network = torch.jit.load(archive, map_location=device).eval()
     except Exception as error:  # of a damaged archive anything may come
         raise ValueError(f"{name} is no TorchScript file: {' '.join(str(error).split())[:300]}") from error
     if not trust:
@@ -87,6 +97,51 @@ def load(path: Path, device: str | torch.device, trust: bool) -> torch.jit.Scrip
             if not _allowed(operator):
                 raise _refused(name, operator)
     return network
+
+
+def source(path: Path, trust: bool) -> str | io.BytesIO:
+    """What ``torch.jit.load`` is given for a file: an archive of what was looked at in it, and with ``trust`` its path.
+
+    Raises:
+        ValueError: it is no archive of TorchScript, or holds what is not on the list.
+    """
+    if trust:
+        return str(path)
+    name = repr(str(path))
+    parts = _parts(path, name)
+    _check_code(name, {part: content for part, content in parts.items() if part.startswith("code/")})
+    for kind in ("data", "constants"):
+        if f"{kind}.pkl" not in parts:
+            raise ValueError(f"{name} is no TorchScript file: it lacks {kind}.pkl")
+        _check_values(name, kind, parts)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(f"network/{part}", content)
+    made.seek(0)
+    return made
+
+
+def _parts(path: Path, name: str) -> dict[str, bytes]:
+    """The parts of an archive that torch needs, by their names below its folder."""
+    try:
+        with zipfile.ZipFile(regular(path)) as archive:
+            entries = {
+                part: entry
+                for entry in arrays.entries(archive, name, path.stat().st_size)
+                if PARTS.fullmatch(part := entry.filename.partition("/")[2])
+            }
+            if sum(entry.file_size for part, entry in entries.items() if part.startswith("code/")) > LONGEST:
+                raise ValueError(f"{name} has more than {LONGEST:,} bytes of code")
+            found = {}
+            for part, entry in entries.items():
+                with arrays.opened(archive, entry) as file:
+                    found[part] = arrays.rest(file)
+            return found
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{name} is no TorchScript file: {error or type(error).__name__}") from error
 
 
 def _refused(name: str, what: str) -> ValueError:
@@ -101,40 +156,107 @@ def _allowed(operator: str) -> bool:
     return operator in ALLOWED or operator.rstrip("_") in ALLOWED or operator.startswith(RESIZING)
 
 
-def _check_archive(path: Path, name: str) -> None:
-    """Look at the code in an archive, none of which has run yet.
+def _check_code(name: str, code: Mapping[str, bytes]) -> None:
+    """Look at the code of an archive, none of which has run yet.
 
     Raises:
-        ValueError: it is no archive of TorchScript, or holds what is not on the list.
+        ValueError: it holds what is not on the list.
     """
+    for content in code.values():
+        # As bytes, since torch does not take code apart as Python does.
+        if found := next((word for word in UNSEEN if word.encode() in content), None):
+            raise _refused(name, found)
     try:
-        with zipfile.ZipFile(regular(path)) as archive:
-            members = archive.infolist()
-            check_unpacked(name, path.stat().st_size, sum(member.file_size for member in members))
-            codes = [member for member in members if "/code/" in member.filename and member.filename.endswith(".py")]
-            if sum(member.file_size for member in codes) > LONGEST:
-                raise ValueError(f"{name} has more than {LONGEST:,} bytes of code")
-            sources = [archive.read(member).decode() for member in codes]
-            pickles = b"".join(
-                archive.read(member) for member in members if member.filename.endswith(("data.pkl", "constants.pkl"))
-            )
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{name} is no TorchScript file: {error or type(error).__name__}") from error
-    if b"torch.classes" in pickles:
-        raise _refused(name, "an object of a class that torch or a plugin defines")
-    try:
-        trees = [ast.parse(source) for source in sources]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd spellings
+            trees = [ast.parse(content.decode()) for content in code.values()]
+        for tree in trees:
+            _check_depth(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _refused(name, f"code that is not understood ({error})") from error
     defined = {found for tree in trees for found in _defined(tree)}
-    if found := sorted(defined & UNSEEN):
-        raise _refused(name, found[0])
     for tree in trees:
         for operator in _named(tree, defined):
             if not _allowed(operator):
                 raise _refused(name, operator)
+
+
+def _check_depth(tree: ast.AST) -> None:
+    """Raise RecursionError for code in whose depth torch's own reader would end the process."""
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        for node in level:
+            # To torch each of these is one within the other.
+            width = len(node.values) if isinstance(node, ast.BoolOp) else 0
+            width = len(node.ops) if isinstance(node, ast.Compare) else width
+            if width > DEEPEST:
+                raise RecursionError(f"more than {DEEPEST:,} conditions in one")
+        if not level:
+            return
+    raise RecursionError(f"more than {DEEPEST:,} levels deep")
+
+
+def _check_values(name: str, kind: str, parts: Mapping[str, bytes]) -> None:
+    """Look at the values in an archive: plain ones, objects of its own classes, and tensors within their bytes.
+
+    Raises:
+        ValueError: there are others.
+    """
+
+    def made(reader: pickles.Interpreter, call: pickles.Call) -> None:
+        reader.value(call.arguments)
+        reader.value(call.state)
+
+    def other(what: pickles.Name) -> pickles.Meaning:
+        outer, *inner = what.module.split(".")
+        known = (what.module, what.name) in (
+            ("collections", "OrderedDict"),
+            ("builtins", "complex"),
+            ("torch", "device"),
+        )
+        own = outer == "__torch__" and inner[:2] != ["torch", "classes"]
+        if known or own or what.module == "torch.jit._pickle":
+            return made
+        raise _refused(name, f"an object of {what}")
+
+    def tensor(_: pickles.Interpreter, call: pickles.Call) -> None:
+        _check_tensor(call.arguments, sizes)
+
+    content = parts[f"{kind}.pkl"]
+    sizes = {part.removeprefix(f"{kind}/"): len(held) for part, held in parts.items() if part.startswith(f"{kind}/")}
+    reader = pickles.Interpreter({("torch._utils", "_rebuild_tensor_v2"): tensor}, other, len(content))
+    try:
+        reader.value(reader.parse(io.BytesIO(content), len(content)))
+    except pickles.PickleError as error:
+        raise ValueError(f"{name} is no TorchScript file: its {kind}.pkl {error}") from error
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
+        raise ValueError(f"{name} is no TorchScript file: its {kind}.pkl is damaged") from error
+
+
+def _check_tensor(arguments: tuple[Any, ...], sizes: Mapping[str, int]) -> None:
+    """Raise PickleError for a tensor that does not lie within the bytes of its part of the archive."""
+    storage, offset, shape, steps = [*arguments, *4 * [None]][:4]
+    id: Any = storage.id if type(storage) is pickles.Reference else None
+    if (
+        type(id) is not tuple
+        or len(id) != 5
+        or type(id[1]) is not pickles.Name
+        or not type(shape) is type(steps) is tuple
+    ):
+        raise pickles.PickleError("holds a tensor without its storage")
+    _, what, key, _, count = id
+    if what.module != "torch" or what.name not in ITEM_SIZES or type(key) is not str:
+        raise pickles.PickleError(f"holds a tensor of {what}, which is no storage of numbers")
+    numbers = (offset, count, *shape, *steps)
+    if len(shape) != len(steps) or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers):
+        raise pickles.PickleError("holds a tensor whose shape is none")
+    last = -1 if 0 in shape else offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    held = sizes.get(key, 0)
+    if count * ITEM_SIZES[what.name] > held or last >= count:
+        raise pickles.PickleError(f"holds a tensor that ends at value {last + 1:,} of {count:,}, in {held:,} bytes")
 
 
 def _defined(tree: ast.AST) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoresde.data import to_state
-from scoresde.files import regular
+from scoresde.files import digest, regular
 from scoresde.metrics import scripts
 from scoresde.metrics.space import as_rgb, check_shape, in_batches, pixels_of
+from scoresde.text import plain
 from solvers.errors import nearest
 
 INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,12 +37,12 @@ class TorchScript:
             the network. Source: Parmar et al. 2022, On aliased resizing and surprising subtleties in GAN evaluation.
         rgb: whether grey images are given as three equal channels.
         arguments: further named arguments of the network.
-        trust: whether operators that are not on the list are run, too.
+        trust: whether operators that are not on the list are run, too, and features may differ from time to time.
         device: where it runs.
 
     Raises:
         ValueError: no TorchScript at ``path``, one with an operator that is not on the list, an unknown ``input``, or a
-            network that does not make one finite vector of each image.
+            network that does not make one finite vector of each image, the same every time and beside any others.
     """
 
     def __init__(
@@ -66,11 +67,10 @@ class TorchScript:
         self.shape = channels, height, width
         self.device, self.rgb, self.resize = torch.device(device), rgb, resize
         self.arguments, self._convert = dict(arguments or {}), INPUTS[input]
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         details = [input, f"resized to {resize}×{resize} (bicubic)" if resize else "not resized"]
         details += [f"{key}={value}" for key, value in sorted(self.arguments.items())]
-        self.name = f"{path.stem} ({digest}), {', '.join(details)}"
-        self.size = self._tried()
+        self.name = f"{path.stem} ({digest(path)[:8]}), {', '.join(details)}"
+        self.size = self._tried(trust)
 
     def __str__(self) -> str:
         return self.name
@@ -90,16 +90,22 @@ class TorchScript:
         if self.resize is not None:
             size = (self.resize, self.resize)
             values = functional.interpolate(values, size, mode="bicubic", antialias=True)
-        found = self.network(self._convert(values), **self.arguments)
-        if not isinstance(found, Tensor) or found.ndim != 2 or found.is_complex() or not found.shape[1]:
+        with warnings.catch_warnings(record=True) as said:
+            found = self.network(self._convert(values), **self.arguments)
+        for message in dict.fromkeys(plain(warning.message) for warning in said):  # the file's own words
+            warnings.warn(message, stacklevel=2)
+        known = isinstance(found, Tensor) and found.ndim == 2 and len(found) == len(pixels) and not found.is_complex()
+        if not known or not found.shape[1]:
             told = f"shape {tuple(found.shape)} of {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
             wanted = f"{self.name} must give one vector of finite features for each image"
             raise ValueError(f"{wanted}, and gave {told} for {len(pixels)} images")
         return found.to(torch.float32)
 
-    def _tried(self) -> int:
+    def _tried(self, trust: bool) -> int:
+        images = torch.zeros(2, *self.shape, dtype=torch.uint8)
+        images[1] = torch.arange(images[1].numel()).view(self.shape) % 251
         try:
-            features = self.features(torch.zeros(2, *self.shape, dtype=torch.uint8))
+            features, again = self.features(images), self.features(images[[1, 1]])
         except ValueError:
             raise
         except Exception as error:  # a network may raise what it likes
@@ -107,4 +113,10 @@ class TorchScript:
             raise ValueError(f"{self.name} does not run on images of shape {self.shape}: {reason}") from error
         if not features.isfinite().all():
             raise ValueError(f"{self.name} must give one vector of finite features for each image")
+        same = torch.allclose(features[1], again[1], rtol=1e-2, atol=1e-2 * float(features.abs().max()))
+        if not (same or trust):
+            raise ValueError(
+                f"{self.name} gives other features of the same image the next time: it draws, remembers, or looks at "
+                "the other images"
+            )
         return features.shape[1]

@@ -33,6 +33,7 @@ from solvers.grids import Grid
 FORMAT = "scoresde-model-1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DIFFUSERS = "diffusers:"
+DARKEST = 60  # −λ at which a state says nothing of an image in float64, let alone in a network
 
 # Each is built from in_channels, num_classes, channels, fold and its own options, and keeps them as ``config``.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "diffusers_unet": DiffusersUNet}
@@ -174,6 +175,7 @@ def load(
         if "preconditioning" in config:
             maps = preconditionings.get(config["preconditioning"])
         predictions.check(config["prediction"])
+        _check_conventions(process, scale, config)
     except CheckpointError:
         raise
     except Exception as error:  # whatever odd settings lead to
@@ -181,6 +183,7 @@ def load(
         raise CheckpointError(f"{str(path)!r} does not describe a model: {reason}") from error
     _check_agreement(str(path), network, shape, classes)
     net = built(lambda: build(network, shape), _options(network), shapes, repr(str(path)), str(folder / WEIGHTS))
+    rehearse(lambda x: build(network, shape)(x, torch.ones(1)), shape, repr(str(path)))
     model = ScoreModel(net, process, config["prediction"], **maps)
     _fill(net, folder / WEIGHTS)
     net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -241,6 +244,65 @@ def _check_agreement(path: str, network: Mapping[str, Any], shape: tuple[int, in
     if isinstance(levels, list) and any(size % 2 ** (min(len(levels), LONGEST) - 1) for size in shape[1:]):
         raise CheckpointError(
             f"{path!r} does not describe a model: {len(levels)} levels do not divide {list(shape[1:])}"
+        )
+
+
+def _check_conventions(process: Process, scale: float, config: Mapping[str, Any]) -> None:
+    """Refuse processes, time scales and preconditionings that contradict each other.
+
+    Raises:
+        ValueError: names them.
+    """
+    check_levels(process)
+    if not scale * process.t_max < torch.finfo(torch.float32).max:
+        raise ValueError(f"time_scale = {scale:g} makes times of {process!r} infinite in float32")
+    if "preconditioning" in config:
+        if scale != 1:
+            raise ValueError(f"time_scale = {scale:g}, but the preconditioning says what the network is fed")
+        if config["prediction"] != "sample":
+            raise ValueError(f"prediction = {config['prediction']!r}, but what is preconditioned predicts the 'sample'")
+
+
+def check_levels(process: Process) -> None:
+    """Refuse a process whose noise hides everything long before its end, or that is not one of growing noise.
+
+    Raises:
+        ValueError: it is one; the first time where that shows is named.
+    """
+    last = process.t_max - (1.0 if process.t_clean < 0 else 1e-3 * (process.t_max - process.t_min))
+    times = [process.t_min + (last - process.t_min) * index / 4 for index in range(5)]
+    levels = [float(process.half_log_snr(time)) for time in times]
+    for time, level, before in zip(times, levels, [math.inf, *levels], strict=False):
+        if not -DARKEST < level < before:
+            raise ValueError(
+                f"{process!r} has λ = log(α/σ) = {level:g} at t = {time:g}, which no network is trained at"
+            )
+
+
+def rehearse(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], where: str) -> None:
+    """Call a network without its weights, in shapes alone, so that contradictions show before anything is sampled.
+
+    Args:
+        run: builds the network and calls it, on a state of shape (1, *shape).
+        shape: that it must return too.
+        where: name of the description, for errors.
+
+    Raises:
+        CheckpointError: it cannot be called, or returns another shape.
+    """
+    try:
+        with torch.device("meta"), torch.no_grad():
+            found = tuple(run(torch.empty(1, *shape)).shape)
+    except Exception as error:  # whatever contradictory settings lead to
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return  # a network that looks at its numbers, which there are none of
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(
+            f"{where} does not describe a model of states of shape {list(shape)}: {reason}"
+        ) from error
+    if found != (1, *shape):
+        raise CheckpointError(
+            f"{where} does not describe a model of states of shape {list(shape)}: it returns {list(found[1:])}"
         )
 
 

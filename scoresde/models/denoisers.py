@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoresde.models.described import CheckpointError
 from solvers.errors import nearest
 
 Shape = tuple[int, int, int]
@@ -58,12 +59,37 @@ class Denoiser(nn.Module):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that the network was trained on, where its configuration says."""
+        """Height and width that the network was trained on, where its configuration says.
+
+        Raises:
+            CheckpointError: it says something else.
+        """
         size = self.config.get("sample_size")
         if size is None:
             return None
-        height, width = (size, size) if isinstance(size, int) else size
-        return int(height), int(width)
+        sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+        if len(sides) != 2 or not all(type(side) is int and 0 < side < 2**16 for side in sides):
+            raise CheckpointError(f"{self.kind} has sample_size = {size!r:.60}, which is no height and width")
+        return sides
+
+    @property
+    def patch(self) -> int:
+        """Side of the squares of a state that are one token.
+
+        Raises:
+            CheckpointError: its configuration does not say a size.
+        """
+        patch = self.config.get("patch_size") or 1
+        if type(patch) is not int or not 0 < patch < 2**16:
+            raise CheckpointError(f"{self.kind} has patch_size = {patch!r:.60}, which is no size")
+        return patch
+
+    def example(self) -> dict[str, Any] | None:
+        """Conditions of the shapes that the network takes, for one state; None where that is not known.
+
+        They hold no numbers: they serve to find settings that contradict each other.
+        """
+        return None
 
     @property
     def classes(self) -> int:
@@ -106,6 +132,19 @@ class UNetDenoiser(Denoiser):
         kind = self.config.get("class_embed_type")
         return int(self.config.get("num_class_embeds") or 0) if kind is None else 0
 
+    def example(self) -> dict[str, Any] | None:
+        config, added = self.config, self.config.get("addition_embed_type")
+        if config.get("class_embed_type") or config.get("encoder_hid_dim_type") or added not in (None, "text_time"):
+            return None
+        cond: dict[str, Any] = {"class_labels": torch.zeros(1, dtype=torch.long)} if self.classes else {}
+        if "encoder_hidden_states" in self.conditions:
+            width = config.get("encoder_hid_dim") or config["cross_attention_dim"]
+            cond["encoder_hidden_states"] = torch.empty(1, 2, width[0] if isinstance(width, (list, tuple)) else width)
+        if added == "text_time":
+            width = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+            cond["added_cond_kwargs"] = {"text_embeds": torch.empty(1, width), "time_ids": torch.empty(1, 6)}
+        return cond
+
 
 class DiTDenoiser(Denoiser):
     """DiTTransformer2DModel, whose last class is "no label"."""
@@ -115,19 +154,36 @@ class DiTDenoiser(Denoiser):
         return int(self.config["num_embeds_ada_norm"])
 
     @property
-    def label_count(self) -> int | None:
-        """Labels that it knows, the one for "no label" included; None without classes."""
-        return self.classes + (self.no_label is not None) if self.classes else None
-
-    @property
     def no_label(self) -> int | None:
         return self.classes
+
+    def example(self) -> dict[str, Any] | None:
+        return {}
+
+
+class PixArtDenoiser(Denoiser):
+    """PixArtTransformer2DModel."""
+
+    def example(self) -> dict[str, Any] | None:
+        sizes = {"resolution": torch.empty(1, 2), "aspect_ratio": torch.empty(1, 1)}
+        return {
+            "encoder_hidden_states": torch.empty(1, 2, self.config["caption_channels"]),
+            "added_cond_kwargs": sizes
+            if self.net.use_additional_conditions
+            else {"resolution": None, "aspect_ratio": None},
+        }
 
 
 class SD3Denoiser(Denoiser):
     """SD3Transformer2DModel."""
 
     flow = True
+
+    def example(self) -> dict[str, Any] | None:
+        return {
+            "encoder_hidden_states": torch.empty(1, 2, self.config["joint_attention_dim"]),
+            "pooled_projections": torch.empty(1, self.config["pooled_projection_dim"]),
+        }
 
 
 class FluxDenoiser(Denoiser):
@@ -146,6 +202,14 @@ class FluxDenoiser(Denoiser):
     @property
     def out_channels(self) -> int:
         return int(self.config.get("out_channels") or self.config["in_channels"]) // 4
+
+    def example(self) -> dict[str, Any] | None:
+        guided = {"guidance": torch.ones(1)} if self.config.get("guidance_embeds") else {}
+        return {
+            "encoder_hidden_states": torch.empty(1, 2, self.config["joint_attention_dim"]),
+            "pooled_projections": torch.empty(1, self.config["pooled_projection_dim"]),
+            **guided,
+        }
 
     def _call(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         height, width = x.shape[2] // 2, x.shape[3] // 2
@@ -169,7 +233,7 @@ DENOISERS: dict[str, type[Denoiser]] = {
     "UNet2DModel": UNetDenoiser,
     "UNet2DConditionModel": UNetDenoiser,
     "DiTTransformer2DModel": DiTDenoiser,
-    "PixArtTransformer2DModel": Denoiser,
+    "PixArtTransformer2DModel": PixArtDenoiser,
     "SD3Transformer2DModel": SD3Denoiser,
     "FluxTransformer2DModel": FluxDenoiser,
 }

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from scoresde.integrations import scheduler_config
 from scoresde.integrations.scheduler_config import Trained
-from scoresde.models.checkpoint import Checkpoint, CheckpointError
+from scoresde.models.checkpoint import Checkpoint, CheckpointError, check_levels, rehearse
 from scoresde.models.denoisers import DENOISERS, Denoiser, Shape
 from scoresde.models.latents import Latents
 from scoresde.models.repository import Parts, known_network, parts_of, told
@@ -18,6 +19,13 @@ from scoresde.process import Flow
 from scoresde.score import ScoreModel
 from solvers import grids
 from solvers.grids import Grid
+
+LARGEST = 10**6  # numbers of timesteps and of tokens, scales and noise levels
+NUMBERS = ("num_train_timesteps", "beta_start", "beta_end", "snr_shift_scale", "sigma_min", "sigma_max", "sigma_data")
+NUMBERS += ("shift", "flow_shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
+WORDS = ("_class_name", "trained_with", "beta_schedule", "prediction_type", "timestep_type", "time_shift_type")
+WORDS += ("variance_type",)
+STRONGEST = 30  # shift by mu, at which e^mu leaves one noise level alone
 
 
 def from_diffusers(
@@ -63,6 +71,8 @@ def from_diffusers(
         if device is not None and network is not None:
             network.to(device)
     _check(parts.name, net, trained, latents, states)
+    if parts.read:
+        _rehearse(parts, states)
     card = {"source": parts.name, "network": net.kind, "scheduler": parts.scheduler, "prediction": trained.prediction}
     return Checkpoint(
         model=score_model(net, trained),
@@ -71,7 +81,7 @@ def from_diffusers(
         card=card,
         decode=None if latents is None else latents.decode,
         encode=None if latents is None else latents.encode,
-        grid=shifted(trained, parts.scheduler, states, int(net.config.get("patch_size") or 1)),
+        grid=shifted(trained, parts.scheduler, states, net.patch),
     )
 
 
@@ -114,7 +124,13 @@ def shifted(trained: Trained, scheduler: Mapping[str, Any], shape: Shape, patch:
     tokens = (shape[1] // patch) * (shape[2] // patch)
     low, high = scheduler.get("base_image_seq_len") or 256, scheduler.get("max_image_seq_len") or 4096
     least, most = float(scheduler.get("base_shift") or 0.5), float(scheduler.get("max_shift") or 1.15)
+    if not low < high:
+        raise CheckpointError(f"base_image_seq_len = {low} is not below max_image_seq_len = {high}")
     mu = least + (most - least) * (tokens - low) / (high - low)
+    if not abs(mu) < STRONGEST or mu <= 0 and shift.kind != "exponential":
+        raise CheckpointError(
+            f"base_shift = {least:g} and max_shift = {most:g} shift by mu = {mu:g} at {tokens} tokens"
+        )
     return grids.get("flow_shift", shift=math.exp(mu) if shift.kind == "exponential" else mu, end=grids.BY_STEPS)
 
 
@@ -122,14 +138,60 @@ def _conventions(parts: Parts) -> Trained:
     if not parts.scheduler:
         raise CheckpointError(f"{parts.name} has no scheduler, which says what it was trained on: give scheduler=")
     try:
-        return scheduler_config.read(parts.scheduler)
-    except ValueError as error:
-        raise CheckpointError(f"the scheduler of {parts.name}: {error}") from error
+        _check_numbers(parts.scheduler)
+        trained = scheduler_config.read(parts.scheduler)
+        check_levels(trained.process)
+    except Exception as error:  # whatever odd settings lead to
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        raise CheckpointError(f"the scheduler of {parts.name}: {reason}") from error
+    return trained
+
+
+def _check_numbers(scheduler: Mapping[str, Any]) -> None:
+    """Refuse settings that are none, before as many numbers are made as they say.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for key in NUMBERS:
+        value = scheduler.get(key)
+        if value is not None and (type(value) not in (int, float) or not 0 < value < LARGEST):
+            raise ValueError(f"{key} = {value!r:.60} is no positive number below {LARGEST:,}")
+    for key in WORDS:
+        value = scheduler.get(key)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{key} = {value!r:.60} is no word")
+
+
+def _rehearse(parts: Parts, shape: Shape) -> None:
+    """Find what contradicts itself in the configurations of networks, of which all weights are there.
+
+    Raises:
+        CheckpointError: a network does not take states of that shape, or does not return them.
+    """
+    denoiser = DENOISERS[type(parts.network).__name__]
+
+    def denoised(x: Tensor) -> Tensor:
+        net = denoiser(_planned(parts.network))
+        cond = net.example()
+        return x if cond is None else net(x, torch.ones(1), **cond)
+
+    def there_and_back(x: Tensor) -> Tensor:
+        latents = Latents(_planned(parts.vae))
+        return latents.encode(latents.decode(x))
+
+    rehearse(denoised, shape, parts.name)
+    if parts.vae is not None:
+        rehearse(there_and_back, shape, f"the autoencoder of {parts.name}")
+
+
+def _planned(network: Any) -> nn.Module:
+    return type(network).from_config(network.config).eval()
 
 
 def _shape(name: str, net: Denoiser, shape: Shape | None) -> Shape:
     if shape is not None:
-        if len(shape) != 3 or shape[0] != net.channels:
+        if len(shape) != 3 or shape[0] != net.channels or min(shape) < 1:
             raise CheckpointError(f"{name} has states of {net.channels} channels, got shape {tuple(shape)}")
         return shape
     if net.size is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,12 +33,18 @@ class Latents:
     autoencoder's configuration, or ``shift_factor`` and 1; scale is its ``scaling_factor``.
 
     Raises:
-        CheckpointError: an autoencoder that is not one of ``KNOWN``.
+        CheckpointError: an autoencoder that is not one of ``KNOWN``, or whose scale or spread is no positive number.
     """
 
     def __init__(self, vae: nn.Module):
         known(type(vae).__name__)
         self.vae = vae
+        scale = self.config.get("scaling_factor")
+        if scale is not None and not _is_positive(scale):
+            raise CheckpointError(f"the autoencoder has scaling_factor = {scale!r:.60}, which is no positive number")
+        spread = self.config.get("latents_std") or ()
+        if not isinstance(spread, (list, tuple)) or not all(_is_positive(value) for value in spread):
+            raise CheckpointError(f"the autoencoder has latents_std = {spread!r:.60}, which are no positive numbers")
         if hasattr(vae, "enable_slicing"):
             vae.enable_slicing()  # type: ignore[operator]
 
@@ -86,3 +93,7 @@ class Latents:
             return scale, float(config.get("shift_factor") or 0.0), 1.0
         mean, std = (torch.tensor(value, dtype=like.dtype, device=like.device).reshape(1, -1, 1, 1) for value in given)
         return scale, mean, std
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

@@ -268,7 +268,7 @@ def theirs(pipeline: Path, tmp_path: Path) -> Path:
     ("key", "value", "words"),
     [
         ("layers_per_block", 10**7, "layers_per_block = 10000000, and the weights are [0-9]+ tensors"),
-        ("block_out_channels", [16] * 20_000, "block_out_channels has more than 10000 entries"),
+        ("block_out_channels", [16] * 20_000, "block_out_channels has 20000 entries, and the weights are "),
         ("block_out_channels", [16, 10**12], "block_out_channels = "),
         ("block_out_channels", [10_000, 10_000], "describes a network of"),
         ("block_out_channels", None, "does not describe a model"),
@@ -324,6 +324,95 @@ def test_weights_lie_beside_their_index(name: Any, theirs: Path) -> None:
     index = theirs / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": name}}), encoding="utf-8")
     refused(lambda: models.from_diffusers(theirs), "leads to .*, which is not a file beside it")
+
+
+class Touches:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("touched",)
+
+
+def in_pickles(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda weights: weights, **how: Any) -> Path:
+    """The weights as older versions of diffusers wrote them."""
+    new = folder / "unet" / "diffusion_pytorch_model.bin"
+    torch.save(change(load_file(new.with_suffix(".safetensors"))), new, **how)
+    new.with_suffix(".safetensors").unlink()
+    return new
+
+
+@pytest.mark.parametrize("how", [{}, {"_use_new_zipfile_serialization": False}])
+def test_weights_in_pickles_are_read_as_tensors(how: dict[str, Any], theirs: Path) -> None:
+    draw = dict[str, Any](nfe=2, shape=(1, 1, 8, 8), seeds=0)
+    expected = scoresde.sample(models.from_diffusers(theirs).model, **draw).samples
+    in_pickles(theirs, **how)
+    found = models.from_diffusers(theirs)
+    assert torch.equal(scoresde.sample(found.model, **draw).samples, expected)
+    change(theirs / "unet" / "config.json", "layers_per_block", value=10**7)
+    refused(lambda: models.from_diffusers(theirs), "layers_per_block = 10000000, and the weights are [0-9]+ tensors")
+
+
+@pytest.mark.parametrize("how", [{}, {"_use_new_zipfile_serialization": False}])
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (lambda weights: {**weights, "more": Touches()}, "holds posix.mkdir, and weights are tensors alone"),
+        (lambda weights: [*weights.values()], "holds something else than tensors by name"),
+        (lambda weights: {**weights, "more": 3}, "holds something else than tensors by name"),
+        (lambda weights: {**weights, "more": torch.zeros(1).expand(2**39)}, "more.*bin'"),
+    ],
+)
+def test_pickles_of_anything_else_are_refused_and_run_nothing(
+    put: Callable[[dict[str, Any]], Any], words: str, how: dict[str, Any], theirs: Path
+) -> None:
+    in_pickles(theirs, put, **how)
+    refused(lambda: models.from_diffusers(theirs), words if words[0] != "m" else "bin'", 3.0)
+    assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_train_timesteps", 10**12, "num_train_timesteps = 1000000000000 is no positive number below 1,000,000"),
+        ("num_train_timesteps", -1, "num_train_timesteps = -1 is no positive number"),
+        ("num_train_timesteps", True, "num_train_timesteps = True is no positive number"),
+        ("num_train_timesteps", "1000", "num_train_timesteps = '1000' is no positive number"),
+        ("beta_end", math.inf, "beta_end = inf is no positive number"),
+        ("beta_end", 0.9, "which no network is trained at"),
+        ("beta_schedule", ["linear"], "beta_schedule = .* is no word"),
+        ("prediction_type", "sampel", "sampel"),
+        ("trained_betas", [2.0] * 3, "betas"),
+    ],
+)
+def test_settings_of_a_scheduler_are_numbers_and_words(key: str, value: Any, words: str, theirs: Path) -> None:
+    change(theirs / "scheduler" / "scheduler_config.json", key, value=value)
+    refused(lambda: models.from_diffusers(theirs), words)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("sample_size", 10**9, "sample_size = 1000000000, and the weights are"),
+        ("sample_size", [8, 8, 8], "is no height and width"),
+        ("sample_size", [8, 7], "does not describe a model of states of shape"),
+        ("quantization_config", {"quant_method": "torchao"}, "only weights that are numbers are read"),
+    ],
+)
+def test_contradictions_are_found_on_load(key: str, value: Any, words: str, theirs: Path) -> None:
+    change(theirs / "unet" / "config.json", key, value=value)
+    refused(lambda: models.from_diffusers(theirs), words, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("time_scale",), 1e39, "makes times of .* infinite in float32"),
+        (("process",), {"name": "vp", "beta_min": 1e5, "beta_max": 2e5}, "which no network is trained at"),
+    ],
+)
+def test_conventions_that_no_network_is_trained_in_are_refused(
+    keys: tuple[str, ...], value: Any, words: str, folder: Path
+) -> None:
+    change(folder / "config.json", *keys, value=value)
+    refused(lambda: models.load(folder), words)
 
 
 def test_what_is_whole_still_loads_and_samples(theirs: Path, folder: Path) -> None:

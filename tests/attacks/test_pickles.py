@@ -41,10 +41,10 @@ def refused(content: bytes, path: Path, words: str | None = None) -> None:
     path.write_bytes(content)
     before = process_state()
     for read in (edm.read, lambda path: load_moments(path, Four())):
-        begin = time.monotonic()
+        begin = time.process_time()
         with pytest.raises(ValueError, match=words) as caught:
             read(path)
-        assert time.monotonic() - begin < 1
+        assert time.process_time() - begin < 1
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 1000
     assert process_state() == before
@@ -136,10 +136,24 @@ def doubling(levels: int) -> bytes:
     )
 
 
+def deep(levels: int) -> dict[str, bytes]:
+    """Structures in each other, of each kind."""
+    calls = P4 + b"cX\nY\n\x94"
+    return {
+        "lists in each other": P4 + b"]" * levels + b"a" * (levels - 1) + b".",
+        "tuples in each other": P4 + b")" + b"\x85" * levels + b".",
+        "names outside in each other": P4 + b"N" + b"Q" * levels + b".",
+        "states in each other": calls + b"h\x00)R" * levels + b"b" * (levels - 1) + b".",
+        "elements in each other": calls + b"h\x00)R" * levels + b"a" * (levels - 1) + b".",
+        "arguments in each other": calls + b"h\x00" * levels + b")R" + b"\x85R" * (levels - 1) + b".",
+    }
+
+
 # Numbers that all have the same hash.
 COLLIDING = [bytes([0x8A, 12]) + (index * (2**61 - 1)).to_bytes(12, "little") for index in range(1, 30_001)]
 
 BOMBS = {
+    **deep(20_000),
     "a memo of 2³² entries": P4 + b"Nr\xff\xff\xff\xff.",
     "entries of one hash": b"N" + b"".join(b"p%d\n" % (index * (2**61 - 1)) for index in range(1, 30_001)) + b".",
     "an entry of it that is not there": P4 + b"j\xff\xff\xff\xff.",
@@ -152,8 +166,6 @@ BOMBS = {
     "a list that holds itself": P4 + b"]\x94h\x00a.",
     "a dictionary that holds itself": P4 + b"}\x94" + text("ema") + b"h\x00s.",
     "a call that holds itself": P4 + b"ccollections\nOrderedDict\n)R\x94" + text("a") + b"h\x00s.",
-    "10⁵ lists in each other": P4 + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
-    "10⁵ tuples in each other": P4 + b")" + b"\x85" * 10**5 + b".",
     "such a tuple as a key": P4 + b"})" + b"\x85" * 10**5 + b"Ns.",
     "such a tuple in a set": P4 + b"\x8f()" + b"\x85" * 10**5 + b"\x90.",
     "a list as a key": P4 + b"}]Ns.",
@@ -176,16 +188,12 @@ BOMBS = {
     + b"tR.",
     "marks alone": P4 + b"(" * 10**5 + b".",
     "10⁴ marks over 10⁴ values": P4 + b"N" * 10**4 + b"(t0" * 10**4 + b".",
-    "10⁵ names outside in each other": P4 + b"N" + b"Q" * 10**5 + b".",
-    "10⁵ states in each other": P4 + b"cX\nY\n\x94" + b"h\x00)R" * 30_000 + b"b" * 29_999 + b".",
-    "10⁵ elements in each other": P4 + b"cX\nY\n\x94" + b"h\x00)R" * 30_000 + b"a" * 29_999 + b".",
-    "10⁵ arguments in each other": P4 + b"cX\nY\n\x94" + b"h\x00" * 30_000 + b")R" + b"\x85R" * 29_999 + b".",
     "a name of 10⁶ letters": b"c" + b"a" * 10**6 + b"\nb\n)R.",
     "keys of 10⁶ letters": P4 + b"}" + text("a" * 10**6) + b"Ns.",
-    "one text as 10⁴ arrays of bytes": P4
+    "one text as 10³ arrays of bytes": P4
     + text("a" * 10**5)
     + b"\x940]("
-    + called("_codecs", "encode", b"h\x00", text("latin1")) * 10**4
+    + called("_codecs", "encode", b"h\x00", text("latin1")) * 10**3
     + b"e.",
     "one list of 10⁴ pairs as 10³ mappings": P4
     + b"]("
@@ -215,13 +223,22 @@ BOMBS = {
 def test_a_small_file_is_not_made_large(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(BOMBS[name])
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(ValueError, match="a.pkl'") as caught:
         edm.convert(path, tmp_path / "out")
     assert len(str(caught.value)) < 1000
     with pytest.raises(ValueError, match="a.pkl' is damaged or foreign"):
         load_moments(path, Four())
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", deep(1))
+def test_deep_structures_are_left_again(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(deep(190_000)[name])
+    for read in (edm.read, lambda path: load_moments(path, Four())):
+        with pytest.raises(ValueError, match="a.pkl'"):
+            read(tmp_path / "a.pkl")
 
 
 def storage(values: int, told: int, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
@@ -278,7 +295,9 @@ def tried(count: int, first: int) -> int:
 
 def in_children(count: int, batch: int, place: Path) -> Counter[str]:
     ends = Counter[str]()
-    for index, content in enumerate((*hostile.good(), *hostile.small())):  # what is imported when it is needed first
+    for index, content in enumerate(
+        (*hostile.good()[2:], *hostile.small())
+    ):  # what is imported when it is needed first
         path = place / f"{index}.pkl"
         path.write_bytes(content)
         for read in (lambda path: edm.convert(path, place / "good"), lambda path: load_moments(path, Four())):
@@ -292,8 +311,8 @@ def in_children(count: int, batch: int, place: Path) -> Counter[str]:
 
 
 def test_mutated_and_made_up_pickles_are_read_or_refused(tmp_path: Path) -> None:
-    ends = in_children(400, 400, tmp_path)
-    assert ends.total() == 3 * 400 and min(ends["taken"], ends["refused"]) > 10
+    ends = in_children(300, 300, tmp_path)
+    assert ends.total() == 3 * 300 and min(ends["taken"], ends["refused"]) > 10
 
 
 @pytest.mark.slow
@@ -362,10 +381,10 @@ WEIGHT = torch.zeros(10)
 def test_a_network_that_the_file_cannot_hold_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(put_together(**changes))
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(CheckpointError, match=words) as caught:
         edm.convert(path, tmp_path / "out")
-    assert time.monotonic() - begin < 3 and len(str(caught.value)) < 1000
+    assert time.process_time() - begin < 3 and len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,8 @@ def test_another_process_draws_the_same_samples(how: str) -> None:
         (gaussian.on(EDM), solvers.get("rk_adaptive"), {"shape": (3, 4), "trajectory": True}),
         (scoresde.ScoreModel(network, VP), solvers.get("heun"), {"shape": (2, 1, 8, 8), "nfe": 3}),
     ]
-    with multiprocessing.get_context(how).Pool(1) as pool:
+    # A forked process that uses torch's threads waits for ever for those of its parent, which it did not inherit.
+    with multiprocessing.get_context(how).Pool(1, torch.set_num_threads, (1,)) as pool:
         found = [pool.apply_async(scoresde.sample, (m, s), {"seeds": 5, **more}) for m, s, more in asked]
         results = [result.get(timeout=300) for result in found]
     for result, (model, solver, more) in zip(results, asked, strict=True):

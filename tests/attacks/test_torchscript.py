@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
+import types
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.commands.main import main
-from scoresde.metrics import scripts
+from scoresde.metrics import scripts, spaces
 from scoresde.metrics.torchscript import TorchScript
 
 SHAPE = (3, 8, 8)
@@ -156,6 +161,144 @@ def test_code_put_into_an_archive_by_hand_is_read_before_it_is_loaded(
         TorchScript("features.pt", SHAPE)
 
 
+def again(source: str, target: str, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
+    """The archive with its parts changed."""
+    with zipfile.ZipFile(source) as good, zipfile.ZipFile(target, "w") as bad:
+        for member in good.infolist():
+            changed = change(member.filename.partition("/")[2], good.read(member))
+            if changed is not None:
+                bad.writestr(f"{Path(target).stem}/{changed[0]}", changed[1])
+
+
+@pytest.mark.parametrize(
+    ("part", "renamed"), [("code/", "CODE/"), ("code/", "Code/"), (".py", ".PY"), ("__torch__", "__TORCH__")]
+)
+def test_code_that_torch_alone_finds_runs_nowhere(part: str, renamed: str) -> None:
+    torch.jit.script(Loads()).save("good.pt")
+    again("good.pt", "features.pt", lambda name, content: (name.replace(part, renamed), content))
+    torch.jit.load("features.pt")  # names of parts are the same to it in capitals
+    assert Path("written").exists()
+    Path("written").unlink()
+    with pytest.raises(ValueError, match=r"'features\.pt' (is no TorchScript file|holds __getstate__)"):
+        TorchScript("features.pt", SHAPE)
+    assert not Path("written").exists()
+
+
+def test_an_archive_with_two_tables_of_contents_is_the_one_that_was_looked_at() -> None:
+    """Of an archive behind other bytes torch reads the table where the end says, Python the one before the end."""
+    torch.jit.script(Loads()).save("bad.pt")
+    made = []
+    for harmless in (False, True):
+        file = io.BytesIO()
+        with zipfile.ZipFile("bad.pt") as source, zipfile.ZipFile(file, "w") as archive:
+            for member in source.infolist():
+                content = source.read(member)
+                if harmless and member.filename.endswith(".py"):
+                    method = content[: content.index(b"  def __getstate__")]
+                    content = method.ljust(len(content), b"\n")
+                archive.writestr(member.filename, content)
+        made.append(file.getvalue())
+    bad, good = made
+    assert len(bad) == len(good)
+    Path("features.pt").write_bytes(bad[:-22] + good)
+    torch.jit.load("features.pt")
+    assert Path("written").exists()
+    Path("written").unlink()
+    with pytest.raises(ValueError, match="is no TorchScript file"):  # its values are not those of that code
+        TorchScript("features.pt", SHAPE)
+    assert not Path("written").exists()
+
+
+def test_the_format_before_torch_1_4_is_not_read() -> None:
+    torch.jit.script(nn.Flatten()).save("good.pt")
+    again("good.pt", "features.pt", lambda name, content: None if name == "data.pkl" else (name, content))
+    with zipfile.ZipFile("features.pt", "a") as archive:
+        archive.writestr("features/model.json", '{"mainModule": {"torchscriptArena": {"key": "hidden"}}}')
+        archive.writestr("features/hidden", "import this")
+    with pytest.raises(ValueError, match=r"is no TorchScript file: it lacks data\.pkl"):
+        TorchScript("features.pt", SHAPE)
+
+
+class Holds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(1000.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x), -1).clone()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"M\xe8\x03", b"J\x00\x00\x00\x04", "ends at value 67,108,864 of 67,108,864, in 4,000 bytes"),
+        (b"FloatStorage", b"DoubleStorage", "ends at value 1,000 of 1,000, in 4,000 bytes"),
+        (b"FloatStorage", b"QInt8Storage", "holds a tensor of torch.QInt8Storage"),
+        (b"K\x00(M", b"K\x01(M", "ends at value 1,001 of 1,000"),
+        (b"K\x00(M", b"J\xff\xff\xff\xff(M", "shape is none"),
+        (b"_rebuild_tensor_v2", b"_rebuild_sparse_tensor", "holds an object of torch._utils._rebuild_sparse_tensor"),
+        (b"c__torch__.", b"c__torch__.torch.classes.rpc.", "holds an object of __torch__.torch.classes.rpc"),
+        (b"}", b"}r\xff\xff\xff\xff", "too small for so many things"),
+        (b"}", b"}" + b"\x85" * 100_000, "is no TorchScript file"),
+    ],
+)
+def test_values_that_torch_would_read_beyond_their_bytes_are_refused(old: bytes, new: bytes, words: str) -> None:
+    torch.jit.script(Holds()).save("good.pt")
+
+    def change(name: str, content: bytes) -> tuple[str, bytes]:
+        if name == "data.pkl":
+            assert old in content
+            content = content.replace(old, new, 1 if old == b"}" else -1)
+        return name, content
+
+    again("good.pt", "features.pt", change)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        TorchScript("features.pt", SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_object_that_loading_would_make_of_a_plugin_s_class_is_refused_for_clip_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch-fidelity loads the archive that was looked at, not the file."""
+
+    class Extractor(nn.Module):
+        resolution = 8
+
+        def __init__(self, name: str, layers: list[str], feature_extractor_weights_path: Any):
+            super().__init__()
+            self.weight = nn.Parameter(torch.jit.load(feature_extractor_weights_path).state_dict()["weight"])
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return metric
+
+        def forward(self, images: Tensor) -> tuple[Tensor]:
+            return (images.float().mean((2, 3)) + self.weight[:3],)
+
+    registry: Any = types.ModuleType("torch_fidelity.registry")
+    registry.FEATURE_EXTRACTORS_REGISTRY = {"clip-vit-b-32": Extractor}
+    package: Any = types.ModuleType("torch_fidelity")
+    package.registry = registry
+    monkeypatch.setitem(sys.modules, "torch_fidelity", package)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.registry", registry)
+    torch.jit.script(Holds()).save("good.pt")
+    space = spaces.get("clip", weights="good.pt")
+    assert torch.equal(space.features(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), torch.tensor([[0.0, 1.0, 2.0]]))
+    torch.jit.script(Loads()).save("loads.pt")
+    again("loads.pt", "capitals.pt", lambda name, content: (name.replace(".py", ".PY"), content))
+    for path in ("loads.pt", "capitals.pt"):
+        with pytest.raises(ValueError, match="holds __getstate__|torch-fidelity cannot load clip-vit-b-32 from"):
+            spaces.get("clip", weights=path)
+        assert not Path("written").exists()
+    Path("text.pt").write_text("text")
+    with pytest.raises(ValueError, match=r"'text\.pt' is no TorchScript file"):
+        spaces.get("clip", weights="text.pt")
+    with pytest.raises(ValueError, match="torch-fidelity cannot load clip-vit-b-32 from 'loads.pt'"):
+        spaces.get("clip", weights="loads.pt", trust=True)
+    assert Path("written").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\5\6" + bytes(18), b"\x80\x02.", b"text"])
 def test_what_is_no_archive_of_torchscript_is_refused_in_a_line(content: bytes) -> None:
     Path("features.pt").write_bytes(content)
@@ -165,7 +308,10 @@ def test_what_is_no_archive_of_torchscript_is_refused_in_a_line(content: bytes) 
 
 
 def test_code_that_is_too_deep_or_too_long_is_refused() -> None:
-    for code in (b"x = " + b"(" * 100_000, b"#" * (scripts.LONGEST + 1)):
+    deep = [
+        b"x = " + code for code in (b"(" * 100_000, b"1" + b"<1" * 2000, b"1" + b" and 1" * 2000, b"-" * 2000 + b"1")
+    ]
+    for code in (*deep, b"#" * (scripts.LONGEST + 1)):
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("a/code/__torch__.py", code)
@@ -312,6 +458,32 @@ class Nothing(nn.Module):
         return x.flatten(1).float()[:, :0]
 
 
+class Drops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x.flatten(1).float(), 0.5, training=True)
+
+
+class Normalises(nn.Module):
+    """By the batch that it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x.flatten(1).float(), None, None, training=True)
+
+
+class OneForAll(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float().mean(0, keepdim=True)
+
+
+class Remembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float() * self.seen.add_(1)
+
+
 @pytest.mark.parametrize(
     ("network", "words"),
     [
@@ -321,6 +493,10 @@ class Nothing(nn.Module):
         (Complex, "must give one vector of finite features for each image, and gave .*complex64"),
         (Scalar, "must give one vector of finite features for each image"),
         (Nothing, "must give one vector of finite features for each image"),
+        (OneForAll, r"must give one vector of finite features for each image, and gave shape \(1, 192\)"),
+        (Normalises, "gives other features of the same image the next time"),
+        (Drops, "gives other features of the same image the next time"),
+        (Remembers, "gives other features of the same image the next time"),
     ],
 )
 def test_networks_that_give_no_features_are_refused_in_a_line(network: Callable[[], nn.Module], words: str) -> None:
@@ -328,3 +504,52 @@ def test_networks_that_give_no_features_are_refused_in_a_line(network: Callable[
     with pytest.raises(ValueError, match=words) as caught:
         TorchScript("features.pt", SHAPE)
     assert "\n" not in str(caught.value)
+
+
+class Warns(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        warnings.warn("\x1b[2Jold\nweights", stacklevel=2)
+        return x.flatten(1).float()
+
+
+def test_what_a_network_warns_of_is_said_in_a_line_that_no_terminal_obeys() -> None:
+    torch.jit.script(Warns()).save("features.pt")
+    with pytest.warns(UserWarning, match="old") as said:
+        TorchScript("features.pt", SHAPE)
+    assert {str(warning.message) for warning in said if "old" in str(warning.message)} == {"\\x1b[2Jold weights"}
+
+
+class Overwrites(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(0).flatten(1).float() + 1
+
+
+@pytest.mark.parametrize("input", ["uint8", "unit", "state"])
+def test_a_network_that_writes_to_its_input_changes_nobody_s_images(input: str) -> None:
+    torch.jit.script(Overwrites()).save("features.pt")
+    space = TorchScript("features.pt", SHAPE, input=input)
+    images = torch.full((50, *SHAPE), 7, dtype=torch.uint8)
+    assert torch.equal(space.features(images), torch.ones(50, 192))
+    assert bool((images == 7).all())
+
+
+class Padded(nn.Module):
+    """Of the kind of EfficientNet and SigLIP, whose convolutions name their padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding="same")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.float()).mean((2, 3))
+
+
+def test_padding_may_be_named() -> None:
+    net = Padded().eval()
+    images = torch.randint(0, 256, (2, *SHAPE), dtype=torch.uint8)
+    made: list[Any] = [torch.jit.script(net), torch.jit.trace(net, images.float())]
+    for one in made:
+        one.save("features.pt")
+        with torch.no_grad():
+            expected = net(images)
+        torch.testing.assert_close(TorchScript("features.pt", SHAPE).features(images), expected, rtol=1e-4, atol=1e-3)

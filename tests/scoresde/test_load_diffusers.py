@@ -133,9 +133,9 @@ def embeddings(length: int, width: int, seed: int = 1) -> Tensor:
     return torch.randn(COUNT, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def close(found: Tensor, expected: Tensor) -> None:
+def close(found: Tensor, expected: Tensor, rounding: float = 1e-5) -> None:
     assert float(expected.std()) > 1e-3
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=rounding, atol=rounding * float(expected.abs().max()))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,8 @@ def test_a_consistency_model_is_sampled_as_by_diffusers(
     draws = noise(checkpoint.shape)
     x = times[0] * draws()
     monkeypatch.setattr(import_module(type(scheduler).__module__), "randn_tensor", lambda *args, **kwargs: draws())
-    close(result.samples, theirs(net, scheduler, x, class_labels=labels))
+    # Theirs feeds 250 log σ, up to 1095, in float32; the embedding's first frequency sees that rounding whole.
+    close(result.samples, theirs(net, scheduler, x, class_labels=labels), 1095 * torch.finfo(torch.float32).eps)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
