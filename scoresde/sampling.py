@@ -491,8 +491,11 @@ def _device(device: str | torch.device | None, model: ScoreModel, x_init: Tensor
     if device is not None:
         try:
             chosen = torch.device(device)
-        except (RuntimeError, TypeError) as error:
+            torch.empty(0, device=chosen)
+        except (RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(f"device = {device!r:.60} is no device that torch has here") from error
+        if chosen.type == "meta":
+            raise ValueError("device = 'meta' holds no numbers")
     else:
         chosen = x_init.device if x_init is not None else there or torch.device("cpu")
     if there is not None and there.type != chosen.type:

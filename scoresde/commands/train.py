@@ -19,7 +19,7 @@ from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import outputs, values
 from scoresde.data import load, to_pixels
-from scoresde.files import replacing
+from scoresde.files import digest, regular, replacing
 from scoresde.hardware import describe
 from scoresde.images import save_grid
 from scoresde.process import Process
@@ -29,6 +29,7 @@ from scoresde.training import Settings, Trainer
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
+SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 PASSING = ("out", "device", "threads", "every")  # what may differ when a run is taken up again
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
 
@@ -56,9 +57,15 @@ def run(config: DictConfig, out: Path) -> None:
         _train(trainer, settings, out, every, weights)
 
 
+def _sums(out: Path) -> str:
+    return "".join(f"{digest(out / name)}  {name}\n" for name in RESULTS)
+
+
 def _whole(out: Path) -> bool:
-    """Whether a finished run's model loads and its pictures open."""
+    """Whether a finished run's results are as they were written; of earlier versions', whether they can be read."""
     try:
+        if (out / SUMS).exists():
+            return regular(out / SUMS).read_text(encoding="utf-8") == _sums(out)
         models.load(out / MODEL)
         for name in RESULTS:
             if name.endswith(".png"):
@@ -96,7 +103,9 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         training=_card(trainer, settings),
         dtype=weights,
     )
-    say(f"{out}: {', '.join((*RESULTS, outputs.CONFIG, outputs.VERSIONS))}")
+    with replacing(out / SUMS) as path:
+        path.write_text(_sums(out), encoding="utf-8")
+    say(f"{out}: {', '.join((*RESULTS, SUMS, outputs.CONFIG, outputs.VERSIONS))}")
 
 
 def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:

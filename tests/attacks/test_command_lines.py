@@ -69,25 +69,27 @@ def test_a_path_that_is_no_word_of_hydra_s_is_read_as_typed(word: str) -> None:
     assert found == word or "\\" in word  # a backslash is Hydra's escape where its grammar has one
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+ODD = [
+    "x=1",
+    "+x=1",
+    "~n",
+    "=",
+    "out",
+    "n==",
+    "n=[",
+    "n={",
+    "n='",
+    "--n=1",
+    "n=${x}",
+    "n=${oc.env:HOME}",
+    "hydra.mode=odd",
+    "\x1b[31m=1",
+]
+
+
 @pytest.mark.parametrize(
-    "typed",
-    [
-        "x=1",
-        "+x=1",
-        "~n",
-        "=",
-        "out",
-        "n==",
-        "n=[",
-        "n={",
-        "n='",
-        "--n=1",
-        "n=${x}",
-        "n=${oc.env:HOME}",
-        "hydra.mode=odd",
-        "\x1b[31m=1",
-    ],
+    ("command", "typed"),
+    [(command, typed) for command in sorted(COMMANDS) for typed in (ODD if command == "sample" else ODD[:4])],
 )
 def test_odd_settings_are_wrong_usage_or_refused(
     command: str, typed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +125,7 @@ def test_ctrl_c_at_any_moment_is_one_line(tmp_path: Path) -> None:
             assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("closed", [*(pytest.param((n,), marks=pytest.mark.slow) for n in range(3)), (0, 1, 2)])
 def test_closed_streams_harm_nothing(closed: tuple[int, ...], tmp_path: Path) -> None:
     """Nor is a file opened in their place, which the next message would be written into."""
     script = (

@@ -112,8 +112,10 @@ def test_a_link_laid_where_a_temporary_file_will_be_is_not_written_through() -> 
     assert Path("x.json").read_text(encoding="utf-8") == "new"
 
 
-@pytest.mark.parametrize("kind", ["link", "text", "json", "fifo", "folder"])
-@pytest.mark.parametrize("command", ["sample", "bench", "train"])
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [*((kind, "sample") for kind in ("link", "text", "json", "fifo", "folder")), ("link", "bench"), ("link", "train")],
+)
 def test_a_lock_that_is_not_ours_is_left_as_it_is(kind: str, command: str, say: Say) -> None:
     Path("out").mkdir()
     lock, thesis = Path("out") / NAME, Path("thesis.txt")
@@ -223,26 +225,21 @@ def test_torchrun_is_refused_where_processes_do_not_share_the_work(
 # what is damaged
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "altered", "another run's", "removed", "a folder's"])
-def test_damaged_metrics_are_made_again_to_the_byte(damage: str, say: Say) -> None:
+def test_damaged_metrics_are_made_again_to_the_byte(say: Say) -> None:
     command = [*SAMPLE, "metrics=true"]
-    assert say(*command, "out=out")[0] == 0
+    for more in (("out=out",), ("seed=9", "out=other")):
+        assert say(*command, *more)[0] == 0
     path = Path("out/metrics.json")
-    whole = path.read_bytes()
-    if damage == "truncated":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif damage == "emptied":
-        path.write_bytes(b"")
-    elif damage == "altered":
-        path.write_bytes(whole.replace(b'"samples": 4', b'"samples": 5'))
-    elif damage == "another run's":
-        assert say(*command, "seed=9", "out=other")[0] == 0
-        path.write_bytes(Path("other/metrics.json").read_bytes())
-    else:
-        path.unlink()
-    assert damage == "removed" or not path.exists() or path.read_bytes() != whole
-    assert say(*command, "out=out")[0] == 0
-    assert path.read_bytes() == whole
+    whole, another = path.read_bytes(), Path("other/metrics.json").read_bytes()
+    altered = whole.replace(b'"samples": 4', b'"samples": 5')
+    for damaged in (whole[: len(whole) // 2], b"", altered, another, None):
+        assert damaged != whole
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        assert say(*command, "out=out")[0] == 0
+        assert path.read_bytes() == whole
     assert "already in out" in say(*command, "out=out")[1]
 
 
@@ -254,20 +251,23 @@ def test_metrics_depend_on_the_samples_alone(say: Say) -> None:
     assert one == many == bare
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"torch": ', "[" * 100_000])
-def test_damaged_versions_are_named(content: str, say: Say) -> None:
+def test_damaged_versions_are_named(say: Say) -> None:
     assert say(*SAMPLE, "out=out")[0] == 0
-    Path("out/versions.json").write_text(content, encoding="utf-8")
-    status, _, err = say(*SAMPLE, "out=out")
-    assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("scoresde: error: 'out/versions.json' is damaged: ")
+    for content in ("", "{", "[1]", "null", '{"torch": ', "[" * 100_000):
+        Path("out/versions.json").write_text(content, encoding="utf-8")
+        status, _, err = say(*SAMPLE, "out=out")
+        assert (status, err.count("\n")) == (1, 1)
+        assert err.startswith("scoresde: error: 'out/versions.json' is damaged: ")
+
+
+FOREIGN = ["a: [", "", "- 1", "a: &a [*a]", "[" * 50_000, "x: " + "y" * 2**21, "\x00", "1: 2\nb: 3"]
 
 
 @pytest.mark.parametrize(
-    "content", ["", "a: [", "- 1", "a: &a [*a]", "[" * 50_000, "x: " + "y" * 2**21, "\x00", "1: 2\nb: 3"]
+    ("command", "content"),
+    [*(("sample", content) for content in FOREIGN), ("bench", FOREIGN[0]), ("train", FOREIGN[0])],
 )
-@pytest.mark.parametrize("command", ["sample", "bench", "train"])
-def test_a_damaged_or_foreign_configuration_is_refused_in_a_line(content: str, command: str, say: Say) -> None:
+def test_a_damaged_or_foreign_configuration_is_refused_in_a_line(command: str, content: str, say: Say) -> None:
     Path("out").mkdir()
     Path("out/config.yaml").write_text(content, encoding="utf-8")
     status, _, err = say(*COMMANDS[command], "out=out")
@@ -339,14 +339,23 @@ def test_a_folder_without_digests_goes_on_and_says_so_once(say: Say) -> None:
     assert "note" not in say(*command)[1]
 
 
-@pytest.mark.parametrize("name", ["model/model.safetensors", "model/config.json", "samples.png", "loss.png"])
-def test_a_finished_training_whose_results_are_damaged_makes_them_again(name: str, say: Say) -> None:
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_finished_training_whose_results_are_damaged_makes_them_again(recorded: bool, say: Say) -> None:
     command = [*TRAIN, "data.path=photos.npz", "out=run"]
     assert say(*command)[0] == 0
-    whole = Path("run", name).read_bytes()
-    Path("run", name).write_bytes(whole[: len(whole) // 2])
-    assert say(*command)[0] == 0
-    assert Path("run", name).read_bytes() == whole
+    sums = Path("run/results.sha256").read_bytes()
+    for name in ("model/model.safetensors", "model/config.json", "samples.png", "loss.png", "results.sha256"):
+        if not recorded and name == "results.sha256":
+            continue
+        whole = Path("run", name).read_bytes()
+        at = len(whole) // 2
+        flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        Path("run", name).write_bytes(flipped if recorded else whole[:at])
+        if not recorded:  # as before there were any
+            Path("run/results.sha256").unlink()
+        assert say(*command)[0] == 0
+        assert Path("run", name).read_bytes() == whole
+        assert Path("run/results.sha256").read_bytes() == sums
     assert "already in run/model" in say(*command)[1]
 
 

@@ -86,7 +86,12 @@ class Page(html.parser.HTMLParser):
         self.attributes |= {key for key, _ in attrs}
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+QUICK = (HOSTILE[0], HOSTILE[5], HOSTILE[9], HOSTILE[11])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in HOSTILE]
+)
 def test_a_report_is_whole_and_obeys_no_name(name: str, tmp_path: Path) -> None:
     written = report.write(outcome(name), tmp_path)
     assert "report.html" in written

@@ -427,3 +427,13 @@ def test_predictions_of_all_types_give_the_same_samples() -> None:
     ]
     for first, second in itertools.pairwise(found):
         torch.testing.assert_close(first.samples, second.samples, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("device", [3, object(), "gpu", "cuda:99", "meta"])
+def test_a_device_that_cannot_hold_numbers_here_is_refused(device: Any) -> None:
+    for model in (
+        scoresde.ScoreModel(lambda x, t: x, scoresde.VP()),
+        scoresde.ScoreModel(torch.nn.Linear(3, 3), scoresde.VP()),
+    ):
+        with pytest.raises(ValueError, match="^device = |^the state would be on device"):
+            scoresde.sample(model, "ddim", steps=3, shape=(2, 3), seeds=0, device=device)
