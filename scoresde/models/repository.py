@@ -7,6 +7,7 @@ import json
 import math
 import tarfile
 import threading
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -196,7 +197,8 @@ class _Files:
         for name, value in config.items():
             _check_setting(where, name, value, len(shapes), held)
         try:
-            with _parts_for(len(shapes)), torch.device("meta"):
+            with _parts_for(len(shapes)), torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of layers without values
                 planned = getattr(self.diffusers, kind).from_config({**config})
         except Exception as error:  # whatever odd settings lead to
             raise CheckpointError(
