@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -193,9 +194,9 @@ class Zip:
             if self._opened is None:
                 self._opened = _opened(self.whole)
             return [_read(self._opened, file) for file in names]
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # of an altered zip anything may come
+        except Exception as error:  # of an altered zip anything may come, a seek to nowhere too
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # it is not there, or cannot be opened now
             raise zipfile.BadZipFile(f"{name} is not whole: {error or type(error).__name__}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import math
 import sys
@@ -243,9 +244,11 @@ class Trainer:
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        # To an open file: given a path, torch writes the temporary file's name into it.
-        with replacing(self.checkpoint) as path, open(path, "wb") as file:
-            torch.save(_interned(state), file)
+        # Not to a path, whose name torch would write into it, nor to a file: Ctrl-C in its writes is a RuntimeError.
+        content = io.BytesIO()
+        torch.save(_interned(state), content)
+        with replacing(self.checkpoint) as path:
+            path.write_bytes(content.getbuffer())
 
     def resume(self) -> bool:
         """Take up the folder's checkpoint; False if there is none.

@@ -68,7 +68,7 @@ SHARES = {"sample npz": 17, "sample png": 14, "sample zip": 17, "bench": 15, "tr
 # What shows the seconds that a run took, which the forked runs count by a clock of their own and the installed command
 # cannot: such files are compared less their seconds (first line) or not at all (second line).
 TIMED = ("results.jsonl", "checkpoint.pt", "model/config.json")
-SHOWING = ("table.md", "table.csv", "table.tex", "report.html", "pareto.png", "pareto.svg")
+SHOWING = ("results.sha256", "table.md", "table.csv", "table.tex", "report.html", "pareto.png", "pareto.svg")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ def run(config: DictConfig, out: Path) -> None:
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     with outputs.held(out, (MODEL,)) as unwritable:
         if outputs.complete(out, settings, RESULTS) and _whole(out):
+            if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
+                _seal(out)
             say(f"the model of this configuration is already in {out / MODEL}")
             return
         if unwritable is not None:
@@ -59,6 +61,11 @@ def run(config: DictConfig, out: Path) -> None:
 
 def _sums(out: Path) -> str:
     return "".join(f"{digest(out / name)}  {name}\n" for name in RESULTS)
+
+
+def _seal(out: Path) -> None:
+    with replacing(out / SUMS) as path:
+        path.write_text(_sums(out), encoding="utf-8")
 
 
 def _whole(out: Path) -> bool:
@@ -103,8 +110,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         training=_card(trainer, settings),
         dtype=weights,
     )
-    with replacing(out / SUMS) as path:
-        path.write_text(_sums(out), encoding="utf-8")
+    _seal(out)
     say(f"{out}: {', '.join((*RESULTS, SUMS, outputs.CONFIG, outputs.VERSIONS))}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -243,6 +244,20 @@ def test_damaged_metrics_are_made_again_to_the_byte(say: Say) -> None:
     assert "already in out" in say(*command, "out=out")[1]
 
 
+def test_an_archive_that_cannot_be_opened_now_is_not_a_damaged_one(say: Say) -> None:
+    command = [*SAMPLE, "format=zip", "out=out"]
+    assert say(*command)[0] == 0
+    opened = mock.Mock(side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+    with mock.patch("scoresde.formats._opened", opened), mock.patch("scoresde.shards.Shards.write") as written:
+        status, _, err = say(*command)
+        assert (status, err.count("\n")) == (1, 1)
+        assert err.startswith("scoresde: error: too many open files: out; 4 of 4 images are written")
+        assert not written.called
+        opened.side_effect = OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # an altered one leads to nowhere
+        say(*command)
+        assert written.called
+
+
 def test_metrics_depend_on_the_samples_alone(say: Say) -> None:
     command = [*SAMPLE, "n=24", "metrics=true"]
     for out, more in (("one", "shard=24"), ("many", "shard=4"), ("bare", "keep=false")):
@@ -356,7 +371,9 @@ def test_a_finished_training_whose_results_are_damaged_makes_them_again(recorded
         assert say(*command)[0] == 0
         assert Path("run", name).read_bytes() == whole
         assert Path("run/results.sha256").read_bytes() == sums
+    Path("run/results.sha256").unlink()
     assert "already in run/model" in say(*command)[1]
+    assert Path("run/results.sha256").read_bytes() == sums
 
 
 # ---------------------------------------------------------------------------------------------------------------------
