@@ -494,14 +494,14 @@ def _device(device: str | torch.device | None, model: ScoreModel, x_init: Tensor
             torch.empty(0, device=chosen)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(f"device = {device!r:.60} is no device that torch has here") from error
-        if chosen.type == "meta":
-            raise ValueError("device = 'meta' holds no numbers")
     else:
         chosen = x_init.device if x_init is not None else there or torch.device("cpu")
     if there is not None and there.type != chosen.type:
         raise ValueError(
             f"the state would be on device {chosen}, but the network is on {there}: move it, or give device="
         )
+    if chosen.type == "meta":
+        raise ValueError("device = 'meta' holds no numbers")
     return chosen
 
 
