@@ -23,7 +23,7 @@ from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
 from solvers.errors import StepsError
 from solvers.grids import Grid
-from solvers.instructions import Eval
+from solvers.plan.instructions import Eval
 from solvers.steps import check_times
 
 Callback = Callable[[Tensor, float], "Tensor | None"]

@@ -7,12 +7,27 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from solvers.driver import PROTOCOL
 from solvers.errors import check_options, nearest
-from solvers.solver import PROTOCOL, PlannedSolver, Solver
+from solvers.solver import PlannedSolver, Solver
 
 Order = int | Callable[..., int | None]
 Made = TypeVar("Made", bound=Solver)
 
+FAMILIES = {  # in the order of the documentation
+    "auto": "One choice for every budget",
+    "euler": "Euler's method, Heun's and Runge–Kutta",
+    "ddim": "DDIM, DDPM and ancestral sampling",
+    "singlestep": "Singlestep exponential methods: DPM-Solver and its kin",
+    "multistep": "Multistep exponential methods: DPM-Solver++, UniPC, DEIS",
+    "adams": "Multistep methods in σ: Adams–Bashforth and PNDM",
+    "sde": "The reverse SDE",
+    "langevin": "Predictor–corrector sampling",
+    "adaptive": "Steps by tolerance",
+    "distilled": "Consistency models and distilled models",
+    "cfg_pp": "CFG++",
+    "own": "Others",
+}
 _REGISTRY: dict[str, Callable[..., Solver]] = {}
 _ALIASES: dict[str, str] = {}
 
@@ -28,12 +43,18 @@ def register(name: str, make: Callable[..., Solver]) -> None:
     _REGISTRY[name] = make
 
 
+def _known(made: Made, module: str) -> Made:
+    """The solver, which other processes make by the name that ``module`` registers."""
+    made.recipe = remade, (module, made.name, dict(made.options))
+    return made
+
+
 def registered(kind: type[Made]) -> type[Made]:
     """Register a solver's class under its ``name``; its constructor's arguments are the options."""
 
     def make(**options: Any) -> Solver:
         check_options(f"solver {kind.name!r}", options, inspect.signature(kind).parameters)
-        return kind(**options)
+        return _known(kind(**options), kind.__module__)
 
     register(kind.name, make)
     return kind
@@ -63,6 +84,7 @@ def solver(
     weak_order: Order | None = None,
     stochastic: bool | str = False,
     grid: str = "quadratic",
+    family: str = "own",
     from_noise: bool = False,
     to_clean: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., PlannedSolver]]:
@@ -76,13 +98,16 @@ def solver(
         weak_order: the same for its weak order, where it can draw noise.
         stochastic: True, or the name of the option that makes it so when it is not zero.
         grid: the grid it is used on when none is given.
+        family: where the documentation has it, one of :data:`FAMILIES`.
         from_noise: whether the function takes the step from α = 0 itself (its first t then has α = 0 and λ = −∞).
         to_clean: whether the function takes the step to zero noise itself (its last s then has σ = 0 and λ = ∞).
 
     Raises:
         TypeError: the function is not a generator, or stochastic without a weak order.
-        ValueError: the name is taken.
+        ValueError: the name is taken, or there is no such family.
     """
+    if family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r} of solver {name!r}{nearest(family, FAMILIES)}")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., PlannedSolver]:
         if not inspect.isgeneratorfunction(function):
@@ -99,7 +124,7 @@ def solver(
             check_options(f"solver {name!r}", options, defaults)
             values = {**defaults, **options}
             draws = bool(values[stochastic]) if isinstance(stochastic, str) else stochastic
-            return PlannedSolver(
+            made = PlannedSolver(
                 function,
                 values,
                 name=name,
@@ -107,10 +132,12 @@ def solver(
                 order=None if draws else _evaluate(order, values),
                 weak_order=_evaluate(weak_order, values) if draws else None,
                 grid=grid,
+                family=family,
                 stochastic=draws,
                 from_noise=from_noise,
                 to_clean=to_clean,
             )
+            return _known(made, function.__module__)
 
         make.__doc__, make.__name__ = function.__doc__, name
         register(name, make)
@@ -139,18 +166,6 @@ def get(name: str, **options: Any) -> Solver:
     if name not in _REGISTRY:
         raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")
     return _REGISTRY[name](**options)
-
-
-def recipe(solver: Solver) -> tuple[Callable[..., Solver], tuple[str, str, dict[str, Any]]] | None:
-    """How to make a solver again in another process: a function and its arguments; None where it is not registered."""
-    options, function = dict(solver.options), getattr(solver, "function", None)
-    try:
-        made = get(solver.name, **options)
-    except (ValueError, TypeError):
-        return None
-    if type(made) is not type(solver) or getattr(made, "function", None) is not function:
-        return None
-    return remade, (type(solver).__module__ if function is None else function.__module__, solver.name, options)
 
 
 def remade(module: str, name: str, options: dict[str, Any]) -> Solver:

@@ -17,36 +17,33 @@ Two steps are not the function's business. The step to zero noise is a denoise, 
 it itself says ``to_clean=True``). The step from α = 0 is DDIM's, exact there: x = α_s E[x0 | x_t] + σ_s E[ε | x_t] (a
 function that takes it itself says ``from_noise=True``).
 
-A solver in which every sample has its own steps (``per_sample``, see :mod:`solvers.per_sample`) evaluates a part of the
-batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows)``, with ``rows`` the samples in question.
+A solver in which every sample has its own steps (``per_sample``, see :mod:`solvers.adaptive.loop`) evaluates a part of
+the batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows)``, ``rows`` being those samples.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from solvers import grids
 from solvers import prediction as predictions
 from solvers.aliasing import Isolated, shown
+from solvers.driver import Function, drive
 from solvers.grids import Grid
 from solvers.plan import Plan, PlanError
-from solvers.steps import Point, Process, Steps, Times, check_times
-from solvers.trace import Tracer
+from solvers.plan.trace import Tracer
+from solvers.steps import Point, Process, Times, check_times
 from solvers.views import Views
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Predict = Callable[..., Any]
 Noise = Callable[..., "Tensor"]
 Hook = Callable[["Tensor", float], "Tensor | None"]
-
-PROTOCOL = ("steps", "x", "predict", "noise")
 
 
 class Solver(ABC):
@@ -62,6 +59,8 @@ class Solver(ABC):
         weak_order: weak order on the reverse SDE; None for deterministic solvers, and for those that do not converge to
             the data's distribution.
         grid: name of the grid that is used when none is given.
+        family: which of :data:`solvers.registry.FAMILIES` it belongs to.
+        recipe: how another process makes it, a function and its arguments; None where the register did not make it.
         adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
         per_sample: whether every sample has steps of its own, so that ``predict`` and ``noise`` are told which samples
             they serve.
@@ -74,6 +73,8 @@ class Solver(ABC):
     order: int | None
     weak_order: int | None
     grid: str
+    family: str
+    recipe: tuple[Callable[..., Solver], tuple[Any, ...]] | None = None
     adaptive: ClassVar[bool] | bool = False
     per_sample: ClassVar[bool] = False
 
@@ -124,10 +125,8 @@ class Solver(ABC):
         """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """By its name and options where the register has it, since a solver function is hidden behind its name."""
-        from solvers import registry
-
-        return registry.recipe(self) or super().__reduce_ex__(protocol)
+        """By its name and options where the register made it, since a solver function is hidden behind its name."""
+        return self.recipe or super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
@@ -147,13 +146,14 @@ class PlannedSolver(Solver):
         weak_order: int | None,
         grid: str,
         to_clean: bool,
+        family: str = "own",
         from_noise: bool = False,
         stochastic: bool | None = None,
     ):
         self.function, self.options, self.name, self.reference = function, options, name, reference
         self.order, self.weak_order = order, weak_order
         self.stochastic = weak_order is not None if stochastic is None else stochastic
-        self.grid, self._to_clean, self._from_noise = grid, to_clean, from_noise
+        self.grid, self.family, self._to_clean, self._from_noise = grid, family, to_clean, from_noise
 
     def plan(self, process: Process, grid: Times, prediction: str = "epsilon") -> Plan:
         """The solver on this grid as a plan for models of this prediction type.
@@ -168,7 +168,7 @@ class PlannedSolver(Solver):
         """
         times = check_times(process, grid)
         tracer = Tracer()
-        self._drive(process, times, tracer.predict, tracer.x, tracer.noise, tracer.step)
+        drive(self._function(), process, times, tracer.predict, tracer.x, tracer.noise, tracer.step)
         return Plan(self.name, dict(self.options), prediction, times, tuple(tracer.instructions(prediction)))
 
     def nfe(self, process: Process, times: Times) -> int:
@@ -196,59 +196,10 @@ class PlannedSolver(Solver):
             return shown(step, state, t.t)
 
         views = tensor_views(predict, prediction)
-        return self._drive(process, check_times(process, times), views, x, draw, stepped)
+        return drive(self._function(), process, check_times(process, times), views, x, draw, stepped)
 
-    def _drive(
-        self,
-        process: Process,
-        times: tuple[float, ...],
-        predict: Callable[[Any, Point], Views],
-        x: Any,
-        draw: Callable[[], Any],
-        step: Callable[[Any, Point], Any],
-    ) -> Any:
-        """Take every step of the grid, on symbols or on tensors alike."""
-        points = [Point.at(process, t) for t in times]
-        count = len(points) - 1
-        if points[0].alpha == 0 and not self._from_noise:
-            p, s = predict(x, points[0]), points[1]
-            x = step(p.x0 if s.sigma == 0 else s.alpha * p.x0 + s.sigma * p.epsilon, s)
-            points = points[1:]
-        denoise = len(points) > 1 and points[-1].sigma == 0 and not self._to_clean
-        inner = points[:-1] if denoise else points
-        if len(inner) > 1:
-            x = self._generate(Steps(process, inner, count), inner[1:], predict, x, draw, step)
-        if denoise:
-            x = step(predict(x, points[-2]).x0, points[-1])
-        return x
-
-    def _generate(
-        self,
-        steps: Steps,
-        ends: Sequence[Point],
-        predict: Callable[[Any, Point], Views],
-        x: Any,
-        draw: Callable[[], Any],
-        step: Callable[[Any, Point], Any],
-    ) -> Any:
-        def noise(scale: float = 1.0) -> Any:
-            return scale * draw() if scale != 0 else 0.0
-
-        available = dict(zip(PROTOCOL, (steps, x, predict, noise), strict=True))
-        wanted = {key: available[key] for key in inspect.signature(self.function).parameters if key in available}
-        generator = self.function(**wanted, **self.options)
-        reached = 0
-        try:
-            state = next(generator)
-            for reached, end in enumerate(ends, start=1):  # noqa: B007
-                x = step(state, end)
-                state = generator.send(x)
-            reached += 1
-        except StopIteration:
-            pass
-        if reached != len(ends):
-            raise ValueError(f"solver {self.name!r} must yield one state for each of {len(ends)} steps, not {reached}")
-        return x
+    def _function(self) -> Function:
+        return Function(self.name, self.function, self.options, self._to_clean, self._from_noise)
 
 
 def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point], Views]:

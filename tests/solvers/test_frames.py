@@ -9,7 +9,7 @@ import torch
 
 from scoresde.exact import Gaussian
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
-from solvers import frames
+from solvers.coefficients import frames
 from solvers.solver import tensor_views
 from solvers.steps import Point
 
