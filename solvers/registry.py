@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from solvers.driver import PROTOCOL
-from solvers.errors import check_options, nearest
+from solvers.errors import check_options, check_types, nearest
 from solvers.solver import PlannedSolver, Solver
 
-Order = int | Callable[..., int | None]
+Order = int | Callable[[Mapping[str, Any]], int | None]
 Made = TypeVar("Made", bound=Solver)
 
 FAMILIES = {  # in the order of the documentation
@@ -49,12 +50,35 @@ def _known(made: Made, module: str) -> Made:
     return made
 
 
+@contextmanager
+def _kinds_checked(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[None]:
+    """The solver's own checks, which know best; after them, or where they stumble, the kinds of the values.
+
+    Raises:
+        ValueError: names the option, its value and the kind.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+    except Exception:
+        check_types(name, options, defaults)
+        raise
+    check_types(name, options, defaults)
+
+
 def registered(kind: type[Made]) -> type[Made]:
     """Register a solver's class under its ``name``; its constructor's arguments are the options."""
 
     def make(**options: Any) -> Solver:
-        check_options(f"solver {kind.name!r}", options, inspect.signature(kind).parameters)
-        return _known(kind(**options), kind.__module__)
+        check_options(f"solver {kind.name!r}", options, defaults)
+        with _kinds_checked(kind.name, options, defaults):
+            made = kind(**options)
+        return _known(made, kind.__module__)
+
+    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
 
     register(kind.name, make)
     return kind
@@ -93,8 +117,8 @@ def solver(
     Args:
         name: what people type.
         reference: the paper and equations that it implements.
-        order: global order on the probability-flow ODE, a number or a function of the options; None if it does not
-            converge to the ODE's solution.
+        order: global order on the probability-flow ODE, a number or a function of the mapping of options; None if it
+            does not converge to the ODE's solution.
         weak_order: the same for its weak order, where it can draw noise.
         stochastic: True, or the name of the option that makes it so when it is not zero.
         grid: the grid it is used on when none is given.
@@ -129,17 +153,26 @@ def solver(
                 values,
                 name=name,
                 reference=reference,
-                order=None if draws else _evaluate(order, values),
-                weak_order=_evaluate(weak_order, values) if draws else None,
+                order=None,
+                weak_order=None,
                 grid=grid,
                 family=family,
                 stochastic=draws,
                 from_noise=from_noise,
                 to_clean=to_clean,
             )
+            with _kinds_checked(name, options, defaults):
+                made.check()
+            # Of options that are known to be good, so that declarations need not check them.
+            made.order = None if draws else _evaluate(order, values)
+            made.weak_order = _evaluate(weak_order, values) if draws else None
             return _known(made, function.__module__)
 
-        make.__doc__, make.__name__ = function.__doc__, name
+        make.__doc__, make.__name__, make.__module__ = function.__doc__, name, function.__module__
+        signature = inspect.signature(function)
+        kept = [value for key, value in signature.parameters.items() if key not in PROTOCOL]
+        keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
+        make.__signature__ = inspect.Signature(keywords, return_annotation=PlannedSolver)  # type: ignore[attr-defined]
         register(name, make)
         return make
 
@@ -147,7 +180,7 @@ def solver(
 
 
 def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
-    return order(**options) if callable(order) else order
+    return order(options) if callable(order) else order
 
 
 def names() -> list[str]:
@@ -159,7 +192,8 @@ def get(name: str, **options: Any) -> Solver:
     """The solver of that name.
 
     Raises:
-        ValueError: unknown name (the nearest is given), or an option's value is out of range.
+        ValueError: unknown name (the nearest is given), or an option's value of another kind, out of range, or
+            not to be had with the others.
         TypeError: an option the solver does not have.
     """
     name = _ALIASES.get(name, name)

@@ -24,9 +24,11 @@ the batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -36,7 +38,7 @@ from solvers import prediction as predictions
 from solvers.aliasing import Isolated, shown
 from solvers.driver import Function, drive
 from solvers.grids import Grid
-from solvers.plan import Plan, PlanError
+from solvers.plan import NotLinearError, Plan, PlanError
 from solvers.plan.trace import Tracer
 from solvers.steps import Point, Process, Times, check_times
 from solvers.views import Views
@@ -155,6 +157,15 @@ class PlannedSolver(Solver):
         self.stochastic = weak_order is not None if stochastic is None else stochastic
         self.grid, self.family, self._to_clean, self._from_noise = grid, family, to_clean, from_noise
 
+    def check(self) -> None:
+        """Raise what the function raises of its options: all that it does before it first asks for anything."""
+
+        def asked(*_: Any) -> Any:
+            raise _AskedError
+
+        with suppress(_AskedError, NotLinearError):
+            drive(self._function(), _StandIn(), (10.0, 1.0, 0.1), asked, Tracer().x, asked, asked)
+
     def plan(self, process: Process, grid: Times, prediction: str = "epsilon") -> Plan:
         """The solver on this grid as a plan for models of this prediction type.
 
@@ -200,6 +211,34 @@ class PlannedSolver(Solver):
 
     def _function(self) -> Function:
         return Function(self.name, self.function, self.options, self._to_clean, self._from_noise)
+
+
+class _AskedError(Exception):
+    """A function has come to its first evaluation, draw or step."""
+
+
+class _StandIn:
+    """x0 plus noise of standard deviation t: a process for functions that are looked at and not run."""
+
+    t_min, t_max, t_clean, frame = 0.01, 100.0, 0.0, "edm"
+
+    def alpha(self, t: float, /) -> float:
+        return 1.0
+
+    def sigma(self, t: float, /) -> float:
+        return t
+
+    def half_log_snr(self, t: float, /) -> float:
+        return -math.log(t)
+
+    def time(self, half_log_snr: float, /) -> float:
+        return math.exp(-half_log_snr)
+
+    def drift(self, t: float, /) -> float:
+        return 0.0
+
+    def diffusion(self, t: float, /) -> float:
+        return 2 * t
 
 
 def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point], Views]:

@@ -46,6 +46,6 @@ def third(name, frame, steps, x, predict, r1, r2, solver_type, noise=None):
         x = yield take(frame, exact, steps, x, t, s, predict, (r1, r2), solver_type == "heun", noise)
 
 
-def order_of_third(r1, r2, solver_type):
+def order_of_third(options):
     """Third order needs a second stage at 2/3, where the error of the straight line integrates to zero."""
-    return 3 if abs(r2 - 2 / 3) < 1e-6 else 2
+    return 3 if abs(options["r2"] - 2 / 3) < 1e-6 else 2

@@ -17,9 +17,14 @@ def reached(order, starter):
     return order if starter == "singlestep" else min(order, 2)
 
 
-def order_of_3m(variant, starter):
+def declared(options):
+    """The order of a method with the options ``order`` and ``starter``."""
+    return reached(options["order"], options["starter"])
+
+
+def order_of_3m(options):
     """2 for the published formula, whose second derivative is half of what it should be."""
-    return reached(3, starter) if variant == "exact" else 2
+    return reached(3, options["starter"]) if options["variant"] == "exact" else 2
 
 
 def check(name, order, starter, most=4):

@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "deis",
     family="multistep",
-    order=lambda order, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Zhang & Chen 2023, DEIS, eqs. 14 and 15 (tAB-DEIS)",
 )
 def deis(steps, x, predict, order=4, starter="cold"):

@@ -16,7 +16,7 @@ MIXED = {1: (exact, ()), 2: (midpoint, (1 / 2,)), 3: (exact, (1 / 3, 2 / 3))}
 @solver(
     "dpm_fast",
     family="singlestep",
-    order=lambda remainder: min(LAST.get(remainder, (1,))) + 1,
+    order=lambda options: min(LAST[options["remainder"]]) + 1,
     reference="Lu et al. 2022, DPM-Solver, sec. 3.4 (DPM-Solver-fast); k-diffusion's sample_dpm_fast, 2022",
 )
 def dpm_fast(steps, x, predict, remainder=0):

@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "dpmpp_3m_sde",
     family="sde",
-    order=lambda eta, variant, starter: histories.order_of_3m(variant, starter),
+    order=histories.order_of_3m,
     weak_order=2,
     stochastic="eta",
     reference="Lu et al. 2022, DPM-Solver++, app. B, on the reverse SDE; k-diffusion's sample_dpmpp_3m_sde, 2023",

@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "eab",
     family="multistep",
-    order=lambda order, frame, variable, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Hochbruck & Ostermann 2010, Exponential integrators; Zhang & Chen 2023, DEIS, eqs. 14 and 15",
 )
 def eab(steps, x, predict, order=3, frame="data", variable="lambda", starter="cold"):

@@ -46,7 +46,7 @@ def published(frame, t, s, nodes):
     "er_sde",
     family="sde",
     order=2,
-    weak_order=lambda order, variant: min(order, 2),
+    weak_order=lambda options: min(options["order"], 2),
     stochastic=True,
     reference="Cui et al. 2023, Elucidating the solution space of extended reverse-time SDE, Algorithms 1 to 3",
     grid="karras",

@@ -9,7 +9,7 @@ from solvers.registry import solver
 @solver(
     "gradient_estimation",
     family="adams",
-    order=lambda gamma: 2 if gamma == 1.5 else 1,
+    order=lambda options: 2 if options["gamma"] == 1.5 else 1,
     reference="Permenter & Yuan 2024, Interpreting and improving diffusion models from an optimization "
     "perspective, Algorithm 2",
 )

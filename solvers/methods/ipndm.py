@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "ipndm",
     family="adams",
-    order=lambda order: min(order, 2),
+    order=lambda options: min(options["order"], 2),
     reference="Zhang & Chen 2023, DEIS (improved PNDM); Liu et al. 2022, PNDM",
 )
 def ipndm(steps, x, predict, order=4):

@@ -25,7 +25,7 @@ def published(frame, t, s, nodes):
 @solver(
     "ipndm_v",
     family="adams",
-    order=lambda order, variant, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Zhang & Chen 2023, DEIS (improved PNDM); diff-sampler's ipndm_v, 2024",
 )
 def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
@@ -42,6 +42,6 @@ def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
     Use:
         ``order=3 variant=published`` at 8 to 20 evaluations; otherwise see ``lms``.
     """
-    histories.check("ipndm_v", order, starter, most=4 if variant == "exact" else 3)
     rule = choose("ipndm_v", "variant", variant, {"exact": interpolation("sigma"), "published": published})
+    histories.check("ipndm_v", order, starter, most=4 if variant == "exact" else 3)
     yield from histories.adams(steps, x, predict, frames.FRAMES["edm"], order, rule, starter)

@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "lms",
     family="adams",
-    order=lambda order, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Zhang & Chen 2023, DEIS, eq. 15 in ρ = σ/α (ρAB); k-diffusion's sample_lms, 2022",
 )
 def lms(steps, x, predict, order=4, starter="cold"):

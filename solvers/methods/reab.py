@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "reab",
     family="multistep",
-    order=lambda order, data_std, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Zheng et al. 2023, DPM-Solver-v3, with one scalar; Hochbruck, Ostermann & Schweitzer 2009",
 )
 def reab(steps, x, predict, order=3, data_std=1.0, starter="cold"):

@@ -11,7 +11,7 @@ from solvers.registry import solver
 @solver(
     "res_multistep",
     family="multistep",
-    order=lambda order, starter: histories.reached(order, starter),
+    order=histories.declared,
     reference="Zhang et al. 2023, Improved order analysis and design of exponential integrator for diffusion models "
     "sampling (RES, multistep)",
 )

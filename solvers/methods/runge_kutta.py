@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "runge_kutta",
     family="euler",
-    order=lambda tableau, frame: tableaus.get(tableau).order,
+    order=lambda options: tableaus.get(options["tableau"]).order,
     reference="Hairer, Nørsett & Wanner 1993, Solving ordinary differential equations I, eq. II.1.8",
 )
 def runge_kutta(steps, x, predict, tableau="rk4", frame=None):

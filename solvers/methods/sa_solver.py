@@ -13,8 +13,9 @@ from solvers.registry import solver
 VARIANTS = {"exact": exact, "published": bh1}
 
 
-def order_of_sa_solver(eta, order, corrector_order, variant, s_tmin, s_tmax):
+def order_of_sa_solver(options):
     """A corrected cold start leaves an error of order 3, another one of order 2; with noise it is 2 at most."""
+    eta, order, corrector_order = (options[name] for name in ("eta", "order", "corrector_order"))
     reached = min(corrector_order, order + 1, 3) if corrector_order else min(order, 2)
     return min(reached, 2) if eta else reached
 

@@ -10,7 +10,7 @@ from solvers.registry import solver
 @solver(
     "seeds_3",
     family="sde",
-    order=lambda eta, r1, r2: order_of_third(r1, r2, "midpoint"),
+    order=order_of_third,
     weak_order=2,
     stochastic="eta",
     reference="Gonzalez et al. 2023, SEEDS: exponential SDE solvers for fast high-quality sampling, SEEDS-3",

@@ -12,7 +12,7 @@ from solvers.steps import Point
     "tcd",
     family="distilled",
     order=1,
-    weak_order=lambda eta: None,
+    weak_order=lambda options: None,
     stochastic="eta",
     reference="Zheng et al. 2024, Trajectory consistency distillation, Algorithm 4",
     grid="trailing",

@@ -11,8 +11,9 @@ from solvers.registry import alias, solver
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
 
 
-def order_of_uni_pc(order, variant, corrector, frame, starter):
+def order_of_uni_pc(options):
     """The corrector adds one order, to a cold start's first step too."""
+    order, corrector, starter = (options[name] for name in ("order", "corrector", "starter"))
     return order + corrector if starter == "singlestep" else min(order, 2) + corrector
 
 
