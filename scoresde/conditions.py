@@ -1,10 +1,11 @@
-"""Conditions with and without what guides, and both as one batch."""
+"""What networks are given beside state and time: the parts of a batch, with and without what guides, both as one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,3 +73,33 @@ def joined(first: Any, second: Any, name: str = "cond") -> Any:
 
 def _told(value: Any) -> str:
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+
+
+def check(cond: Any, count: int, name: str = "cond") -> None:
+    """Refuse conditions of which a part does not belong to each sample.
+
+    Raises:
+        ValueError, TypeError: a tensor that has not the batch first, or an array of numpy; the message says where.
+    """
+    if isinstance(cond, Tensor):
+        if cond.ndim == 0 or len(cond) != count:
+            raise ValueError(f"{name} must have the batch of {count} first, got shape {tuple(cond.shape)}")
+    elif isinstance(cond, np.ndarray):
+        raise TypeError(f"{name} is a numpy array; only tensors are split into batches: give torch.as_tensor of it")
+    elif isinstance(cond, Mapping):
+        for key, value in cond.items():
+            check(value, count, f"{name}[{key!r}]")
+    elif isinstance(cond, (list, tuple)):
+        for position, value in enumerate(cond):
+            check(value, count, f"{name}[{position}]")
+
+
+def select(cond: Any, index: list[int] | Tensor, device: torch.device) -> Any:
+    """The part of a condition that belongs to the samples of a batch."""
+    if isinstance(cond, Tensor):
+        return cond[index].to(device)
+    if isinstance(cond, Mapping):
+        return {key: select(value, index, device) for key, value in cond.items()}
+    if isinstance(cond, (list, tuple)):
+        return type(cond)(select(value, index, device) for value in cond)
+    return cond
