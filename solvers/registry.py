@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from solvers.base import PlannedSolver, Solver
 from solvers.driver import PROTOCOL
 from solvers.errors import check_options, check_types, nearest
-from solvers.solver import PlannedSolver, Solver
 
 Order = int | Callable[[Mapping[str, Any]], int | None]
 Made = TypeVar("Made", bound=Solver)
@@ -29,6 +31,7 @@ FAMILIES = {  # in the order of the documentation
     "cfg_pp": "CFG++",
     "own": "Others",
 }
+ROOMS = ("solvers.methods", "solvers.adaptive")  # whose files register themselves
 _REGISTRY: dict[str, Callable[..., Solver]] = {}
 _ALIASES: dict[str, str] = {}
 
@@ -39,8 +42,7 @@ def register(name: str, make: Callable[..., Solver]) -> None:
     Raises:
         ValueError: the name is taken.
     """
-    if name in _REGISTRY or name in _ALIASES:
-        raise ValueError(f"there already is a solver named {name!r}")
+    _check_free(name, make.__module__)
     _REGISTRY[name] = make
 
 
@@ -80,6 +82,7 @@ def registered(kind: type[Made]) -> type[Made]:
 
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
 
+    make.__module__ = kind.__module__
     register(kind.name, make)
     return kind
 
@@ -90,13 +93,20 @@ def alias(name: str, of: str) -> None:
     Raises:
         ValueError: the name is taken.
     """
+    _check_free(name, _REGISTRY[of].__module__)
+    _ALIASES[name] = of
+
+
+def _check_free(name: str, module: str) -> None:
+    if not module.startswith(ROOMS):
+        _load()  # whoever else comes, comes after ours
     if name in _REGISTRY or name in _ALIASES:
         raise ValueError(f"there already is a solver named {name!r}")
-    _ALIASES[name] = of
 
 
 def aliases() -> dict[str, str]:
     """Second names of solvers, and which solver each means."""
+    _load()
     return dict(_ALIASES)
 
 
@@ -183,8 +193,17 @@ def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
     return order(options) if callable(order) else order
 
 
+@functools.cache
+def _load() -> None:
+    """Register every solver of this package, once."""
+    for room in map(importlib.import_module, ROOMS):
+        for module in pkgutil.iter_modules(room.__path__):
+            importlib.import_module(f"{room.__name__}.{module.name}")
+
+
 def names() -> list[str]:
     """Names of all solvers."""
+    _load()
     return sorted(_REGISTRY)
 
 
@@ -196,6 +215,7 @@ def get(name: str, **options: Any) -> Solver:
             not to be had with the others.
         TypeError: an option the solver does not have.
     """
+    _load()
     name = _ALIASES.get(name, name)
     if name not in _REGISTRY:
         raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")

@@ -62,11 +62,11 @@ ROOMS = {
     "coefficients": GROUND | {"grids"},
     "plan": GROUND,
     "driver": GROUND,
-    "solver": GROUND | {"grids", "plan", "driver"},
-    "registry": GROUND | {"driver", "solver"},
-    "methods": GROUND | {"grids", "coefficients", "solver", "registry"},
-    "adaptive": GROUND | {"grids", "coefficients", "solver", "registry"},
-    "__init__": {"grids", "coefficients", "plan", "solver", "registry", "methods", "adaptive"},
+    "base": GROUND | {"grids", "plan", "driver"},
+    "registry": GROUND | {"driver", "base"},
+    "methods": GROUND | {"grids", "coefficients", "base", "registry"},
+    "adaptive": GROUND | {"grids", "coefficients", "base", "registry"},
+    "__init__": {"grids", "coefficients", "plan", "base", "registry"},
 }
 
 

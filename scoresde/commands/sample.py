@@ -26,7 +26,6 @@ from scoresde.scoring import METRICS
 from scoresde.shards import Shard
 from scoresde.text import plain, say
 
-SHARED = True  # by several processes
 GRID = "grid.png"
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes

@@ -10,8 +10,8 @@ from solvers.adaptive.bridge import Increment, nothing_known
 from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, where
 from solvers.adaptive.tolerances import MAX_NFE
+from solvers.base import mix
 from solvers.registry import registered
-from solvers.solver import mix
 
 
 @registered

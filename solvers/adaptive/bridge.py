@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from solvers.adaptive.loop import Active, where
-from solvers.solver import mix
+from solvers.base import mix
 
 
 def nothing_known(active: Active) -> dict[str, Tensor]:

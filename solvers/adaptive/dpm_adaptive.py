@@ -12,9 +12,9 @@ from torch import Tensor
 from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, where
 from solvers.adaptive.tolerances import MAX_NFE
+from solvers.base import mix
 from solvers.coefficients.histories import choose
 from solvers.registry import registered
-from solvers.solver import mix
 
 
 @registered

@@ -25,9 +25,9 @@ from torch import Tensor
 from solvers.adaptive.controllers import Controller
 from solvers.adaptive.tolerances import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.aliasing import Isolated, shown
+from solvers.base import Hook, Noise, Predict, Solver, check_defined, mix, row_views
 from solvers.errors import StepsError
 from solvers.grids.grid import FIRST_HALF_LOG_SNR
-from solvers.solver import Hook, Noise, Predict, Solver, check_defined, mix, row_views
 from solvers.steps import Point, Process, Times, check_times
 from solvers.views import Views
 

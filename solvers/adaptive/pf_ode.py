@@ -11,10 +11,10 @@ from torch import Tensor
 
 from solvers.adaptive.tolerances import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.aliasing import shown
+from solvers.base import Hook, Noise, Predict, Solver, tensor_views
 from solvers.coefficients import frames
 from solvers.errors import StepsError, nearest
 from solvers.registry import registered
-from solvers.solver import Hook, Noise, Predict, Solver, tensor_views
 from solvers.steps import Point, Process, Times, check_times
 
 FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # torchdiffeq, on a given grid: order

@@ -10,9 +10,9 @@ from torch import Tensor
 from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, rms, where
 from solvers.adaptive.tolerances import MAX_NFE
+from solvers.base import mix
 from solvers.coefficients import frames, tableaus
 from solvers.registry import registered
-from solvers.solver import mix
 
 
 @registered

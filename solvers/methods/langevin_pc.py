@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from solvers import registry
+from solvers.base import Hook, Noise, PlannedSolver, Predict, Solver
 from solvers.coefficients import exponential, frames
 from solvers.registry import registered
-from solvers.solver import Hook, Noise, PlannedSolver, Predict, Solver
 from solvers.steps import Process, Times
 
 
