@@ -146,6 +146,7 @@ def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_le
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
+        assert {"scoresde/py.typed", "solvers/py.typed", "scoresde/conf/sample.yaml"} <= set(archive.namelist())
     assert {top for top in tops if not top.endswith(".dist-info")} == {"scoresde", "solvers"}
 
     # An environment of its own for the wheel; its dependencies are borrowed through a path file, which reads no path
