@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import solvers
-from solvers.frames import FRAMES
-from solvers.interpolation import VARIABLES
-from solvers.tableaus import TABLEAUS
+from solvers.coefficients.frames import FRAMES
+from solvers.coefficients.interpolation import VARIABLES
+from solvers.coefficients.tableaus import TABLEAUS
 
 Case = tuple[str, dict[str, Any]]
 

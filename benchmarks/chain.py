@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.convergence import MIXTURE, Array, gauss_hermite, predictor
 from scoresde.process import Process
 from solvers import Plan
-from solvers.instructions import Draw, Eval, Instruction, Lin, Step, reads, writes
+from solvers.plan.instructions import Draw, Eval, Instruction, Lin, Step, reads, writes
 
 LOCAL = 8  # nodes of the polynomials that interpolate in x
 

@@ -41,7 +41,7 @@ from scoresde.files import replacing
 from scoresde.hardware import cpu
 from scoresde.noise import Noise
 from solvers import Plan, PlannedSolver
-from solvers.instructions import Draw, Eval, Lin, Step
+from solvers.plan.instructions import Draw, Eval, Lin, Step
 
 SHAPE = (64, 3, 32, 32)
 STEPS = 20

@@ -17,6 +17,7 @@ from benchmarks.docstrings import Docstring
 from scoresde.files import replacing
 from scoresde.process import VP
 from solvers import PlannedSolver, Solver
+from solvers.registry import FAMILIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 WRITTEN = (
@@ -53,9 +54,8 @@ def docstring(solver: Solver) -> Docstring:
 
 def solver_page(results: Results) -> str:
     """docs/solvers.md."""
-    families: dict[str, list[Solver]] = {}
-    for solver in ours():
-        families.setdefault(_source(solver).__module__, []).append(solver)
+    found = ours()
+    families = {family: [solver for solver in found if solver.family == family] for family in FAMILIES}
     lines = [
         "# Solvers",
         "",
@@ -72,8 +72,8 @@ def solver_page(results: Results) -> str:
         for solver in members:
             cells = [f"[`{solver.name}`](#{solver.name})", _order(solver), _each(solver, results), _grid(solver)]
             lines.append(f"| {' | '.join([*cells, docstring(solver).sections.get('Use', '')])} |")
-    for module, members in families.items():
-        lines += ["", f"## {_title(module)}", "", f"`{module.replace('.', '/')}.py`"]
+    for family, members in families.items():
+        lines += ["", f"## {FAMILIES[family]}"] if members else []
         for solver in members:
             lines += ["", *_section(solver, results)]
     return "\n".join(lines) + "\n"
@@ -103,6 +103,7 @@ def _section(solver: Solver, results: Results) -> Iterable[str]:
     yield f"- **Evaluations**: {_evaluations(solver, results)}"
     yield f"- **Recommended grid**: {_grid(solver)}"
     yield f"- **Measured**: {_measured(solver, results)}"
+    yield f"- **Source**: `{_source(solver).__module__.replace('.', '/')}.py`"
 
 
 def _options(values: Mapping[str, Any], meanings: Mapping[str, str]) -> Iterable[str]:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scoresde import exact, guidance, models, shards
     from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
-    from scoresde.sampling import NonFiniteError, Result, sample
+    from scoresde.sampling import NonFiniteError, Result, Sampler, sample
     from scoresde.score import ScoreModel
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("EDM", "VE", "VP", "Cosine", "Flow", "Process", "SubVP", "VPDiscrete"), "process"),
-    **dict.fromkeys(("NonFiniteError", "Result", "sample"), "sampling"),
+    **dict.fromkeys(("NonFiniteError", "Result", "Sampler", "sample"), "sampling"),
     "ScoreModel": "score",
 }
 
@@ -36,6 +36,7 @@ __all__ = [
     "NonFiniteError",
     "Process",
     "Result",
+    "Sampler",
     "ScoreModel",
     "SubVP",
     "VPDiscrete",

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from scoresde.torchrun import several
+
 # A process that is lost is noticed at once, by its connection. This is for one that hangs; slow ones must not be taken
 # for it.
 PATIENCE = timedelta(days=1)
@@ -159,11 +161,6 @@ def current() -> Ranks:
             raise LostError(f"the {size} processes of this run do not find each other: {error}") from error
         atexit.register(dist.destroy_process_group)
     return ranks
-
-
-def several() -> bool:
-    """Whether this is one of several processes, as ``torchrun`` tells them by their environment."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _store() -> Store:

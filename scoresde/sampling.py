@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import solvers
+from scoresde import conditions
 from scoresde.noise import Noise, check_seed
 from scoresde.process import Process
 from scoresde.score import ScoreModel, models, networks
@@ -23,15 +24,11 @@ from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
 from solvers.errors import StepsError
 from solvers.grids import Grid
-from solvers.instructions import Eval
+from solvers.plan.instructions import Eval
 from solvers.steps import check_times
 
 Callback = Callable[[Tensor, float], "Tensor | None"]
 GridLike = str | Grid | Sequence[float] | NDArray[np.float64] | Tensor
-
-
-KEPT = 32  # plans
-_PLANS: dict[Any, Plan] = {}
 
 
 @dataclass(frozen=True)
@@ -89,37 +86,10 @@ def sample(
     trajectory: bool = False,
     progress: bool | Callable[[float], object] = False,
 ) -> Result:
-    """Integrate the reverse-time equation of a model from noise to samples.
+    """Integrate the reverse-time equation of a model from noise to samples: a :class:`Sampler`, run once.
 
-    Exactly one of ``steps``, ``nfe`` and given times; none of them for an adaptive solver, whose ``grid`` may be its
-    two end times, nor for a Plan, which has its own. Exactly one of ``shape`` and ``x_init``.
-
-    Sample i depends on its seed (and its part of ``cond`` and ``x_init``) alone. The same bits for any request need the
-    same ``batch_size``, because libraries round differently at different batch sizes; ``pf_ode`` with an adaptive
-    method depends on the whole batch altogether. A solver in which every sample has its own steps takes batches apart
-    as samples finish, so that they are not padded, and agrees to rounding.
-
-    Args:
-        model: the score model; its network is used where it lies, so move it to ``device`` yourself.
-        solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan.
-        steps: intervals of the grid, the one to zero noise included.
-        nfe: budget of model evaluations; the largest number of steps that fits is taken.
-        shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed.
-        x_init: initial state at grid[0], batch first.
-        grid: a name, a Grid, or decreasing times; None is the solver's recommended grid.
-        seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
-        cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
-        batch_size: run in batches padded to this size (solvers with steps of each sample's own: of at most this size);
-            None runs the request as one batch as it is.
-        dtype: of the state, float32 (default) or float64.
-        device: where the state lives; None is the device of ``x_init`` or of the network.
-        decode: applied to the samples of each batch, such as an autoencoder's decoder.
-        callback: called as ``callback(x, t)`` after each step with a copy of the state; a tensor that it returns, or
-            what it makes of x in place, takes the place of the state. An adaptive solver calls it once, at the end.
-        trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on the
-            way, the first and the last.
-        progress: show a progress bar; or a function that is told after each evaluation how many samples' worth of work
-            it was (of a solver that chooses its own steps 0, and the whole batch when that is done).
+    The first arguments (model, solver, steps, nfe, grid) are the sampler's, the others those of
+    :meth:`Sampler.sample`.
 
     Raises:
         ValueError, TypeError: arguments that do not fit together; each message names the argument and its value. A
@@ -128,54 +98,188 @@ def sample(
         StepsError: an adaptive solver does not come to its end for some seeds.
         NonFiniteError: a sample is not finite; the message names the evaluation, time and seeds that went wrong first.
     """
-    if not isinstance(model, ScoreModel):
-        raise TypeError(f"model must be a scoresde.ScoreModel, got {type(model).__name__}")
-    dtype = _state_dtype(dtype, x_init)
-    device = _device(device, model, x_init)
-    count, inner = _shape(shape, x_init)
-    chosen = _seeds(seeds, count)
-    if cond is not None and not isinstance(cond, Mapping):
-        raise TypeError(f"cond must be a mapping from the network's arguments to values, got {type(cond).__name__}")
-    _check_cond(cond, count)
-    if batch_size is not None:
-        _whole("batch_size", batch_size)
-    runner, times = method(model, solver, steps, nfe, grid)
-    _check_modes(model)
-    _check_labels(model, cond or {})
-
-    job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
-    size = count if batch_size is None else batch_size
-    batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
-    parts: list[_Part] = []
-    tell = progress if callable(progress) else None
-    decoder = Isolated("decode", ("samples",))
-    total = len(batches) * runner.nfe if runner.nfe else None
-    bar = tqdm(total=total, unit="NFE", disable=tell is not None or not progress)
-    with bar, torch.no_grad():
-        for batch in batches:
-            # Padding repeats the last sample.
-            padded = batch_size is not None and not runner.per_sample
-            index = batch + [batch[-1]] * (size - len(batch)) if padded else batch
-            worth = len(batch) / runner.nfe if runner.nfe else 0.0
-            part = job.run(index, chosen, x_init, cond, partial(tell, worth) if tell else bar.update)
-            if tell and not runner.nfe:
-                tell(len(batch))
-            if decode is not None:
-                part.samples = decoder.call(decode, (part.samples,))
-            parts.append(part.take(len(batch)))
-    states = torch.cat([part.trajectory for part in parts], dim=1) if trajectory else None  # type: ignore[misc]
-    return Result(
-        samples=torch.cat([part.samples for part in parts]),
-        nfe=max(max(part.evaluations) for part in parts),
-        evaluations=[count for part in parts for count in part.evaluations],
-        guidance=model.guidance,
-        network_calls=[count for part in parts for count in part.network_calls],
-        seeds=chosen,
-        times=times,
+    sampler = Sampler(model, solver, steps=steps, nfe=nfe, grid=grid)
+    return sampler.sample(
+        shape=shape,
+        x_init=x_init,
+        seeds=seeds,
+        cond=cond,
         batch_size=batch_size,
-        trajectory=states,
-        trajectory_times=tuple(parts[0].times) if trajectory else (),
+        dtype=dtype,
+        device=device,
+        decode=decode,
+        callback=callback,
+        trajectory=trajectory,
+        progress=progress,
     )
+
+
+class Sampler:
+    """A model and a solver on a grid, resolved once and run as often as wanted.
+
+        sampler = Sampler(model, "dpmpp_2m", nfe=10)
+        sampler.nfe, sampler.times, print(sampler.plan)
+        result = sampler.sample(shape=(16, 1, 28, 28), seeds=0)
+
+    Exactly one of ``steps``, ``nfe`` and given times; none of them for an adaptive solver, whose ``grid`` may be its
+    two end times, nor for a Plan, which has its own.
+
+    Args:
+        model: the score model; its network is used where it lies, so move it to ``device`` yourself.
+        solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan.
+        steps: intervals of the grid, the one to zero noise included.
+        nfe: budget of model evaluations; the largest number of steps that fits is taken.
+        grid: a name, a Grid, or decreasing times; None is the solver's recommended grid.
+
+    Attributes:
+        model: the score model.
+        solver: the method; of a Plan its name.
+        times: the grid, or the two end times of an adaptive solver.
+        plan: the program that is run; None for a solver that is none.
+        nfe: model evaluations of a sample; None where nobody knows before the run.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit together; each message names the argument and its value.
+    """
+
+    def __init__(
+        self,
+        model: ScoreModel,
+        solver: str | Solver | Plan = "dpmpp_2m",
+        *,
+        steps: int | None = None,
+        nfe: int | None = None,
+        grid: GridLike | None = None,
+    ):
+        if not isinstance(model, ScoreModel):
+            raise TypeError(f"model must be a scoresde.ScoreModel, got {type(model).__name__}")
+        self.model = model
+        self.solver: Solver | str
+        self.plan: Plan | None = None
+        if isinstance(solver, Plan):
+            if steps is not None or nfe is not None or grid is not None:
+                raise ValueError("a plan has its own grid: give neither steps nor nfe nor grid with it")
+            _check_plan(solver, model)
+            self.solver, self.plan, self.times = solver.solver, solver, solver.times
+        else:
+            chosen = solvers.get(solver) if isinstance(solver, str) else solver
+            if not isinstance(chosen, Solver):
+                raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
+            self.solver, self.times = chosen, _times(chosen, model.process, steps, nfe, grid)
+            if isinstance(chosen, PlannedSolver):
+                self.plan = chosen.plan(model.process, self.times, model.prediction)
+        self.nfe = None if self.plan is None else self.plan.nfe
+
+    def __repr__(self) -> str:
+        budget = "steps of its own" if self.nfe is None else f"{len(self.times) - 1} steps, {self.nfe} NFE"
+        return f"Sampler({self.solver}, {budget})"
+
+    def sample(
+        self,
+        *,
+        shape: Sequence[int] | None = None,
+        x_init: Tensor | None = None,
+        seeds: int | Sequence[int] | None = None,
+        cond: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        callback: Callback | None = None,
+        trajectory: bool = False,
+        progress: bool | Callable[[float], object] = False,
+    ) -> Result:
+        """Integrate from noise to samples. Exactly one of ``shape`` and ``x_init``.
+
+        Sample i depends on its seed (and its part of ``cond`` and ``x_init``) alone. The same bits for any request need
+        the same ``batch_size``, because libraries round differently at different batch sizes; ``pf_ode`` with an
+        adaptive method depends on the whole batch altogether. A solver in which every sample has its own steps takes
+        batches apart as samples finish, so that they are not padded, and agrees to rounding.
+
+        Args:
+            shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed.
+            x_init: initial state at grid[0], batch first.
+            seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
+            cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
+            batch_size: run in batches padded to this size (solvers with steps of each sample's own: of at most this
+                size); None runs the request as one batch as it is.
+            dtype: of the state, float32 (default) or float64.
+            device: where the state lives; None is the device of ``x_init`` or of the network.
+            decode: applied to the samples of each batch, such as an autoencoder's decoder.
+            callback: called as ``callback(x, t)`` after each step with a copy of the state; a tensor that it returns,
+                or what it makes of x in place, takes the place of the state. An adaptive solver calls it once, at the
+                end.
+            trajectory: keep the state at every step; of an adaptive solver, whose samples have no times in common on
+                the way, the first and the last.
+            progress: show a progress bar; or a function that is told after each evaluation how many samples' worth of
+                work it was (of a solver that chooses its own steps 0, and the whole batch when that is done).
+
+        Raises:
+            ValueError, TypeError: arguments that do not fit together; each message names the argument and its value. A
+                network whose samples would not be those of its seeds: in training mode with dropout, or with batch
+                normalisation that takes its statistics from the batch.
+            StepsError: an adaptive solver does not come to its end for some seeds.
+            NonFiniteError: a sample is not finite; the message names the evaluation, time and seeds that went wrong
+                first.
+        """
+        model = self.model
+        dtype = _state_dtype(dtype, x_init)
+        device = _device(device, model, x_init)
+        count, inner = _shape(shape, x_init)
+        chosen = _seeds(seeds, count)
+        if cond is not None and not isinstance(cond, Mapping):
+            raise TypeError(f"cond must be a mapping from the network's arguments to values, got {type(cond).__name__}")
+        conditions.check(cond, count)
+        if batch_size is not None:
+            _whole("batch_size", batch_size)
+        runner, times = self._runner(), self.times
+        _check_modes(model)
+        _check_labels(model, cond or {})
+
+        job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
+        size = count if batch_size is None else batch_size
+        batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+        parts: list[_Part] = []
+        tell = progress if callable(progress) else None
+        decoder = Isolated("decode", ("samples",))
+        total = len(batches) * runner.nfe if runner.nfe else None
+        bar = tqdm(total=total, unit="NFE", disable=tell is not None or not progress)
+        with bar, torch.no_grad():
+            for batch in batches:
+                # Padding repeats the last sample.
+                padded = batch_size is not None and not runner.per_sample
+                index = batch + [batch[-1]] * (size - len(batch)) if padded else batch
+                worth = len(batch) / runner.nfe if runner.nfe else 0.0
+                part = job.run(index, chosen, x_init, cond, partial(tell, worth) if tell else bar.update)
+                if tell and not runner.nfe:
+                    tell(len(batch))
+                if decode is not None:
+                    part.samples = decoder.call(decode, (part.samples,))
+                parts.append(part.take(len(batch)))
+        states = torch.cat([part.trajectory for part in parts], dim=1) if trajectory else None  # type: ignore[misc]
+        return Result(
+            samples=torch.cat([part.samples for part in parts]),
+            nfe=max(max(part.evaluations) for part in parts),
+            evaluations=[count for part in parts for count in part.evaluations],
+            guidance=model.guidance,
+            network_calls=[count for part in parts for count in part.network_calls],
+            seeds=chosen,
+            times=times,
+            batch_size=batch_size,
+            trajectory=states,
+            trajectory_times=tuple(parts[0].times) if trajectory else (),
+        )
+
+    def _runner(self) -> _Runner:
+        if self.plan is not None:
+            return _Runner(self.plan.run, self.plan.nfe)
+        chosen, model = self.solver, self.model
+        assert isinstance(chosen, Solver)
+
+        def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
+            return chosen.run(model.process, self.times, predict, x, noise, prediction=model.prediction, step=step)
+
+        return _Runner(run, None, bool(chosen.adaptive), chosen.per_sample)
 
 
 @dataclass
@@ -246,7 +350,7 @@ class _Job:
         else:
             x = x_init[index].to(device=self.device, dtype=self.dtype)
             noise.draw = 1  # draw 0 belongs to the initial state, used or not
-        selected = _select(dict(cond or {}), index, self.device)
+        selected = conditions.select(dict(cond or {}), index, self.device)
         states, times = [x], [self.times[0]]
         # Of calls for some of the samples: evaluations of the model, and of the networks in it.
         counts, asked = torch.zeros(2, len(index), dtype=torch.int64, device=self.device)
@@ -262,7 +366,7 @@ class _Job:
                 asked[rows] += self.model.network_calls(t)
             given = selected
             if rows is not None and len(rows) < len(index):  # rows rise, so that all of them are the batch as it is
-                given = _select(selected, rows, self.device)
+                given = conditions.select(selected, rows, self.device)
             outputs = self.model.outputs(state, t, **given)
             advance()
             if checked:
@@ -318,55 +422,28 @@ def _bad(tensor: Tensor) -> list[int]:
     return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
 
 
-def method(
-    model: ScoreModel,
-    solver: str | Solver | Plan,
-    steps: int | None,
-    nfe: int | None,
-    grid: GridLike | None,
-) -> tuple[_Runner, tuple[float, ...]]:
-    """The thing to run and its times, of arguments as :func:`sample` takes them.
-
-    Raises:
-        ValueError, TypeError: they do not fit together; each message names the argument and its value.
-    """
-    process = model.process
-    if isinstance(solver, Plan):
-        if steps is not None or nfe is not None or grid is not None:
-            raise ValueError("a plan has its own grid: give neither steps nor nfe nor grid with it")
-        _check_plan(solver, model)
-        return _Runner(solver.run, solver.nfe), solver.times
-    chosen = solvers.get(solver) if isinstance(solver, str) else solver
-    if not isinstance(chosen, Solver):
-        raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
+def _times(
+    chosen: Solver, process: Process, steps: int | None, nfe: int | None, grid: GridLike | None
+) -> tuple[float, ...]:
+    """The grid of a solver, of arguments as :class:`Sampler` takes them."""
     for name, value in (("steps", steps), ("nfe", nfe)):
         if value is not None:
             _whole(name, value)
     if chosen.adaptive:
         if steps is not None or nfe is not None or isinstance(grid, (str, Grid)):
             raise ValueError(f"{chosen} chooses its own steps: give neither steps nor nfe nor a grid's name")
-        times = check_times(process, (process.t_max, process.t_clean) if grid is None else grid)
-    elif grid is None or isinstance(grid, (str, Grid)):
+        return check_times(process, (process.t_max, process.t_clean) if grid is None else grid)
+    if grid is None or isinstance(grid, (str, Grid)):
         if (steps is None) == (nfe is None):
             raise ValueError(
                 f"give exactly one of steps and nfe (got steps = {steps}, nfe = {nfe}), or the times as grid"
             )
         rule = grid if isinstance(grid, Grid) else chosen.recommended if grid is None else solvers.grids.get(grid)
-        times = check_times(
-            process, rule(process, steps if steps is not None else fit_steps(chosen, process, rule, nfe or 0))
-        )
-    else:
-        if steps is not None or nfe is not None:
-            raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
-        times = check_times(process, grid.tolist() if isinstance(grid, Tensor) else grid)
-    if isinstance(chosen, PlannedSolver):
-        plan = _plan(chosen, process, times, model.prediction)
-        return _Runner(plan.run, plan.nfe), times
-
-    def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
-        return chosen.run(process, times, predict, x, noise, prediction=model.prediction, step=step)
-
-    return _Runner(run, None, bool(chosen.adaptive), chosen.per_sample), times
+        count = steps if steps is not None else fit_steps(chosen, process, rule, nfe or 0)
+        return check_times(process, rule(process, count))
+    if steps is not None or nfe is not None:
+        raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
+    return check_times(process, grid.tolist() if isinstance(grid, Tensor) else grid)
 
 
 def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
@@ -390,21 +467,8 @@ def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
 def _nfe(solver: Solver, process: Process, rule: Grid, steps: int) -> int:
     times = rule(process, steps)
     if isinstance(solver, PlannedSolver):
-        return _plan(solver, process, check_times(process, times), "sample").nfe
+        return solver.plan(process, times, "sample").nfe
     return solver.nfe(process, times)
-
-
-def _plan(solver: PlannedSolver, process: Process, times: tuple[float, ...], prediction: str) -> Plan:
-    """The solver's plan; those of the last calls are kept, since tracing takes longer than a small network's step."""
-    plain = all(isinstance(value, (bool, int, float, str, type(None))) for value in solver.options.values())
-    if not plain:
-        return solver.plan(process, times, prediction)
-    key = (solver.function, tuple(sorted(solver.options.items())), process, times, prediction)
-    if key not in _PLANS:
-        while len(_PLANS) >= KEPT:
-            del _PLANS[next(iter(_PLANS))]
-        _PLANS[key] = solver.plan(process, times, prediction)
-    return _PLANS[key]
 
 
 def _check_plan(plan: Plan, model: ScoreModel) -> None:
@@ -532,28 +596,3 @@ def _seeds(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     if len(values) != count:
         raise ValueError(f"seeds must number the batch of {count}, got {len(values)}")
     return values
-
-
-def _check_cond(cond: Any, count: int, name: str = "cond") -> None:
-    if isinstance(cond, Tensor):
-        if cond.ndim == 0 or len(cond) != count:
-            raise ValueError(f"{name} must have the batch of {count} first, got shape {tuple(cond.shape)}")
-    elif isinstance(cond, np.ndarray):
-        raise TypeError(f"{name} is a numpy array; only tensors are split into batches: give torch.as_tensor of it")
-    elif isinstance(cond, Mapping):
-        for key, value in cond.items():
-            _check_cond(value, count, f"{name}[{key!r}]")
-    elif isinstance(cond, (list, tuple)):
-        for position, value in enumerate(cond):
-            _check_cond(value, count, f"{name}[{position}]")
-
-
-def _select(cond: Any, index: list[int] | Tensor, device: torch.device) -> Any:
-    """The part of a condition that belongs to the samples of a batch."""
-    if isinstance(cond, Tensor):
-        return cond[index].to(device)
-    if isinstance(cond, Mapping):
-        return {key: _select(value, index, device) for key, value in cond.items()}
-    if isinstance(cond, (list, tuple)):
-        return type(cond)(_select(value, index, device) for value in cond)
-    return cond

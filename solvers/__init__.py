@@ -1,23 +1,30 @@
 """How the reverse-time equation is integrated: numbers and tensors only.
 
 ``get(name, **options)`` gives a :class:`Solver`, ``names()`` all names, ``grids`` says where the steps are, and
-``solver`` registers a function of your own. Every module in this folder is imported here, so a new solver is a new
-file.
+``solver`` registers a function of your own. Every module in ``methods`` and ``adaptive`` is found by its name, so a new
+solver is a new file.
+
+What is named here is loaded when it is first asked for, so that words for errors are there before torch is.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
+from typing import TYPE_CHECKING, Any
 
-from solvers import grids
-from solvers.plan import Plan, PlanError
-from solvers.registry import aliases, get, names, solver
-from solvers.solver import PlannedSolver, Solver
-from solvers.trace import NotLinearError
+if TYPE_CHECKING:
+    from solvers import grids
+    from solvers.base import PlannedSolver, Solver
+    from solvers.coefficients import frames
+    from solvers.plan import NotLinearError, Plan, PlanError
+    from solvers.registry import aliases, get, names, solver
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+_HOMES = {
+    **dict.fromkeys(("aliases", "get", "names", "solver"), "registry"),
+    **dict.fromkeys(("NotLinearError", "Plan", "PlanError"), "plan"),
+    **dict.fromkeys(("PlannedSolver", "Solver"), "base"),
+    "frames": "coefficients",
+}
 
 __all__ = [
     "NotLinearError",
@@ -26,8 +33,24 @@ __all__ = [
     "PlannedSolver",
     "Solver",
     "aliases",
+    "frames",
     "get",
     "grids",
     "names",
     "solver",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name == "grids":
+        found = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -25,6 +27,27 @@ def check_options(owner: str, options: Mapping[str, Any], known: Iterable[str]) 
         if option not in known:
             hint = nearest(option, known) if known else "; it has no options"
             raise TypeError(f"{owner} has no option {option!r}{hint}")
+
+
+def check_types(owner: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than the defaults: whole numbers, numbers, true or false.
+
+    Raises:
+        ValueError: names the option, its value and the kind.
+    """
+    for option, value in options.items():
+        default = defaults[option]
+        if isinstance(default, bool):
+            good, kind = isinstance(value, bool), "true or false"
+        elif isinstance(default, int):
+            good, kind = isinstance(value, Integral) and not isinstance(value, bool), "a whole number"
+        elif isinstance(default, float):
+            good = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+            kind = "a number"
+        else:
+            continue  # words, whose choice is checked where they are known
+        if not good:
+            raise ValueError(f"{owner} needs {kind} as {option}, got {value!r:.60}")
 
 
 class StepsError(ValueError):

@@ -27,7 +27,7 @@ def blocks() -> dict[str, str]:
 def ab2(blocks, tmp_path_factory) -> None:
     """Import the solver file, which registers it, as its place in the package would."""
     path = tmp_path_factory.mktemp("example") / "ab2.py"
-    path.write_text(blocks["solvers/ab2.py"], encoding="utf-8")
+    path.write_text(blocks["solvers/methods/ab2.py"], encoding="utf-8")
     spec = importlib.util.spec_from_file_location("ab2_of_contributing", path)
     assert spec is not None and spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))

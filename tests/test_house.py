@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+import solvers
+from solvers import PlannedSolver
+
 ROOT = Path(__file__).resolve().parents[1]
 EVADING = {"skip", "skipif", "xfail", "importorskip"}
 
@@ -46,6 +49,79 @@ def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
+# The rooms of solvers/, and what each may import: never itself by a detour, never what stands above it.
+GROUND = {"errors", "arrays", "steps", "prediction", "views", "aliasing"}
+ROOMS = {
+    "errors": set[str](),
+    "arrays": set[str](),
+    "steps": set[str](),
+    "views": set[str](),
+    "aliasing": set[str](),
+    "prediction": {"errors"},
+    "grids": GROUND,
+    "coefficients": GROUND | {"grids"},
+    "plan": GROUND,
+    "driver": GROUND,
+    "base": GROUND | {"grids", "plan", "driver"},
+    "registry": GROUND | {"driver", "base"},
+    "methods": GROUND | {"grids", "coefficients", "base", "registry"},
+    "adaptive": GROUND | {"grids", "coefficients", "base", "registry"},
+    "__init__": {"grids", "coefficients", "plan", "base", "registry"},
+}
+
+
+def modules(package: str) -> dict[str, set[str]]:
+    """Every module of a package, and the modules of it that it imports, wherever in the file."""
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(package)}
+    known = {name.removesuffix(".__init__"): name for name in names.values()}
+    found: dict[str, set[str]] = {name: set() for name in names.values()}
+    for path, name in names.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            targets: list[str] = []
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets = [target for target in inner if target in known] or [node.module]
+            found[name] |= {known[target] for target in targets if target in known} - {name}
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A way from a module back to itself; empty if there is none."""
+    left = dict(graph)
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_module_of_the_solvers_imports_itself_by_a_detour() -> None:
+    graph = modules("solvers")
+    assert len(graph) > 60
+    assert not circle(graph)
+    assert circle({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b", "c"]
+
+
+def test_rooms_of_the_solvers_import_what_stands_below_them() -> None:
+    for name, needs in modules("solvers").items():
+        room = name.split(".")[1]
+        above = {need for need in needs if need.split(".")[1] not in ROOMS[room] | {room}}
+        assert not above, f"{name} imports {above}"
+
+
+def test_no_method_imports_a_method_and_each_is_in_the_file_of_its_name() -> None:
+    graph, packages = modules("solvers"), ("solvers.methods", "solvers.adaptive")
+    for name, needs in graph.items():
+        if name.startswith("solvers.methods.") and name != "solvers.methods.__init__":
+            assert not {need for need in needs if need.startswith(packages)}, name
+    for name in solvers.names():
+        made = solvers.get(name)
+        module = made.function.__module__ if isinstance(made, PlannedSolver) else type(made).__module__
+        if module.startswith("solvers."):
+            assert module.startswith(packages) and module.rpartition(".")[2] == name
+
+
 def test_only_the_commands_know_hydra() -> None:
     for path in sources("scoresde"):
         if "commands" not in path.parts:
@@ -70,6 +146,7 @@ def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_le
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
+        assert {"scoresde/py.typed", "solvers/py.typed", "scoresde/conf/sample.yaml"} <= set(archive.namelist())
     assert {top for top in tops if not top.endswith(".dist-info")} == {"scoresde", "solvers"}
 
     # An environment of its own for the wheel; its dependencies are borrowed through a path file, which reads no path

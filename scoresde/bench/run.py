@@ -22,7 +22,7 @@ from scoresde.data import to_pixels
 from scoresde.files import replacing
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
 from scoresde.models import Checkpoint
-from scoresde.sampling import Result, sample
+from scoresde.sampling import Result, Sampler
 from scoresde.score import PRECISIONS, ScoreModel
 
 CONVERGED = "converged"
@@ -173,16 +173,13 @@ class Bench:
         return row, pixels[:SHOWN]
 
     def _sample(self, case: Case, nfe: int | None, n: int) -> tuple[Result, float]:
-        model, size = self._model(case), min(self.settings.batch_size, n)
+        size = min(self.settings.batch_size, n)
+        sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
         cond = None if self.labels is None else {"label": self.labels[:n]}
         self._sync()
         start = time.perf_counter()
-        result = sample(
-            model,
-            case.solver,
-            nfe=nfe,
+        result = sampler.sample(
             shape=(n, *self.checkpoint.shape),
-            grid=None if case.solver.adaptive else case.grid,
             seeds=self.settings.seed,
             cond=cond,
             batch_size=size,

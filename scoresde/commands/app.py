@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,12 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from scoresde.commands.interrupts import quick_to_stop
 from scoresde.text import plain
 from solvers.errors import nearest
 
-Task = Callable[[DictConfig, Path], None]
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
+FORMATS = ("edm",)  # that are converted
 FLAGS = ("-m", "--multirun", "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
 FLAGS += (
     "--config-path",
@@ -87,7 +88,9 @@ def guarded(action: Callable[[], None]) -> int:
 def _said(error: Exception) -> str:
     """What an error says; of one that nobody expected, its kind too, and what to do with it."""
     message = str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in message:
+    # Of torch, which is there where such an error is.
+    memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in message
+    if isinstance(error, MemoryError) or memory:
         return f"the memory is not enough ({message or 'MemoryError'}): a smaller batch_size needs less"
     if isinstance(error, EXPECTED):
         return message or type(error).__name__
@@ -108,7 +111,7 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
+def launch(command: str, arguments: Sequence[str]) -> None:
     """Compose the configuration of a command from what the user typed, and run it: once, or for each job of ``-m``.
 
     Raises:
@@ -126,7 +129,7 @@ def launch(command: str, task: Task, arguments: Sequence[str]) -> None:
 
     def job(config: DictConfig) -> None:
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
-        status = guarded(lambda: _start(task, config, arguments))
+        status = guarded(lambda: _start(command, config, arguments))
         if status:
             raise SystemExit(status)
 
@@ -157,6 +160,22 @@ def as_typed(argument: str) -> str:
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
     other |= isinstance(read, str) and read != value and not value.startswith(("'", '"')) and "\\" not in value
     return f"{key}={quoted(value)}" if value and other else argument
+
+
+def converted(arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``scoresde convert``: ``edm in.pkl out/ …`` as the settings ``edm=in.pkl out=out/ …``.
+
+    Raises:
+        UsageError: a format without its file.
+    """
+    if not arguments or arguments[0] not in FORMATS:
+        return list(arguments)
+    kind, *rest = arguments
+    words = [item for item in rest if "=" not in item and not item.startswith("-")]
+    if len(words) not in (1, 2):
+        raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
+    named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
+    return [*named, *(item for item in rest if item not in words)]
 
 
 def quoted(word: str) -> str:
@@ -207,9 +226,11 @@ def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
             os.environ[HYDRA_RAISES] = raises
 
 
-def _start(task: Task, config: DictConfig, arguments: Sequence[str]) -> None:
+def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> None:
     _check_numbers(config)
-    task(config, _destination(config, arguments))
+    with quick_to_stop():
+        module = importlib.import_module(f"scoresde.commands.{command}")  # and with it torch, which takes seconds
+    module.run(config, _destination(config, arguments))
 
 
 def _check_numbers(config: DictConfig) -> None:

@@ -41,6 +41,7 @@ def run(config: DictConfig, out: Path) -> None:
         batch_size=values.whole(config, "batch_size"),
         reference=values.whole(config, "reference_nfe", least=10),
     )
+    tried = [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)]
     device = values.device(config)
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
@@ -61,7 +62,7 @@ def run(config: DictConfig, out: Path) -> None:
     }
     rows = cases(
         checkpoint.model.process,
-        [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)],
+        tried,
         budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
         tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
         grids=[_grid(name, options) or checkpoint.grid for entry in lists["grids"] for name, options in expand(entry)],

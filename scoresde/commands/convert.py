@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from scoresde import models
 from scoresde.commands import outputs, values
-from scoresde.commands.app import UsageError, quoted
 from scoresde.models import edm
 from scoresde.text import say
-
-FORMATS = ("edm",)
-
-
-def settings(arguments: Sequence[str]) -> list[str]:
-    """``edm in.pkl out/ …`` as the settings ``edm=in.pkl out=out/ …``.
-
-    Raises:
-        UsageError: a format without its file.
-    """
-    if not arguments or arguments[0] not in FORMATS:
-        return list(arguments)
-    kind, *rest = arguments
-    words = [item for item in rest if "=" not in item and not item.startswith("-")]
-    if len(words) not in (1, 2):
-        raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
-    named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
-    return [*named, *(item for item in rest if item not in words)]
 
 
 def run(config: DictConfig, out: Path) -> None:

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import scoresde
+from scoresde.commands.interrupts import quick_to_stop
+from scoresde.torchrun import several
 
 # Each command is conf/<name>.yaml and run(config, out) in scoresde/commands/<name>.py: what it does, and an example.
-# One that is written with words in an order of its own has settings(arguments) there, which makes settings of them.
-# One that several processes may share, as torchrun starts them, says SHARED = True.
 COMMANDS = {
     "sample": ("draw images from a model", "scoresde sample solver=heun nfe=20 grid=karras n=64"),
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
     "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
 }
+
+SHARED = {"sample"}  # by several processes, as torchrun starts them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _complete_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    with _quick_to_stop():
+    with quick_to_stop():
         app = importlib.import_module("scoresde.commands.app")
     status = app.guarded(lambda: _dispatch(arguments, app))
     # What is buffered is written now, when a reader that has gone is no error; Python itself would complain of it.
@@ -51,11 +52,9 @@ def _dispatch(arguments: list[str], app: Any) -> None:
     command, *rest = arguments
     if command not in COMMANDS:
         raise app.UsageError(f"unknown command {command!r}{app.nearest(command, COMMANDS)}")
-    with _quick_to_stop():
-        module = importlib.import_module(f"scoresde.commands.{command}")
-    if importlib.import_module("scoresde.distributed").several() and not getattr(module, "SHARED", False):
+    if several() and command not in SHARED:
         raise app.UsageError(f"{command} is the work of one process: start it without torchrun")
-    app.launch(command, module.run, module.settings(rest) if hasattr(module, "settings") else rest)
+    app.launch(command, app.converted(rest) if command == "convert" else rest)
 
 
 def _help() -> str:
@@ -77,22 +76,3 @@ def _complete_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # of a stream that a program put in its place
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-@contextmanager
-def _quick_to_stop() -> Iterator[None]:
-    """Ctrl-C ends the program with its line even where a half-loaded library would make something else of it."""
-
-    def stop(*_: object) -> None:
-        os.write(2, b"scoresde: interrupted\n")
-        os._exit(130)
-
-    try:
-        before = signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

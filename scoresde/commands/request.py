@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 import scoresde
 import solvers
-from scoresde import models, sampling
+from scoresde import models
 from scoresde import process as processes
 from scoresde.bench.cases import CEILING
 from scoresde.commands import outputs, precision, values
@@ -39,13 +39,13 @@ class Request:
 
     Attributes:
         settings: the configuration as it is recorded.
-        model: the checkpoint's, on the process asked for and guided.
+        sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
         columns: classes side by side in the picture; 0 for no such order.
     """
 
     settings: dict[str, Any]
-    model: scoresde.ScoreModel
+    sampler: scoresde.Sampler
     checkpoint: Checkpoint
     solver: Solver
     grid: Grid | None
@@ -71,8 +71,7 @@ class Request:
             torch.cuda.set_device(device)
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        solver_name, options = values.named(settings["solver"])
-        solver = solvers.get(str(solver_name), **options)
+        solver = _solver(settings)
         settings["solver"].pop(CEILING, None)
         grid_name, options = values.named(settings["grid"])
         grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
@@ -91,7 +90,7 @@ class Request:
         settings["guidance"] = recorded(settings["guidance"])
         if grid is None and not solver.adaptive:
             grid = checkpoint.grid
-        sampling.method(model, solver, steps, settings["nfe"], grid)
+        sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in ("features", "reference"):
             del settings[key]  # what came of them is recorded
@@ -106,7 +105,7 @@ class Request:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         labels = _labels(config.label, shards.total, checkpoint)
         columns = checkpoint.classes if config.label == "cycle" else 0
-        return cls(settings, model, checkpoint, solver, grid, labels, columns, device, shards, scoring)
+        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
 
     @staticmethod
     def dtype(config: DictConfig, out: Path) -> str:
@@ -118,6 +117,7 @@ class Request:
         name = values.known("dtype", config.dtype, (precision.AUTO, *PRECISIONS))
         if name != precision.AUTO:
             return name
+        _solver(outputs.resolved(config))  # what it has to say comes before any network
         device, size = values.device(config), values.whole(config, "batch_size")
         checkpoint = models.load(config.model.path, device=device)
         return precision.chosen(out, "dtype", checkpoint, size, device)
@@ -127,13 +127,8 @@ class Request:
     ) -> scoresde.Result:
         """Samples of these seeds and labels."""
         wide = self.settings["dtype"] == "float64"
-        return scoresde.sample(
-            self.model,
-            self.solver,
-            steps=self.settings["steps"],
-            nfe=self.settings["nfe"],
+        return self.sampler.sample(
             shape=(len(seeds), *self.checkpoint.shape),
-            grid=self.grid,
             seeds=seeds,
             cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
             batch_size=self.settings["batch_size"],
@@ -142,6 +137,11 @@ class Request:
             decode=self.checkpoint.decode,
             progress=progress,
         )
+
+
+def _solver(settings: dict[str, Any]) -> Solver:
+    name, options = values.named(settings["solver"])
+    return solvers.get(str(name), **options)
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:

@@ -26,7 +26,6 @@ from scoresde.scoring import METRICS
 from scoresde.shards import Shard
 from scoresde.text import plain, say
 
-SHARED = True  # by several processes
 GRID = "grid.png"
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes
@@ -160,8 +159,8 @@ def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float
     taken = f"{most} NFE" if mean == most else f"{mean:.1f} NFE on average, {most} at most"
     where = "steps of its own" if request.solver.adaptive else f"the grid {request.grid or request.solver.recommended}"
     processes = f", {ranks.size} processes" if ranks.size > 1 else ""
-    guidance = f", {request.model.guidance}" if request.model.guidance else ""
-    lines = [f"{request.solver.name} on {where}, {request.model.process.name} process{guidance}: {taken}"]
+    guidance = f", {request.sampler.model.guidance}" if request.sampler.model.guidance else ""
+    lines = [f"{request.solver.name} on {where}, {request.sampler.model.process.name} process{guidance}: {taken}"]
     lines += [
         f"{made:,} images in {seconds:.2f} s ({made / seconds:.1f} images/s, {request.settings['dtype']} network, "
         f"{request.device}{processes})"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.guidance.conditions import joined, replaced
+from scoresde.conditions import joined, replaced
 from scoresde.guidance.guided import known
 from scoresde.guidance.interval import OnInterval
 from scoresde.score import ScoreModel

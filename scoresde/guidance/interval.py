@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde.conditions import select
 from scoresde.guidance.guided import Guided, known
-from scoresde.sampling import _select
 from scoresde.score import ScoreModel
 
 
@@ -66,7 +66,7 @@ class OnInterval(Guided):
         assert isinstance(t, Tensor)
         found: dict[str, Tensor] = {}
         for rows, outputs in ((inside, self._guided), (~inside, self._plain)):
-            for name, value in outputs(x[rows], t[rows], _select(cond, rows, x.device)).items():
+            for name, value in outputs(x[rows], t[rows], select(cond, rows, x.device)).items():
                 found.setdefault(name, torch.empty_like(x))[rows] = value
         return found
 

@@ -23,8 +23,8 @@ from scoresde.integrations.schedule import Schedule, planned, schedule, seeded
 from scoresde.integrations.scheduler_config import read
 from scoresde.score import check_output
 from solvers import Plan, Solver, grids
-from solvers.execute import Run
 from solvers.grids import Grid
+from solvers.plan.execute import Run
 
 Generators = torch.Generator | list[torch.Generator] | None
 Choice = str | Mapping[str, Any]

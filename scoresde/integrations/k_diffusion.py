@@ -18,7 +18,7 @@ from scoresde.process import EDM
 from scoresde.score import check_output
 from solvers import Plan
 from solvers.aliasing import Isolated, written
-from solvers.instructions import Draw, Eval, Step
+from solvers.plan.instructions import Draw, Eval, Step
 
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[dict[str, Any]], Any]

@@ -18,9 +18,9 @@ from scoresde.noise import Noise
 from scoresde.process import EDM
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
-from solvers.instructions import Draw, Eval, Lin, Step, reads, writes
+from solvers.plan.instructions import Draw, Eval, Lin, Step, reads, writes
+from solvers.plan.trace import renumbered
 from solvers.steps import check_times
-from solvers.trace import renumbered
 
 # σ_max as people write it is rounded; a little above the process's own is taken for that.
 ROUNDED = 1e-3

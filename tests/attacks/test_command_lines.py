@@ -160,9 +160,19 @@ def test_letters_that_the_terminal_lacks_are_no_error(tmp_path: Path) -> None:
     assert "\\xdcbung" in done.stdout
 
 
-def test_the_package_is_there_before_torch_is() -> None:
-    script = "import sys, scoresde.commands.main; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+def test_help_and_mistyped_names_are_there_before_torch_is() -> None:
+    script = """if True:
+        import sys
+        from scoresde.commands.main import main
+        tried = {"--help": 0, "sample --help": 0, "sample solver=hein": 2, "smaple": 2, "sample n": 2}
+        for typed, status in tried.items():
+            assert main(typed.split()) == status, typed
+        heavy = {"torch", "numpy", "scipy", "matplotlib", "torchdiffeq"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unknown solver 'hein'; did you mean 'heun'" in done.stderr
 
 
 def test_every_public_name_is_found_and_an_unknown_one_is_not() -> None:

@@ -386,14 +386,14 @@ def rows() -> list[dict]:
 
 def test_a_row_that_fails_says_so_the_next_is_measured_and_it_is_tried_again(say: Say) -> None:
     command = [*BENCH[:-2], "solvers=[ddim,heun]", "nfe=[3]", "out=out"]
-    sample = bench_run.sample
+    sample = bench_run.Sampler.sample
 
-    def fails(model, solver, **more):
-        if solver.name == "ddim":
+    def fails(sampler, **more):
+        if sampler.solver.name == "ddim":
             raise RuntimeError("CUDA error:\nout of\nmemory")
-        return sample(model, solver, **more)
+        return sample(sampler, **more)
 
-    with mock.patch.object(bench_run, "sample", fails):
+    with mock.patch.object(bench_run.Sampler, "sample", fails):
         status, out, err = say(*command)
     assert status == 1
     assert (
@@ -423,7 +423,7 @@ def test_damaged_caches_and_pictures_are_made_again(say: Say) -> None:
 
 
 def test_a_benchmark_without_any_row_is_one_line(say: Say) -> None:
-    with mock.patch.object(bench_run, "sample", side_effect=RuntimeError("no")):
+    with mock.patch.object(bench_run.Sampler, "sample", side_effect=RuntimeError("no")):
         status, _, err = say(*BENCH, "out=out")
     assert status == 1
     assert err.startswith("scoresde: error: none of 1 rows could be measured, the first not: ddim at 2 float32: ")

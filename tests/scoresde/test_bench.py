@@ -70,7 +70,7 @@ def test_the_table_names_feature_space_and_sample_count_beside_the_floors(out):
 
 def test_a_second_run_samples_nothing_and_writes_the_same_table(out, capsys):
     before = (out / "table.md").read_text(), (out / "results.jsonl").read_text()
-    with mock.patch.object(bench_run, "sample", side_effect=AssertionError("sampled again")):
+    with mock.patch.object(bench_run.Sampler, "sample", side_effect=AssertionError("sampled again")):
         assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5,8]", f"out={out}"]) == 0
     assert "12 rows of 20 images, 12 of them" in capsys.readouterr().out
     assert ((out / "table.md").read_text(), (out / "results.jsonl").read_text()) == before
@@ -78,15 +78,15 @@ def test_a_second_run_samples_nothing_and_writes_the_same_table(out, capsys):
 
 def test_an_interrupted_run_does_only_what_is_missing_and_lists_may_grow(tmp_path, out):
     arguments = ["bench", *SMALL, "solvers=[ddim]", f"out={tmp_path / 'out'}"]
-    sample, calls = bench_run.sample, []
+    sample, calls = bench_run.Sampler.sample, []
 
-    def interrupted(*args, **kwargs):
-        calls.append(kwargs["nfe"])
+    def interrupted(sampler, **kwargs):
+        calls.append(sampler.nfe)
         if len(calls) == 4:  # the reference, its half, and the first row are done
             raise KeyboardInterrupt
-        return sample(*args, **kwargs)
+        return sample(sampler, **kwargs)
 
-    with mock.patch.object(bench_run, "sample", interrupted):
+    with mock.patch.object(bench_run.Sampler, "sample", interrupted):
         assert main([*arguments, "nfe=[4,5]"]) == 130
         with open(tmp_path / "out" / "results.jsonl", "a") as file:
             file.write('{"key": "half a li')  # what a killed process may leave

@@ -20,8 +20,8 @@ import solvers
 from scoresde import guidance, models
 from scoresde.commands.app import config_folder
 from scoresde.commands.guided import guided as from_config
+from scoresde.conditions import joined, replaced
 from scoresde.exact import Gaussian, GaussianMixture
-from scoresde.guidance.conditions import joined, replaced
 from scoresde.guidance.threshold import quantile
 from scoresde.models.unet import UNet
 from scoresde.process import EDM, VP, Flow, Process, SubVP

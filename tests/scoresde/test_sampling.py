@@ -4,6 +4,7 @@ import itertools
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import scoresde
 import solvers
 from scoresde.exact import Gaussian
 from scoresde.noise import Noise, normal
+from solvers import PlannedSolver
 
 PROCESSES = {"vp": scoresde.VP(), "edm": scoresde.EDM(), "flow": scoresde.Flow()}
 ADAPTIVE = [name for name in solvers.names() if solvers.get(name).adaptive]
@@ -437,3 +439,32 @@ def test_a_device_that_cannot_hold_numbers_here_is_refused(device: Any) -> None:
     ):
         with pytest.raises(ValueError, match="^device = |^the state would be on device"):
             scoresde.sample(model, "ddim", steps=3, shape=(2, 3), seeds=0, device=device)
+
+
+def test_a_sampler_is_resolved_once_and_gives_what_sample_gives() -> None:
+    model = scoresde.exact.Gaussian(scoresde.VP(), torch.zeros(3), torch.eye(3))
+    asked: list[tuple[Any, dict[str, Any]]] = [
+        ("dpmpp_2m", {"nfe": 6}),
+        (solvers.get("heun"), {"steps": 3, "grid": "karras"}),
+        ("ddim", {"grid": [1.0, 0.5, 0.0]}),
+        ("rk_adaptive", {}),
+    ]
+    for solver, how in asked:
+        sampler = scoresde.Sampler(model, solver, **how)
+        with mock.patch.object(PlannedSolver, "plan", side_effect=AssertionError("planned again")):
+            found = [sampler.sample(shape=(4, 3), seeds=first) for first in (0, 4)]
+        for first, result in zip((0, 4), found, strict=True):
+            expected = scoresde.sample(model, solver, shape=(4, 3), seeds=first, **how)
+            assert torch.equal(result.samples, expected.samples)
+            assert result.times == sampler.times == expected.times
+        if sampler.plan is None:
+            assert sampler.nfe is None and repr(sampler).endswith("steps of its own)")
+        else:
+            assert sampler.nfe == found[0].nfe == sampler.plan.nfe
+            again = scoresde.Sampler(model, sampler.plan)
+            assert torch.equal(again.sample(shape=(4, 3), seeds=0).samples, found[0].samples)
+            assert repr(again).startswith(f"Sampler({sampler.plan.solver}, ")
+    with pytest.raises(ValueError, match="give exactly one of steps and nfe"):
+        scoresde.Sampler(model)
+    with pytest.raises(TypeError, match="model must be a scoresde.ScoreModel, got int"):
+        scoresde.Sampler(3, nfe=5)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import torch
 
 from scoresde.exact import Gaussian
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
-from solvers import frames
-from solvers.solver import tensor_views
+from solvers.base import tensor_views
+from solvers.coefficients import frames
 from solvers.steps import Point
 
 PROCESSES = [VP(), VPDiscrete(), Cosine(), SubVP(), VE(), EDM(), Flow()]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from scoresde.process import EDM
-from solvers import frames, interpolation
-from solvers.interpolation import VARIABLES, bh1, equal_steps, exact, halved, midpoint, moments, weights
+from solvers.coefficients import frames, interpolation
+from solvers.coefficients.interpolation import VARIABLES, bh1, equal_steps, exact, halved, midpoint, moments, weights
 from solvers.steps import Point
 
 FRAMES = [*frames.FRAMES.values(), frames.gaussian(0.4)]

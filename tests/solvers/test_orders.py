@@ -29,7 +29,8 @@ from benchmarks.convergence import (
 )
 from benchmarks.solver_docs import ours
 from scoresde.exact import GaussianMixture
-from solvers import PlannedSolver, multistep
+from solvers import PlannedSolver
+from solvers.coefficients import histories
 
 every_process = pytest.mark.parametrize("process", PROCESSES)
 PAIRS = [(process, shape) for process in PROCESSES for shape in SHAPES]
@@ -123,7 +124,7 @@ def test_a_starter_that_loses_the_order_is_caught(monkeypatch: pytest.MonkeyPatc
         solver = solvers.get(name, **options, starter="singlestep")
         assert certify(solver, "EDM", "quadratic").holds
         with monkeypatch.context() as patch:
-            patch.setitem(multistep.BY_ORDER, order, "euler")
+            patch.setitem(histories.BY_ORDER, order, "euler")
             assert not certify(solver, "EDM", "quadratic").holds, name
 
 

@@ -15,8 +15,9 @@ import solvers
 from benchmarks.convergence import FIRST, LAST, MIXTURE, PROCESSES, smooth_grid, trajectories
 from scoresde.exact import Gaussian, GaussianMixture
 from scoresde.noise import Noise
-from solvers.adaptive_sde import Increment, nothing_known
-from solvers.per_sample import Active, Controller
+from solvers.adaptive.bridge import Increment, nothing_known
+from solvers.adaptive.controllers import Controller
+from solvers.adaptive.loop import Active
 
 STEPPING: dict[str, tuple[str, dict[str, Any]]] = {
     "heun_euler": ("rk_adaptive", {"method": "heun_euler"}),

@@ -19,7 +19,7 @@ from torch import Tensor
 import solvers
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
 from solvers import Plan, PlanError, PlannedSolver, grids
-from solvers.instructions import Draw, Eval, Lin, Step, reads, writes
+from solvers.plan.instructions import Draw, Eval, Lin, Step, reads, writes
 from solvers.prediction import TYPES
 
 PROCESSES = [VP(), VPDiscrete(), Cosine(), SubVP(), VE(), EDM(), Flow()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from typing import Any
 
@@ -140,9 +142,43 @@ def test_unknown_options_are_refused() -> None:
 )
 def test_options_out_of_range_are_refused_before_anything_runs(name: str, options: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        solver = solvers.get(name, **options)
-        assert isinstance(solver, PlannedSolver)
-        solver.plan(VP(), [1.0, 0.5, 0.1])
+        solvers.get(name, **options)
+
+
+NOT_OF_THEIR_KIND = [
+    {int: "3", float: "0.5", bool: 1},
+    {int: True, float: True, bool: "true"},
+    {int: None, float: float("nan"), bool: 0.0},
+    {int: [2], float: [0.5], bool: None},
+]
+
+
+@pytest.mark.parametrize("values", NOT_OF_THEIR_KIND)
+@pytest.mark.parametrize("name", OURS)
+def test_values_of_another_kind_are_refused_with_the_solver_s_name_and_the_value(
+    name: str, values: dict[type, Any]
+) -> None:
+    for option, default in solvers.get(name).options.items():
+        if type(default) in values:
+            value = values[type(default)]
+            with pytest.raises(ValueError, match=re.escape(str(value))) as caught:
+                solvers.get(name, **{option: value})
+            assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_words_that_there_are_not_are_refused(name: str) -> None:
+    for option, default in solvers.get(name).options.items():
+        if isinstance(default, str) or option == "frame":
+            with pytest.raises(ValueError, match="zzz"):
+                solvers.get(name, **{option: "zzz"})
+
+
+def test_a_solver_s_options_are_its_signature() -> None:
+    made = importlib.import_module("solvers.methods.deis").deis
+    assert str(inspect.signature(made)) == "(*, order=4, starter='cold') -> solvers.base.PlannedSolver"
+    with pytest.raises(ValueError, match="deis has orders 1 to 4, got 99"):
+        made(order=99)
 
 
 def test_methods_and_tolerances_of_pf_ode_are_checked() -> None:

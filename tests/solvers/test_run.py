@@ -9,7 +9,7 @@ from torch import Tensor
 import solvers
 from scoresde.process import EDM, VP
 from solvers import Plan, PlanError, PlannedSolver
-from solvers.execute import Run
+from solvers.plan.execute import Run
 
 TIMES = (1.0, 0.7, 0.4, 0.2, 0.0)
 

@@ -15,11 +15,12 @@ from benchmarks.agreement import TOLERANCE
 from benchmarks.convergence import PROCESSES, predictor, smooth_grid
 from benchmarks.weak import frechet_order, weak_order
 from scoresde.process import VP
-from solvers import PlannedSolver, frames
-from solvers.er_sde import FRAME as ER
-from solvers.interpolation import midpoint, moments
-from solvers.multistep import integral
-from solvers.sra import joint
+from solvers import PlannedSolver
+from solvers.coefficients import frames
+from solvers.coefficients.histories import integral
+from solvers.coefficients.interpolation import midpoint, moments
+from solvers.methods.er_sde import FRAME as ER
+from solvers.methods.sra1 import joint
 from solvers.steps import Point
 
 every_process = pytest.mark.parametrize("process", PROCESSES)

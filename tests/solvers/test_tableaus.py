@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import solvers
 from scoresde.process import VP
-from solvers import tableaus
-from solvers.tableaus import PAIRS, TABLEAUS, Pair, Tableau
+from solvers.coefficients import tableaus
+from solvers.coefficients.tableaus import PAIRS, TABLEAUS, Pair, Tableau
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "ralston2": 2, "heun3": 3, "kutta3": 3, "ralston3": 3, "ssprk3": 3}
 ORDERS |= {"rk4": 4, "rk4_38": 4, "nystrom5": 5}

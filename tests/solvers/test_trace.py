@@ -12,7 +12,7 @@ import torch
 
 from scoresde.process import VP
 from solvers import NotLinearError, Plan, PlannedSolver
-from solvers.instructions import Draw, Lin
+from solvers.plan.instructions import Draw, Lin
 
 TIMES = [1.0, 0.5, 0.1]
 

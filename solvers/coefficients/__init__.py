@@ -1,0 +1,1 @@
+"""The engines that methods share: frames, interpolation, tableaus, histories, stages."""

@@ -1,0 +1,1 @@
+"""Methods on a grid, one to a file that has its name; no method imports another."""

@@ -1,0 +1,24 @@
+"""CFG++ along DDIM."""
+
+from __future__ import annotations
+
+from solvers.coefficients import cfg_pp
+from solvers.registry import alias, solver
+
+
+@solver("ddim_cfg_pp", family="cfg_pp", order=None, reference="Chung et al. 2024, CFG++, Algorithm 2")
+def ddim_cfg_pp(steps, x, predict):
+    """x_s = α_s x0 + σ_s ε_∅: DDIM with the guided x0 and the unconditional ε (the model's output ``unconditional``).
+
+    The guidance's scale is λ of the paper, 0 (unconditional) to 1. A step is DDIM's under classifier-free guidance of
+    the scale λ/(1 − e^{−h}), h the step in half log-SNR, so that more steps guide more and there is no limit that the
+    method converges to.
+
+    Use:
+        Where results made with CFG++ must be met, with a scale that falls as evaluations rise: about 0.75 at 5 and 0.5
+        at 20. On the bundled model plain guidance did as well, and on an interval better.
+    """
+    yield from cfg_pp.jumping(steps, x, predict, 1)
+
+
+alias("euler_cfg_pp", of="ddim_cfg_pp")

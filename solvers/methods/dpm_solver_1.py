@@ -1,0 +1,19 @@
+"""DPM-Solver of first order."""
+
+from __future__ import annotations
+
+from solvers.coefficients import exponential
+from solvers.coefficients.frames import FRAMES
+from solvers.coefficients.interpolation import exact
+from solvers.registry import solver
+
+
+@solver("dpm_solver_1", family="singlestep", order=1, reference="Lu et al. 2022, DPM-Solver, eq. 3.7")
+def dpm_solver_1(steps, x, predict):
+    """x_s = (α_s/α_t) x − σ_s (e^h − 1) ε with h = λ_s − λ_t; the same numbers as DDIM.
+
+    Use:
+        Under this name for those who know it; see ``ddim``.
+    """
+    for t, s in steps:
+        x = yield exponential.take(FRAMES["edm"], exact, steps, x, t, s, predict, ())

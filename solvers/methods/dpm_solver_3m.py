@@ -1,0 +1,29 @@
+"""DPM-Solver of third order, multistep, in the ε-form."""
+
+from __future__ import annotations
+
+from solvers.coefficients import histories
+from solvers.coefficients.frames import FRAMES
+from solvers.coefficients.histories import choose
+from solvers.registry import solver
+
+
+@solver(
+    "dpm_solver_3m",
+    family="multistep",
+    order=histories.order_of_3m,
+    reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 3, dpmsolver); the order is ours",
+)
+def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
+    """x_s = (α_s/α_t) x − α_s ∫ e^{−λ} P(λ) dλ, P the parabola through the last three ε.
+
+    Args:
+        variant: ``exact``, or ``published`` (order 2, as for ``dpmpp_3m``).
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        15 evaluations and more.
+    """
+    histories.check("dpm_solver_3m", 3, starter)
+    rule = choose("dpm_solver_3m", "variant", variant, histories.VARIANTS)
+    yield from histories.adams(steps, x, predict, FRAMES["edm"], 3, rule, starter)

@@ -1,0 +1,26 @@
+"""DPM-Solver++ of third order, singlestep."""
+
+from __future__ import annotations
+
+from solvers.coefficients import exponential
+from solvers.coefficients.frames import FRAMES
+from solvers.registry import solver
+
+
+@solver(
+    "dpmpp_3s",
+    family="singlestep",
+    order=exponential.order_of_third,
+    reference="Lu et al. 2022, DPM-Solver++ (the authors' code, singlestep order 3)",
+)
+def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
+    """``dpm_solver_3`` with x0 in place of ε: u_2 and x_s integrate e^λ times straight lines through x0.
+
+    Args:
+        r1, r2: where the inner evaluations are, 0 < r1 < r2 < 1; third order needs r2 = 2/3.
+        solver_type: ``midpoint``, as above, or ``heun``: the parabola through all three x0 for the last integral.
+
+    Use:
+        10 evaluations and more where ``dpm_solver_3`` is unsteady in its first steps.
+    """
+    yield from exponential.third("dpmpp_3s", FRAMES["data"], steps, x, predict, r1, r2, solver_type)

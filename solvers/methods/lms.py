@@ -1,0 +1,27 @@
+"""Linear multistep: Adams–Bashforth in σ/α."""
+
+from __future__ import annotations
+
+from solvers.coefficients import frames, histories
+from solvers.coefficients.interpolation import interpolation
+from solvers.registry import solver
+
+
+@solver(
+    "lms",
+    family="adams",
+    order=histories.declared,
+    reference="Zhang & Chen 2023, DEIS, eq. 15 in ρ = σ/α (ρAB); k-diffusion's sample_lms, 2022",
+)
+def lms(steps, x, predict, order=4, starter="cold"):
+    """y_s = y_t + Σ_j ε_j ∫_t^s ℓ_j(u) du with y = x/α and u = σ/α.
+
+    Args:
+        order: how many ε are interpolated, 1 to 4.
+        starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
+
+    Use:
+        20 evaluations and more; ``deis`` is closer below.
+    """
+    histories.check("lms", order, starter)
+    yield from histories.adams(steps, x, predict, frames.FRAMES["edm"], order, interpolation("sigma"), starter)
