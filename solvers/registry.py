@@ -176,9 +176,10 @@ def solver(
             # Of options that are known to be good, so that declarations need not check them.
             made.order = None if draws else _evaluate(order, values)
             made.weak_order = _evaluate(weak_order, values) if draws else None
-            return _known(made, function.__module__)
+            return _known(made, make.__module__)
 
-        make.__doc__, make.__name__, make.__module__ = function.__doc__, name, function.__module__
+        # Code that is executed without a name of its own has no module.
+        make.__doc__, make.__name__, make.__module__ = function.__doc__, name, function.__module__ or ""
         signature = inspect.signature(function)
         kept = [value for key, value in signature.parameters.items() if key not in PROTOCOL]
         keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
@@ -224,5 +225,6 @@ def get(name: str, **options: Any) -> Solver:
 
 def remade(module: str, name: str, options: dict[str, Any]) -> Solver:
     """The solver of that name and options, which that module registers."""
-    importlib.import_module(module)
+    if module:
+        importlib.import_module(module)
     return get(name, **options)

@@ -91,6 +91,8 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
     )
     if trainer.resume():
         say(f"going on from step {trainer.step} of {trainer.steps}")
+        if trainer.step == trainer.steps:
+            trainer.save()  # what was read may have been damaged where nobody reads it
     outputs.record(out, settings, device)
     try:
         trainer.run(_report, every)

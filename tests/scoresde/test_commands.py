@@ -248,7 +248,7 @@ def test_no_label_is_recorded_as_such_and_gives_other_images(sample: Run) -> Non
 
 def test_the_same_configuration_twice_computes_once(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     sample("out=here")
-    monkeypatch.setattr(scoresde, "sample", None)
+    monkeypatch.setattr(scoresde.Sampler, "sample", None)
     status, out, _ = sample("out=here")
     assert status == 0
     assert "already in here" in out

@@ -183,8 +183,8 @@ def test_only_what_is_missing_or_damaged_is_made_again(run: Run, monkeypatch: py
     Path("here/shards/000032-000039.json").unlink()
     Path(f"here/shards/.000032-000039.12345.{PART}.npz").write_bytes(b"left by a killed process")
     asked: list[int] = []
-    sample = scoresde.sample
-    monkeypatch.setattr(scoresde, "sample", lambda *a, **o: (asked.extend(o["seeds"]), sample(*a, **o))[1])
+    sample = scoresde.Sampler.sample
+    monkeypatch.setattr(scoresde.Sampler, "sample", lambda s, **o: (asked.extend(o["seeds"]), sample(s, **o))[1])
     status, out, _ = run(out="here")
     assert status == 0
     assert "24 of 40 images are there; going on" in out

@@ -179,6 +179,7 @@ def test_a_plan_runs_like_its_solver_also_from_a_file(name: str, tmp_path: Path)
 
 def test_a_solver_of_ones_own_is_used_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = sys.modules["solvers.registry"]
+    assert solvers.names()  # which loads all of them, to stay when the copy goes
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
     @solvers.solver("midpoint_in_lambda", order=2, reference="this test", grid="log_snr")

@@ -208,7 +208,5 @@ def test_a_plain_denoiser_does_not_make_them_converge() -> None:
     ],
 )
 def test_options_out_of_range_are_refused(name: str, options: dict[str, float], words: str) -> None:
-    solver = solvers.get(name, **options)
-    assert isinstance(solver, PlannedSolver)
     with pytest.raises(ValueError, match=words):
-        solver.plan(VP(), [1.0, 0.5, 0.1])
+        solvers.get(name, **options)
