@@ -454,21 +454,15 @@ def fit_steps(solver: Solver, process: Process, rule: Grid, nfe: int) -> int:
     """
     low, high, middle = 0, nfe, nfe  # most solvers take one evaluation a step
     while low < high:
-        if _nfe(solver, process, rule, middle) <= nfe:
+        if solver.nfe(process, rule(process, middle)) <= nfe:
             low = middle
         else:
             high = middle - 1
         middle = (low + high + 1) // 2
     if low == 0:
-        raise ValueError(f"{solver} needs at least {_nfe(solver, process, rule, 1)} evaluations, got nfe = {nfe}")
+        least = solver.nfe(process, rule(process, 1))
+        raise ValueError(f"{solver} needs at least {least} evaluations, got nfe = {nfe}")
     return low
-
-
-def _nfe(solver: Solver, process: Process, rule: Grid, steps: int) -> int:
-    times = rule(process, steps)
-    if isinstance(solver, PlannedSolver):
-        return solver.plan(process, times, "sample").nfe
-    return solver.nfe(process, times)
 
 
 def _check_plan(plan: Plan, model: ScoreModel) -> None:

@@ -23,8 +23,8 @@ _HOMES = {
     **dict.fromkeys(("aliases", "get", "names", "solver"), "registry"),
     **dict.fromkeys(("NotLinearError", "Plan", "PlanError"), "plan"),
     **dict.fromkeys(("PlannedSolver", "Solver"), "base"),
-    "frames": "coefficients",
 }
+_ROOMS = {"frames": "coefficients.frames", "grids": "grids"}
 
 __all__ = [
     "NotLinearError",
@@ -44,8 +44,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name == "grids":
-        found = importlib.import_module(f"{__name__}.{name}")
+    elif name in _ROOMS:
+        found = importlib.import_module(f"{__name__}.{_ROOMS[name]}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found

@@ -27,8 +27,12 @@ class CheckpointError(ValueError):
     """A model that cannot be used, with its path and the reason."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:
     """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        infinities: whether it may hold NaN and infinities, as schedulers' do.
 
     Raises:
         FileNotFoundError: there is none.
@@ -37,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if regular(path).stat().st_size > LARGEST_JSON:
             raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=None if infinities else _no_number)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r} is damaged: {error}") from error
     if not isinstance(content, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import tarfile
 import threading
@@ -22,7 +21,7 @@ from torch.nn.modules import module as registration
 
 from scoresde.files import check_unpacked, regular
 from scoresde.models.denoisers import DENOISERS, LEGACY
-from scoresde.models.described import LARGEST_JSON, CheckpointError, Shape, check_finite, stored
+from scoresde.models.described import CheckpointError, Shape, check_finite, read_json, stored
 from scoresde.models.latents import known
 from scoresde.pickles import Call, Interpreter, Meaning, Name, PickleError, Reference
 from solvers.errors import nearest
@@ -400,14 +399,7 @@ def _json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: names it.
     """
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{str(path)!r} is damaged: it holds a {type(content).__name__}")
+    content = read_json(path, infinities=True)
     parts = content.get("weight_map", {}) if path.name.endswith(".index.json") else {}
     for name in parts.values() if isinstance(parts, dict) else ():
         if not isinstance(name, str) or name != Path(name).name:

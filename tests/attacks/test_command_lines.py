@@ -175,6 +175,23 @@ def test_help_and_mistyped_names_are_there_before_torch_is() -> None:
     assert "unknown solver 'hein'; did you mean 'heun'" in done.stderr
 
 
+@pytest.mark.parametrize("package", ["solvers", "scoresde"])
+def test_every_public_name_is_found_whichever_is_asked_for_first(package: str) -> None:
+    script = f"""if True:
+        import os, torch, matplotlib, {package}
+        for name in {package}.__all__:
+            if not os.fork():
+                try:
+                    exec(f"from {package} import {{name}}")
+                except ImportError as error:
+                    print(name, error, flush=True)
+                os._exit(0)
+            os.wait()
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_every_public_name_is_found_and_an_unknown_one_is_not() -> None:
     scoresde = importlib.import_module("scoresde")
     for name in (*scoresde.__all__, "noise", "metrics", "data"):
