@@ -28,7 +28,8 @@ import torch
 
 import scoresde
 from scoresde.files import replacing
-from scoresde.metrics import BUNDLED, Moments, SampleFeatures, frechet_distance, kid, precision_recall, spaces
+from scoresde.metrics import BUNDLED, Moments, SampleFeatures, frechet_distance, spaces
+from scoresde.metrics.collector import kid, precision_recall
 
 OUT = Path(__file__).parent / "results" / "agreement_metrics.md"
 TOLERANCE = 1e-6

@@ -26,8 +26,8 @@ from benchmarks.grids import label, mean
 from benchmarks.peer_problems import Problem
 from benchmarks.problems import bundled, planned
 from scoresde.files import replacing
-from scoresde.hardware import describe
 from scoresde.process import EDM, VP
+from scoresde.runs.hardware import describe
 from solvers import PlannedSolver
 from solvers.grids.auto import auto as auto_grid
 from solvers.grids.auto import placed

@@ -37,7 +37,7 @@ from benchmarks.convergence import (
 )
 from benchmarks.weak import certify_weak, check_quadrature, remembered
 from scoresde.files import replacing
-from scoresde.hardware import cpu
+from scoresde.runs.hardware import cpu
 from solvers import PlannedSolver, Solver
 
 RESULTS = Path(__file__).parent / "results" / "convergence.json"

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scoresde.data import Images, load, to_state
-from scoresde.hardware import cpu
-from scoresde.metrics.features import FeatureNetwork, FeatureSpace, load_features, save_features
+from scoresde.metrics.spaces.network import FeatureNetwork, FeatureSpace, load_features, save_features
+from scoresde.runs.hardware import cpu
 
 
 def main() -> None:

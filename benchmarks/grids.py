@@ -24,8 +24,8 @@ import torch
 import solvers
 from benchmarks.problems import EXACT, Problem, bundled, exact
 from scoresde.files import replacing
-from scoresde.hardware import describe
 from scoresde.process import EDM, VP, Flow
+from scoresde.runs.hardware import describe
 from solvers import PlannedSolver
 
 NFE = (5, 8, 10, 15, 20, 30, 50)

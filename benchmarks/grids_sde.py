@@ -18,8 +18,8 @@ import torch
 import solvers
 from benchmarks.grids import NFE, PROCESSES, Place, label, largest, mean, places
 from scoresde.files import replacing
-from scoresde.hardware import describe
 from scoresde.process import Process
+from scoresde.runs.hardware import describe
 from solvers import PlannedSolver
 
 VARIANCES = 25 / torch.arange(1.0, 257.0, dtype=torch.float64) ** 2 + 0.02**2

@@ -23,9 +23,9 @@ import scoresde
 from scoresde import guidance, models
 from scoresde.data import to_pixels
 from scoresde.files import replacing
-from scoresde.hardware import describe
 from scoresde.metrics import FID, class_labels, floors
 from scoresde.models import Checkpoint
+from scoresde.runs.hardware import describe
 from scoresde.score import ScoreModel
 
 N, BATCH, NFE = 1000, 125, (5, 10, 20)
@@ -40,6 +40,10 @@ OUTER: dict[str, dict[str, Any]] = {
     "dynamic threshold": {"name": "dynamic_threshold"},
     "clipped to [−1, 1]": {"name": "dynamic_threshold", "percentile": 0.0},
 }
+
+
+def _labels(n: int) -> torch.Tensor:
+    return class_labels(n, models.load("mnist").card["training"]["class_counts"])
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def drawn(checkpoint: Checkpoint, kind: str, scale: float, solver: str, nfe: int
         nfe=nfe,
         shape=(n, *checkpoint.shape),
         seeds=0,
-        cond={"label": class_labels(n)},
+        cond={"label": _labels(n)},
         batch_size=min(BATCH, n),
     )
 
@@ -94,7 +98,7 @@ def measured(checkpoint: Checkpoint, fid: FID, kind: str, scale: float, solver: 
     seconds, pixels = time.perf_counter() - start, to_pixels(result.samples)
     score = FID(fid.features, fid.reference)
     score.update(pixels)
-    own = float((fid.features.classify(pixels).argmax(1) == class_labels(N)).double().mean())
+    own = float((fid.features.classify(pixels).argmax(1) == _labels(N)).double().mean())
     return Row(kind, scale, result.nfe, max(result.network_calls), score.compute().value, own, seconds)
 
 
@@ -156,7 +160,7 @@ def figure(rows: list[Row], checkpoint: Checkpoint, path: Path) -> None:
     ax.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     names = [f"{kind.split(' (')[0]}, {scale:g}" for kind, scale, _ in chosen]
     ax.set_yticks([height * (line + 0.5) for line in range(len(names))], names, fontsize=8)
-    labels = class_labels(20).tolist()
+    labels = _labels(20).tolist()
     ax.set_xticks([height * (column + 0.5) for column in range(len(labels))], [str(x) for x in labels], fontsize=8)
     ax.tick_params(length=0)
     ax.set_title("The same seeds at 10 NFE; the class asked for below", fontsize=10)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from scoresde import VP, models
 from scoresde.data import Images, load, to_state
 from scoresde.files import replacing
-from scoresde.hardware import describe
+from scoresde.runs.hardware import describe
 from scoresde.training import loss
 
 NETWORKS = {

@@ -38,8 +38,8 @@ from torch.utils.benchmark import Measurement, Timer
 import scoresde
 import solvers
 from scoresde.files import replacing
-from scoresde.hardware import cpu
 from scoresde.noise import Noise
+from scoresde.runs.hardware import cpu
 from solvers import Plan, PlannedSolver
 from solvers.plan.instructions import Draw, Eval, Lin, Step
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from scoresde.files import digest, replacing
-from scoresde.hardware import cpu
+from scoresde.runs.hardware import cpu
 
 ARGUMENTS = "sample n=10000 nfe=5 batch_size=64 dtype=bfloat16 threads=1 label=data metrics=true"
 

@@ -17,7 +17,7 @@ from benchmarks.docstrings import Docstring
 from scoresde.files import replacing
 from scoresde.process import VP
 from solvers import PlannedSolver, Solver
-from solvers.registry import FAMILIES
+from solvers.catalogue import FAMILIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 WRITTEN = (

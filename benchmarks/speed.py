@@ -44,9 +44,9 @@ from benchmarks.adapters import k_diffusion
 from benchmarks.overhead import follow, set_evaluations
 from scoresde.bench.cases import COMPILE
 from scoresde.files import replacing
-from scoresde.hardware import describe
 from scoresde.models import Checkpoint
 from scoresde.noise import Noise
+from scoresde.runs.hardware import describe
 from scoresde.score import ScoreModel
 
 NFE = 9  # an odd number, which Heun's two evaluations a step, with one in the last, fill

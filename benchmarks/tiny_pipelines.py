@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from scoresde import ScoreModel
-from scoresde.integrations.scheduler_config import read
+from scoresde.integrations.diffusers.conventions import read
 
 SIZE, BATCH, GUIDANCE, LENGTH = 8, 2, 3.0, 12
 lib: Any = diffusers  # whose names are made when they are asked for, which type checkers do not follow

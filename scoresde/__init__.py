@@ -14,13 +14,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scoresde import exact, guidance, models, shards
+    from scoresde import exact, guidance, models
     from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
+    from scoresde.runs import shards
     from scoresde.sampling import NonFiniteError, Result, Sampler, sample
     from scoresde.score import ScoreModel
 
 __version__ = "0.1.0"
 
+_ROOMS = {"shards": "runs.shards"}  # modules of a room that are spoken of by their own names
 _HOMES = {
     **dict.fromkeys(("EDM", "VE", "VP", "Cosine", "Flow", "Process", "SubVP", "VPDiscrete"), "process"),
     **dict.fromkeys(("NonFiniteError", "Result", "Sampler", "sample"), "sampling"),
@@ -53,7 +55,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     else:
         try:
-            found = importlib.import_module(f"{__name__}.{name}")
+            found = importlib.import_module(f"{__name__}.{_ROOMS.get(name, name)}")
         except ModuleNotFoundError as error:
             if error.name != f"{__name__}.{name}":
                 raise

@@ -30,8 +30,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
-from scoresde.arrays import Npz, entries, line, opened, rest, unpack_xz
 from scoresde.files import RATIO, SMALL, check_unpacked, regular
+from scoresde.files.arrays import Npz, entries, line, opened, rest, unpack_xz
 
 # Pictures are read by their content, and by these decoders alone: others of Pillow's run programs.
 DECODERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")

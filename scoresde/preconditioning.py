@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.score import TimeMap
-from solvers.errors import check_options, nearest
+from solvers.registry import Registry
 
 Maps = dict[str, TimeMap]
 
@@ -68,22 +67,21 @@ def _c_skip(data: float, least: float, t: Tensor) -> Tensor:
     return data**2 / ((t - least) ** 2 + data**2)
 
 
-PRECONDITIONINGS: dict[str, Callable[..., Maps]] = {"edm": edm, "consistency": consistency}
+PRECONDITIONINGS: Registry[Maps] = Registry("preconditioning")
+PRECONDITIONINGS.add("edm", edm)
+PRECONDITIONINGS.add("consistency", consistency)
 
 
-def get(described: Mapping[str, Any]) -> Maps:
+def described(description: Mapping[str, Any]) -> Maps:
     """The preconditioning described by ``{"name": …, **options}``.
 
     Raises:
         ValueError: unknown name (the nearest is given), or an option that is not a positive number.
         TypeError: an option it does not have.
     """
-    options = dict(described)
-    name = str(options.pop("name", None))
-    if name not in PRECONDITIONINGS:
-        raise ValueError(f"unknown preconditioning {name!r}{nearest(name, PRECONDITIONINGS)}")
-    check_options(f"preconditioning {name!r}", options, inspect.signature(PRECONDITIONINGS[name]).parameters)
+    options = dict(description)
+    name = options.pop("name", None)
     for option, value in options.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
             raise ValueError(f"{option} of the preconditioning {name!r} must be a positive number, got {value!r}")
-    return PRECONDITIONINGS[name](**options)
+    return PRECONDITIONINGS.get(name, **options)

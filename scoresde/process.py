@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solvers.arrays import namespace
-from solvers.errors import nearest
+from solvers.registry import Registry
 
 Values = TypeVar("Values", float, NDArray[np.float64], Tensor)
 
@@ -427,16 +427,7 @@ def _check_sigmas(name: str, sigma_min: float, sigma_max: float) -> None:
         raise ValueError(f"{name} needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
 
 
-PROCESSES: dict[str, type[Process]] = {kind.name: kind for kind in (VP, VPDiscrete, Cosine, SubVP, VE, EDM, Flow)}
-
-
-def get(name: str, **options: Any) -> Process:
-    """The process of that name.
-
-    Raises:
-        ValueError: the name is unknown (the nearest is named) or an argument is out of range.
-        TypeError: an option the process does not have.
-    """
-    if name not in PROCESSES:
-        raise ValueError(f"unknown process {name!r}{nearest(name, PROCESSES)}")
-    return PROCESSES[name](**options)
+PROCESSES: Registry[Process] = Registry("process")
+for kind in (VP, VPDiscrete, Cosine, SubVP, VE, EDM, Flow):
+    PROCESSES.add(kind.name, kind)
+get = PROCESSES.get

@@ -71,24 +71,6 @@ class ScoreModel:
         vars(self).update(state)
         self._isolated = Isolated("the network", ("x", "t"))  # what is known of tensors stays in its process
 
-    @staticmethod
-    def from_diffusers(
-        source: Any,
-        *,
-        scheduler: Any = None,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        revision: str | None = None,
-    ) -> ScoreModel:
-        """The model of a diffusers folder, hub id, pipeline or network; see :func:`scoresde.models.from_diffusers`.
-
-        That function also gives the shape of the states, a latent model's ``decode`` and a flow model's ``grid``.
-        """
-        from scoresde.models import from_diffusers
-
-        options: dict[str, Any] = {"scheduler": scheduler, "device": device, "dtype": dtype, "revision": revision}
-        return from_diffusers(source, **options).model
-
     def output(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
         """What the network returns at process time t, scaled and added to, shape and dtype of x.
 

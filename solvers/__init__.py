@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from solvers import grids
     from solvers.base import PlannedSolver, Solver
+    from solvers.catalogue import aliases, get, names, solver
     from solvers.coefficients import frames
     from solvers.plan import NotLinearError, Plan, PlanError
-    from solvers.registry import aliases, get, names, solver
 
 _HOMES = {
-    **dict.fromkeys(("aliases", "get", "names", "solver"), "registry"),
+    **dict.fromkeys(("aliases", "get", "names", "solver"), "catalogue"),
     **dict.fromkeys(("NotLinearError", "Plan", "PlanError"), "plan"),
     **dict.fromkeys(("PlannedSolver", "Solver"), "base"),
 }

@@ -61,7 +61,7 @@ class Solver(ABC):
         weak_order: weak order on the reverse SDE; None for deterministic solvers, and for those that do not converge to
             the data's distribution.
         grid: name of the grid that is used when none is given.
-        family: which of :data:`solvers.registry.FAMILIES` it belongs to.
+        family: which of :data:`solvers.catalogue.FAMILIES` it belongs to.
         recipe: how another process makes it, a function and its arguments; None where the register did not make it.
         adaptive: whether it chooses its own steps, so that it takes two end times instead of a grid.
         per_sample: whether every sample has steps of its own, so that ``predict`` and ``noise`` are told which samples

@@ -16,6 +16,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
 
 
+def known(what: str, value: Any, names: Iterable[str], of: str = "") -> str:
+    """The value, if it is one of the names.
+
+    Args:
+        what: what is chosen: ``solver``, ``starter``.
+        value: what was asked for.
+        names: what there is.
+        of: whose choice it is.
+
+    Raises:
+        ValueError: names the value and the nearest name, or all of them.
+    """
+    names = list(names)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"unknown {what} {value!r}{f' of {of}' if of else ''}{nearest(str(value), names)}")
+    return value
+
+
 def check_options(owner: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
     """Refuse options that the owner does not have.
 

@@ -25,7 +25,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from solvers.errors import nearest
+from solvers.errors import known
 
 _BASIS: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
     "epsilon": lambda alpha, sigma, norm: (0.0, 1.0),
@@ -44,9 +44,7 @@ def check(prediction: str) -> str:
     Raises:
         ValueError: there is none; the nearest name is given.
     """
-    if prediction not in _BASIS:
-        raise ValueError(f"unknown prediction type {prediction!r}{nearest(prediction, TYPES)}")
-    return prediction
+    return known("prediction type", prediction, TYPES)
 
 
 def defined(prediction: str, alpha: float, sigma: float) -> bool:

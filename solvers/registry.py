@@ -1,230 +1,131 @@
-"""The register of solvers: the decorator that puts a function into it, and the names it is found by."""
+"""What people choose by name: solvers, grids, processes, networks and whatever else, in registers of one kind."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
-from solvers.base import PlannedSolver, Solver
-from solvers.driver import PROTOCOL
-from solvers.errors import check_options, check_types, nearest
+from solvers.errors import check_options, known
 
-Order = int | Callable[[Mapping[str, Any]], int | None]
-Made = TypeVar("Made", bound=Solver)
-
-FAMILIES = {  # in the order of the documentation
-    "auto": "One choice for every budget",
-    "euler": "Euler's method, Heun's and Runge–Kutta",
-    "ddim": "DDIM, DDPM and ancestral sampling",
-    "singlestep": "Singlestep exponential methods: DPM-Solver and its kin",
-    "multistep": "Multistep exponential methods: DPM-Solver++, UniPC, DEIS",
-    "adams": "Multistep methods in σ: Adams–Bashforth and PNDM",
-    "sde": "The reverse SDE",
-    "langevin": "Predictor–corrector sampling",
-    "adaptive": "Steps by tolerance",
-    "distilled": "Consistency models and distilled models",
-    "cfg_pp": "CFG++",
-    "own": "Others",
-}
-ROOMS = ("solvers.methods", "solvers.adaptive")  # whose files register themselves
-_REGISTRY: dict[str, Callable[..., Solver]] = {}
-_ALIASES: dict[str, str] = {}
+ENTRY_POINTS = "scoresde.plugins"  # the group in which installed packages name modules that register what is theirs
+T = TypeVar("T")
 
 
-def register(name: str, make: Callable[..., Solver]) -> None:
-    """Make a solver known by name; ``make(**options)`` builds it and refuses options it does not have.
+class Registry(Mapping[str, Callable[..., T]], Generic[T]):
+    """Makers of one kind of thing by name; as a mapping, those that are registered.
 
-    Raises:
-        ValueError: the name is taken.
-    """
-    _check_free(name, make.__module__)
-    _REGISTRY[name] = make
-
-
-def _known(made: Made, module: str) -> Made:
-    """The solver, which other processes make by the name that ``module`` registers."""
-    made.recipe = remade, (module, made.name, dict(made.options))
-    return made
-
-
-@contextmanager
-def _kinds_checked(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[None]:
-    """The solver's own checks, which know best; after them, or where they stumble, the kinds of the values.
-
-    Raises:
-        ValueError: names the option, its value and the kind.
-    """
-    try:
-        yield
-    except ValueError as error:
-        if name in str(error):
-            raise
-        raise ValueError(f"{name}: {error}") from error
-    except Exception:
-        check_types(name, options, defaults)
-        raise
-    check_types(name, options, defaults)
-
-
-def registered(kind: type[Made]) -> type[Made]:
-    """Register a solver's class under its ``name``; its constructor's arguments are the options."""
-
-    def make(**options: Any) -> Solver:
-        check_options(f"solver {kind.name!r}", options, defaults)
-        with _kinds_checked(kind.name, options, defaults):
-            made = kind(**options)
-        return _known(made, kind.__module__)
-
-    defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-
-    make.__module__ = kind.__module__
-    register(kind.name, make)
-    return kind
-
-
-def alias(name: str, of: str) -> None:
-    """Let a solver be found under a second common name too; it is listed under its own.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    _check_free(name, _REGISTRY[of].__module__)
-    _ALIASES[name] = of
-
-
-def _check_free(name: str, module: str) -> None:
-    if not module.startswith(ROOMS):
-        _load()  # whoever else comes, comes after ours
-    if name in _REGISTRY or name in _ALIASES:
-        raise ValueError(f"there already is a solver named {name!r}")
-
-
-def aliases() -> dict[str, str]:
-    """Second names of solvers, and which solver each means."""
-    _load()
-    return dict(_ALIASES)
-
-
-def solver(
-    name: str,
-    *,
-    reference: str,
-    order: Order | None,
-    weak_order: Order | None = None,
-    stochastic: bool | str = False,
-    grid: str = "quadratic",
-    family: str = "own",
-    from_noise: bool = False,
-    to_clean: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., PlannedSolver]]:
-    """Register a solver function under a name; the decorated name builds a :class:`PlannedSolver` from options.
+    A name that is not there may be a plugin's: the modules that installed packages name as entry points of the group
+    ``scoresde.plugins`` are imported before it is refused.
 
     Args:
-        name: what people type.
-        reference: the paper and equations that it implements.
-        order: global order on the probability-flow ODE, a number or a function of the mapping of options; None if it
-            does not converge to the ODE's solution.
-        weak_order: the same for its weak order, where it can draw noise.
-        stochastic: True, or the name of the option that makes it so when it is not zero.
-        grid: the grid it is used on when none is given.
-        family: where the documentation has it, one of :data:`FAMILIES`.
-        from_noise: whether the function takes the step from α = 0 itself (its first t then has α = 0 and λ = −∞).
-        to_clean: whether the function takes the step to zero noise itself (its last s then has σ = 0 and λ = ∞).
-
-    Raises:
-        TypeError: the function is not a generator, or stochastic without a weak order.
-        ValueError: the name is taken, or there is no such family.
+        kind: what is registered, as errors call it.
+        rooms: packages whose modules register themselves; they are imported when a name is first asked for.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"unknown family {family!r} of solver {name!r}{nearest(family, FAMILIES)}")
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., PlannedSolver]:
-        if not inspect.isgeneratorfunction(function):
-            raise TypeError(f"solver {name!r} must be a generator: 'x = yield …' at the end of each step")
-        if stochastic and order is not None and weak_order is None:
-            raise TypeError(f"solver {name!r} is stochastic: declare its weak_order")
-        defaults = {
-            key: parameter.default
-            for key, parameter in inspect.signature(function).parameters.items()
-            if key not in PROTOCOL
-        }
+    def __init__(self, kind: str, rooms: Sequence[str] = ()):
+        self.kind = kind
+        self._rooms, self._loaded = tuple(rooms), not rooms
+        self._makers: dict[str, Callable[..., T]] = {}
+        self._aliases: dict[str, str] = {}
 
-        def make(**options: Any) -> PlannedSolver:
-            check_options(f"solver {name!r}", options, defaults)
-            values = {**defaults, **options}
-            draws = bool(values[stochastic]) if isinstance(stochastic, str) else stochastic
-            made = PlannedSolver(
-                function,
-                values,
-                name=name,
-                reference=reference,
-                order=None,
-                weak_order=None,
-                grid=grid,
-                family=family,
-                stochastic=draws,
-                from_noise=from_noise,
-                to_clean=to_clean,
-            )
-            with _kinds_checked(name, options, defaults):
-                made.check()
-            # Of options that are known to be good, so that declarations need not check them.
-            made.order = None if draws else _evaluate(order, values)
-            made.weak_order = _evaluate(weak_order, values) if draws else None
-            return _known(made, make.__module__)
+    def add(self, name: str, make: Callable[..., T]) -> None:
+        """Make something known by name; ``make(**options)`` gives it.
 
-        # Code that is executed without a name of its own has no module.
-        make.__doc__, make.__name__, make.__module__ = function.__doc__, name, function.__module__ or ""
-        signature = inspect.signature(function)
-        kept = [value for key, value in signature.parameters.items() if key not in PROTOCOL]
-        keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
-        make.__signature__ = inspect.Signature(keywords, return_annotation=PlannedSolver)  # type: ignore[attr-defined]
-        register(name, make)
-        return make
+        Raises:
+            ValueError: the name is taken.
+        """
+        self._check_free(name, make.__module__ or "")
+        self._makers[name] = make
 
-    return decorate
+    def alias(self, name: str, of: str) -> None:
+        """Let it be found under a second common name too; it is listed under its own.
 
+        Raises:
+            ValueError: the name is taken.
+        """
+        self._check_free(name, self._makers[of].__module__ or "")
+        self._aliases[name] = of
 
-def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
-    return order(options) if callable(order) else order
+    def names(self) -> list[str]:
+        """All names, in the order of the alphabet."""
+        return sorted(self)
+
+    def aliases(self) -> dict[str, str]:
+        """Second names, and which name each means."""
+        self._load()
+        return dict(self._aliases)
+
+    def find(self, name: Any) -> Callable[..., T]:
+        """What makes the thing of that name.
+
+        Raises:
+            ValueError: unknown name; the nearest is given.
+        """
+        self._load()
+        if name not in self._makers and name not in self._aliases:
+            installed()
+        name = known(self.kind, name, [*self._makers, *self._aliases])
+        return self._makers[self._aliases.get(name, name)]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Options of the thing of that name with their defaults; ``inspect.Parameter.empty`` where there is none."""
+        parameters = inspect.signature(self.find(name)).parameters.values()
+        return {value.name: value.default for value in parameters if value.kind is not value.VAR_KEYWORD}
+
+    def get(self, name: str, **options: Any) -> T:
+        """The thing of that name.
+
+        Raises:
+            ValueError: unknown name (the nearest is given), or an option's value of another kind, out of range, or
+                not to be had with the others.
+            TypeError: an option that it does not have, or lacks.
+        """
+        make = self.find(name)
+        check_options(f"{self.kind} {self._aliases.get(name, name)!r}", options, self.options(name))
+        return make(**options)
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        self._load()
+        return self._makers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._makers)
+
+    def _check_free(self, name: str, module: str) -> None:
+        if not module.startswith(self._rooms):
+            self._load()  # whoever else comes, comes after ours
+        if name in self._makers or name in self._aliases:
+            raise ValueError(f"there already is a {self.kind} named {name!r}")
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for room in map(importlib.import_module, self._rooms):
+            for module in pkgutil.iter_modules(room.__path__):
+                importlib.import_module(f"{room.__name__}.{module.name}")
 
 
 @functools.cache
-def _load() -> None:
-    """Register every solver of this package, once."""
-    for room in map(importlib.import_module, ROOMS):
-        for module in pkgutil.iter_modules(room.__path__):
-            importlib.import_module(f"{room.__name__}.{module.name}")
-
-
-def names() -> list[str]:
-    """Names of all solvers."""
-    _load()
-    return sorted(_REGISTRY)
-
-
-def get(name: str, **options: Any) -> Solver:
-    """The solver of that name.
+def installed() -> None:
+    """Import what installed packages name as plugins, once.
 
     Raises:
-        ValueError: unknown name (the nearest is given), or an option's value of another kind, out of range, or
-            not to be had with the others.
-        TypeError: an option the solver does not have.
+        ImportError: one cannot be imported; names it and its package.
     """
-    _load()
-    name = _ALIASES.get(name, name)
-    if name not in _REGISTRY:
-        raise ValueError(f"unknown solver {name!r}{nearest(name, [*_REGISTRY, *_ALIASES])}")
-    return _REGISTRY[name](**options)
-
-
-def remade(module: str, name: str, options: dict[str, Any]) -> Solver:
-    """The solver of that name and options, which that module registers."""
-    if module:
-        importlib.import_module(module)
-    return get(name, **options)
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:  # whatever a plugin does when it is imported
+            package = entry.dist.name if entry.dist else entry.value
+            raise ImportError(f"the plugin {entry.name!r} of {package!r} cannot be imported: {error}") from error

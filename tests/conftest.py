@@ -10,6 +10,7 @@ from torch import nn
 
 import scoresde
 from scoresde import models
+from solvers.catalogue import SOLVERS
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         time_scale=1000.0,
     )
     return str(folder)
+
+
+@pytest.fixture
+def passing_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered in a test is gone after it."""
+    kept = SOLVERS.names()  # which loads all of them, to stay when the copy goes
+    monkeypatch.setattr(SOLVERS, "_makers", {name: SOLVERS[name] for name in kept})

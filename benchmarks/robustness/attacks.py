@@ -40,7 +40,7 @@ from benchmarks.robustness import hostile_files, hostile_runs, inputs
 from benchmarks.robustness.children import GIGABYTE, Ended, forked, warm
 from benchmarks.robustness.hostile import Attack, Kind, RefusedError, WrongError
 from scoresde.files import replacing
-from scoresde.hardware import describe
+from scoresde.runs.hardware import describe
 
 KINDS: dict[str, tuple[int, Kind]] = {**hostile_files.KINDS, **hostile_runs.KINDS}  # with their shares
 ACCEPTED, REFUSED, WRONG = "accepted rightly", "refused", "wrong"

@@ -28,7 +28,7 @@ from benchmarks.robustness.children import Ended, forked, warm
 from benchmarks.robustness.kills import OUT, WORKS, Whole, clock, completed, differing, killed, summary, undisturbed
 from scoresde.commands.main import main
 from scoresde.files import TEMPORARY, replacing
-from scoresde.hardware import describe
+from scoresde.runs.hardware import describe
 
 PAGE = 4  # kilobytes that a disk in memory counts in
 LIFTED = "size=64m,nr_inodes=10000,rw"

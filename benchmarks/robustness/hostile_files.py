@@ -42,9 +42,9 @@ from benchmarks.robustness.hostile import (
 )
 from benchmarks.robustness.inputs import SIDE
 from scoresde import data, models
-from scoresde.metrics.features import FeatureNetwork, load_features, save_features
-from scoresde.metrics.reference import load_moments
-from scoresde.metrics.torchscript import TorchScript
+from scoresde.metrics.spaces.network import FeatureNetwork, load_features, save_features
+from scoresde.metrics.spaces.torchscript import TorchScript
+from scoresde.metrics.statistics import load_moments
 from scoresde.models import edm
 from solvers import Plan
 

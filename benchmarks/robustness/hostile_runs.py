@@ -36,9 +36,10 @@ from benchmarks.robustness.hostile import (
     write_json,
 )
 from benchmarks.robustness.inputs import SIDE
-from scoresde import models, shards
+from scoresde import models
 from scoresde.metrics import FeatureSpace
-from scoresde.metrics.features import load_features
+from scoresde.metrics.spaces.network import load_features
+from scoresde.runs import shards
 
 OUT = "out"
 DONE, HALF = "done", "half"

@@ -17,7 +17,7 @@ from torch import nn
 
 import scoresde
 from scoresde import models
-from scoresde.models.edm_networks import SongUNet
+from scoresde.networks.edm.networks import SongUNet
 
 SIDE, CLASSES = 8, 10
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from scoresde.files import replacing
-from scoresde.hardware import cpu
+from scoresde.runs.hardware import cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".venv-kernels"

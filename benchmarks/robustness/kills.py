@@ -44,8 +44,8 @@ from benchmarks.robustness import inputs
 from benchmarks.robustness.children import Ended, forked, warm
 from scoresde.commands.main import main as run_main
 from scoresde.files import digest, replacing
-from scoresde.hardware import describe
-from scoresde.locks import NAME
+from scoresde.runs.hardware import describe
+from scoresde.runs.locks import NAME
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 AGAIN = 1 / 3  # of the runs that resume are killed too

@@ -28,7 +28,7 @@ import torch._utils
 from torch import nn
 
 from benchmarks.robustness import inputs
-from scoresde import pickles
+from scoresde.files import pickles
 from scoresde.models import edm
 
 NAMES = [

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 import solvers
-from scoresde.arrays import Npz
 from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Outcome, Row
 from scoresde.bench.store import Store
 from scoresde.data import to_pixels
 from scoresde.files import replacing
+from scoresde.files.arrays import Npz
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, Sampler

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.arrays import Npz
 from scoresde.bench.rows import Failure, Row
 from scoresde.files import regular, replacing
+from scoresde.files.arrays import Npz
 
 ROWS, IMAGES = "results.jsonl", "images"
 

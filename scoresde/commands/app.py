@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from scoresde.commands.interrupts import quick_to_stop
-from scoresde.text import plain
+from scoresde.files.text import plain
 from solvers.errors import nearest
 
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"

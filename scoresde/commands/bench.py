@@ -15,12 +15,14 @@ from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
 from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
-from scoresde.commands import measured, outputs, precision, values
+from scoresde.commands import measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
+from scoresde.files.text import say
 from scoresde.metrics import Floors, floors
+from scoresde.runs import record
+from scoresde.runs.scoring import identity
 from scoresde.score import PRECISIONS
-from scoresde.scoring import identity
-from scoresde.text import say
+from solvers.errors import known
 from solvers.grids import Grid
 
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
@@ -32,7 +34,7 @@ def run(config: DictConfig, out: Path) -> None:
     Raises:
         ValueError: a setting out of range, or a folder with other results.
     """
-    settings = outputs.resolved(config)
+    settings = values.resolved(config)
     lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
     common = {key: value for key, value in settings.items() if key not in LISTS}
     chosen = Settings(
@@ -46,16 +48,16 @@ def run(config: DictConfig, out: Path) -> None:
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    names = [values.known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
+    names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
     finest = next((name for name in PRECISIONS if name in names), "float32")
     checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
-        common[outputs.DTYPE] = precision.chosen(out, outputs.DTYPE, checkpoint, size, device)
-    dtypes = list(dict.fromkeys(common[outputs.DTYPE] if name == precision.AUTO else name for name in names))
+        common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
+    dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     measure = measured.measure(settings, checkpoint, device)
-    common[outputs.INPUTS] = {
+    common[record.INPUTS] = {
         "features": measure.space.name,
         "reference": identity(measure.reference),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
@@ -72,12 +74,12 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
-    with outputs.held(out, (IMAGES, CONVERGED)) as unwritable:
-        outputs.complete(out, common, (ROWS,))  # refuses another configuration's folder
+    with record.held(out, (IMAGES, CONVERGED)) as unwritable:
+        record.complete(out, common, (ROWS,))  # refuses another configuration's folder
         if unwritable is not None:
             raise unwritable
-        outputs.record(out, common, device)
-        if changed := outputs.changes(out, device):
+        record.write(out, common, device)
+        if changed := record.changes(out, device):
             say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
         bench = Bench(
             checkpoint,
@@ -92,14 +94,14 @@ def run(config: DictConfig, out: Path) -> None:
         there = sum(row.key in bench.store for row in rows)
         say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
         lists["dtype"] = dtypes
-        environment = outputs.versions(device)
+        environment = record.versions(device)
         try:
             found = bench.run(rows)
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
         outcome = replace(found, config={**common, **lists}, environment=environment)
         written = report.write(outcome, out)
-    say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, outputs.CONFIG, outputs.VERSIONS))}")
+    say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
     if outcome.failures:
         first = outcome.failures[0]
         raise ValueError(f"{len(outcome.failures)} of {len(rows)} rows failed, and are tried again next time: {first}")

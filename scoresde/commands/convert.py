@@ -7,9 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from scoresde import models
-from scoresde.commands import outputs, values
+from scoresde.commands import values
+from scoresde.files.text import say
 from scoresde.models import edm
-from scoresde.text import say
+from scoresde.runs import record
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -20,7 +21,7 @@ def run(config: DictConfig, out: Path) -> None:
     """
     path = Path(str(config.edm)).expanduser()
     dtype = values.dtype(config, "weights", ("float32", "bfloat16"))
-    with outputs.held(out) as unwritable:
+    with record.held(out) as unwritable:
         if (out / models.CONFIG).exists():
             raise ValueError(f"{str(out)!r} holds a model already: choose another folder with out=…")
         if unwritable is not None:

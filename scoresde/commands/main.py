@@ -14,7 +14,7 @@ from typing import Any
 
 import scoresde
 from scoresde.commands.interrupts import quick_to_stop
-from scoresde.torchrun import several
+from scoresde.runs.torchrun import several
 
 # Each command is conf/<name>.yaml and run(config, out) in scoresde/commands/<name>.py: what it does, and an example.
 COMMANDS = {

@@ -10,9 +10,9 @@ import torch
 
 from scoresde import models
 from scoresde.commands import values
-from scoresde.metrics import FeatureSpace, Measure, PixelSpace, spaces, statistics
+from scoresde.metrics import FeatureSpace, Measure, PixelSpace, real_images, spaces
 from scoresde.metrics.moments import Gaussian
-from scoresde.metrics.pixels import LARGEST
+from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
 
@@ -36,7 +36,7 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     if reference is None and name != "model":
         raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
     space = spaces.get(str(name), device=device, **options)
-    real = statistics.reference(reference or options["path"], space)
+    real = real_images.reference(reference or options["path"], space)
     classifier = space if isinstance(space, FeatureSpace) else None
     if classifier is not None and classifier.shape != checkpoint.shape:
         raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {checkpoint.shape}")
@@ -50,7 +50,7 @@ def own(settings: Mapping[str, Any]) -> bool:
 
 def _pixels(reference: str | None, checkpoint: Checkpoint) -> tuple[PixelSpace, Gaussian] | None:
     """Pixel space, where real images were given and are small enough."""
-    if reference is None or not statistics.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
+    if reference is None or not real_images.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
         return None
     space = PixelSpace(checkpoint.shape)
-    return space, statistics.reference(reference, space).moments
+    return space, real_images.reference(reference, space).moments

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scoresde.commands import outputs
 from scoresde.models import Checkpoint
+from scoresde.runs import record
 from scoresde.score import PRECISIONS, ScoreModel
 
 AUTO = "auto"
@@ -28,7 +28,7 @@ def chosen(out: Path, key: str, checkpoint: Checkpoint, batch_size: int, device:
         batch_size: as in the run.
         device: of the network.
     """
-    recorded = (outputs.recorded(out) or {}).get(key)
+    recorded = (record.recorded(out) or {}).get(key)
     return recorded if recorded in PRECISIONS else quicker(checkpoint, batch_size, device)
 
 

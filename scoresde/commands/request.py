@@ -17,16 +17,18 @@ import solvers
 from scoresde import models
 from scoresde import process as processes
 from scoresde.bench.cases import CEILING
-from scoresde.commands import outputs, precision, values
+from scoresde.commands import precision, values
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import measure
-from scoresde.distributed import Ranks
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
+from scoresde.runs import record
+from scoresde.runs.ranks import Ranks
+from scoresde.runs.scoring import Scoring
+from scoresde.runs.shards import Shards
 from scoresde.score import PRECISIONS
-from scoresde.scoring import Scoring
-from scoresde.shards import Shards
 from solvers import Solver
+from solvers.errors import known
 from solvers.grids import Grid
 
 N, SEED, NFE = 64, 0, 20
@@ -62,11 +64,11 @@ class Request:
         Raises:
             ValueError: a setting out of range, or settings that do not fit together.
         """
-        settings = outputs.resolved(config, without=PASSING)
+        settings = values.resolved(config, without=PASSING)
         _set_seeds(config, settings)
         batch_size = values.whole(config, "batch_size")
         settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
-        name, device = values.known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
+        name, device = known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if config.threads is not None:
@@ -96,7 +98,7 @@ class Request:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
         if scoring is not None:
-            settings[outputs.INPUTS] = scoring.inputs
+            settings[record.INPUTS] = scoring.inputs
         values.flag(config, "keep")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
@@ -114,10 +116,10 @@ class Request:
         Raises:
             ValueError: unknown; and what there is to say of device and model, where they are tried.
         """
-        name = values.known("dtype", config.dtype, (precision.AUTO, *PRECISIONS))
+        name = known("dtype", config.dtype, (precision.AUTO, *PRECISIONS))
         if name != precision.AUTO:
             return name
-        _solver(outputs.resolved(config))  # what it has to say comes before any network
+        _solver(values.resolved(config))  # what it has to say comes before any network
         device, size = values.device(config), values.whole(config, "batch_size")
         checkpoint = models.load(config.model.path, device=device)
         return precision.chosen(out, "dtype", checkpoint, size, device)

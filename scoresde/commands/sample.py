@@ -13,18 +13,18 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from scoresde import distributed
-from scoresde.commands import outputs
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
-from scoresde.distributed import LostError, Ranks
-from scoresde.formats import SHARDS
-from scoresde.images import save_grid
-from scoresde.locks import Lock
-from scoresde.progress import Progress
-from scoresde.scoring import METRICS
-from scoresde.shards import Shard
-from scoresde.text import plain, say
+from scoresde.files.pictures import save_grid
+from scoresde.files.text import plain, say
+from scoresde.runs import ranks as distributed
+from scoresde.runs import record
+from scoresde.runs.formats import SHARDS
+from scoresde.runs.locks import Lock
+from scoresde.runs.progress import Progress
+from scoresde.runs.ranks import LostError, Ranks
+from scoresde.runs.scoring import METRICS
+from scoresde.runs.shards import Shard
 
 GRID = "grid.png"
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
@@ -57,15 +57,15 @@ def run(config: DictConfig, out: Path) -> None:
 
 def _begin(request: Request, out: Path, lock: Lock, ranks: Ranks) -> None:
     """Make the folder this run's own, and see that it is of this configuration, in this order."""
-    unwritable = outputs.take(lock, out, (SHARDS, "images"))
-    outputs.complete(out, request.settings, OURS)
+    unwritable = record.take(lock, out, (SHARDS, "images"))
+    record.complete(out, request.settings, OURS)
     if unwritable is not None and not _complete(request):
         raise unwritable  # there is nothing to write if all is there
     if unwritable is None:
-        outputs.record(out, request.settings, request.device)
+        record.write(out, request.settings, request.device)
         if ranks.size > 1:
             lock.share()
-    if changed := outputs.changes(out, request.device):
+    if changed := record.changes(out, request.device):
         say(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
 
 
@@ -154,7 +154,7 @@ def _draw(path: Path, samples: Tensor, columns: int) -> None:
 
 def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float) -> None:
     records = [request.shards.record(shard) or {} for shard in request.shards.parts]
-    most, mean = max(record["nfe"] for record in records), sum(record["evaluations"] for record in records)
+    most, mean = max(made["nfe"] for made in records), sum(made["evaluations"] for made in records)
     mean /= request.shards.total
     taken = f"{most} NFE" if mean == most else f"{mean:.1f} NFE on average, {most} at most"
     where = "steps of its own" if request.solver.adaptive else f"the grid {request.grid or request.solver.recommended}"
@@ -172,7 +172,7 @@ def _report(request: Request, out: Path, ranks: Ranks, made: int, seconds: float
 
 def _made(out: Path) -> list[str]:
     """What is in the folder, for people: results first."""
-    names = [*OURS, outputs.CONFIG, outputs.VERSIONS]
+    names = [*OURS, record.CONFIG, record.VERSIONS]
     return [f"{name}/" if (out / name).is_dir() else name for name in names if (out / name).exists()]
 
 

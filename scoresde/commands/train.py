@@ -17,14 +17,15 @@ from PIL import Image
 import scoresde
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import outputs, values
+from scoresde.commands import values
 from scoresde.data import load, to_pixels
 from scoresde.files import digest, regular, replacing
-from scoresde.hardware import describe
-from scoresde.images import save_grid
+from scoresde.files.pictures import save_grid
+from scoresde.files.text import say
 from scoresde.process import Process
+from scoresde.runs import record
+from scoresde.runs.hardware import describe
 from scoresde.score import ScoreModel
-from scoresde.text import say
 from scoresde.training import Settings, Trainer
 
 MODEL = "model"
@@ -41,15 +42,15 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: a setting out of range, data that cannot be read, or a folder with another run.
         KeyboardInterrupt: with the step from which the same command goes on.
     """
-    settings = outputs.resolved(config, without=PASSING)
+    settings = values.resolved(config, without=PASSING)
     every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     trainer = _trainer(config, settings, out)
-    settings[outputs.INPUTS] = {"data": trainer.content}
+    settings[record.INPUTS] = {"data": trainer.content}
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
-    with outputs.held(out, (MODEL,)) as unwritable:
-        if outputs.complete(out, settings, RESULTS) and _whole(out):
+    with record.held(out, (MODEL,)) as unwritable:
+        if record.complete(out, settings, RESULTS) and _whole(out):
             if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
                 _seal(out)
             say(f"the model of this configuration is already in {out / MODEL}")
@@ -93,7 +94,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         say(f"going on from step {trainer.step} of {trainer.steps}")
         if trainer.step == trainer.steps:
             trainer.save()  # what was read may have been damaged where nobody reads it
-    outputs.record(out, settings, device)
+    record.write(out, settings, device)
     try:
         trainer.run(_report, every)
     except KeyboardInterrupt as interrupt:
@@ -113,7 +114,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         dtype=weights,
     )
     _seal(out)
-    say(f"{out}: {', '.join((*RESULTS, SUMS, outputs.CONFIG, outputs.VERSIONS))}")
+    say(f"{out}: {', '.join((*RESULTS, SUMS, record.CONFIG, record.VERSIONS))}")
 
 
 def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:

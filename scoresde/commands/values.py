@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from scoresde.score import PRECISIONS
-from solvers.errors import nearest
+from solvers.errors import known
+
+
+def resolved(config: DictConfig, *, without: Sequence[str] = ("out",)) -> dict[str, Any]:
+    """The configuration as plain values, less what does not touch the results.
+
+    Raises:
+        omegaconf.MissingMandatoryValue: something must be given and was not.
+    """
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key not in without}
 
 
 def whole(config: DictConfig, key: str, least: int = 1) -> int:
@@ -70,17 +81,6 @@ def flag(config: DictConfig, key: str) -> bool:
 def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(PRECISIONS)) -> torch.dtype:
     """One of the named precisions."""
     return PRECISIONS[known(key, config[key], names)]
-
-
-def known(key: str, value: Any, names: Iterable[str]) -> str:
-    """The value, if it is one of the names.
-
-    Raises:
-        ValueError: names the key, its value and the nearest name.
-    """
-    if value not in names:
-        raise ValueError(f"unknown {key} {value!r}{nearest(str(value), names)}")
-    return value
 
 
 def device(config: DictConfig) -> torch.device:

@@ -4,7 +4,7 @@ Each is a :class:`scoresde.score.ScoreModel` of a data distribution p_0 under an
 the model returns, so the very same function can be had as an ε-, x0-, v-, score- or flow-model.
 """
 
-from scoresde.exact.energy import Energy
+from scoresde.energy import Energy
 from scoresde.exact.gaussian import Gaussian
 from scoresde.exact.mixture import GaussianMixture
 from scoresde.exact.points import DataPoints

@@ -13,11 +13,13 @@ from scoresde.guidance.classifier import ClassifierGuidance
 from scoresde.guidance.classifier_free import ClassifierFree
 from scoresde.guidance.guided import Guided
 from scoresde.guidance.interval import OnInterval
-from scoresde.guidance.registry import Guidance, get, names
+from scoresde.guidance.recipe import GUIDANCES, Guidance, get, names, register
 from scoresde.guidance.rescale import Rescale
 from scoresde.guidance.threshold import DynamicThreshold
 
 __all__ = [
+    "GUIDANCES",
+    "register",
     "Autoguidance",
     "ClassifierFree",
     "ClassifierGuidance",

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from scoresde.conditions import replaced
-from scoresde.exact.energy import Energy
+from scoresde.energy import Energy
 from scoresde.guidance.guided import known
 from scoresde.guidance.interval import OnInterval
 from scoresde.score import ScoreModel

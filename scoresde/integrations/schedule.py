@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 import solvers
-from scoresde.integrations.scheduler_config import Trained
+from scoresde.integrations.diffusers.conventions import Trained
 from scoresde.noise import Noise
 from scoresde.process import EDM
 from solvers import Plan, PlanError, PlannedSolver

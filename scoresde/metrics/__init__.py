@@ -1,27 +1,28 @@
 """How good samples are: figures in named feature spaces, with intervals, and the floors they are read against."""
 
-from scoresde.metrics import spaces, statistics
-from scoresde.metrics.error import rms_error
-from scoresde.metrics.estimate import Estimate, share
-from scoresde.metrics.features import FeatureNetwork, FeatureSpace, load_features, save_features
-from scoresde.metrics.fid import BUNDLED, FID, Score
-from scoresde.metrics.figures import Collector, Figures
+from scoresde.files.bundled import DEFAULT as BUNDLED
+from scoresde.metrics import real_images, spaces
+from scoresde.metrics.collector import Collector, Figures
+from scoresde.metrics.fid import FID, Score
+from scoresde.metrics.figures.error import rms_error
+from scoresde.metrics.figures.estimate import Estimate, share
+from scoresde.metrics.figures.frechet import frechet_distance, frechet_error
+from scoresde.metrics.figures.kid import kid
+from scoresde.metrics.figures.precision_recall import precision_recall
+from scoresde.metrics.figures.sliced import sliced_wasserstein
 from scoresde.metrics.floors import Floors, SampleFeatures, floors
-from scoresde.metrics.frechet import frechet_distance, frechet_error
-from scoresde.metrics.kid import kid
-from scoresde.metrics.labels import MNIST_COUNTS, class_labels
+from scoresde.metrics.labels import class_labels
 from scoresde.metrics.measure import Measure
 from scoresde.metrics.moments import Moments
-from scoresde.metrics.pixels import PixelSpace
-from scoresde.metrics.precision_recall import precision_recall
-from scoresde.metrics.reference import Reference, Statistics, load_moments
-from scoresde.metrics.sliced import sliced_wasserstein
-from scoresde.metrics.space import Space
+from scoresde.metrics.reference import Reference
+from scoresde.metrics.spaces.network import FeatureNetwork, FeatureSpace, load_features, save_features
+from scoresde.metrics.spaces.pixels import PixelSpace
+from scoresde.metrics.spaces.space import Space
+from scoresde.metrics.statistics import Statistics, load_moments
 
 __all__ = [
     "BUNDLED",
     "FID",
-    "MNIST_COUNTS",
     "Collector",
     "Estimate",
     "FeatureNetwork",
@@ -44,10 +45,10 @@ __all__ = [
     "load_features",
     "load_moments",
     "precision_recall",
+    "real_images",
     "rms_error",
     "save_features",
     "share",
     "sliced_wasserstein",
     "spaces",
-    "statistics",
 ]

@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from scoresde.metrics.features import FeatureSpace, load_features
-from scoresde.metrics.frechet import frechet_distance
+from scoresde.files.bundled import DEFAULT
+from scoresde.metrics.figures.frechet import frechet_distance
 from scoresde.metrics.moments import Gaussian, Moments, check_comparable
-from scoresde.metrics.space import Space
-from scoresde.metrics.spaces import BUNDLED
+from scoresde.metrics.spaces.network import FeatureSpace, load_features
+from scoresde.metrics.spaces.space import Space
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FID(Generic[S]):
         check_comparable(self.moments, reference)
 
     @classmethod
-    def load(cls, folder: str | Path = BUNDLED) -> FID[FeatureSpace]:
+    def load(cls, folder: str | Path = DEFAULT) -> FID[FeatureSpace]:
         """The FID of a model folder, from its ``features/`` and ``reference.npz``, the bundled one's by default.
 
         Raises:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scoresde.files.bundled import DEFAULT
 from scoresde.metrics import npz
 from scoresde.metrics.checks import check_finite
-from scoresde.metrics.fid import BUNDLED, Score
-from scoresde.metrics.frechet import frechet_distance
+from scoresde.metrics.fid import Score
+from scoresde.metrics.figures.frechet import frechet_distance
 from scoresde.metrics.moments import Moments
 
 FORMAT = "scoresde-sample-features-1"
@@ -104,7 +105,7 @@ class Floors:
     converged: Score
 
 
-def floors(n: int, folder: str | Path = BUNDLED) -> Floors:
+def floors(n: int, folder: str | Path = DEFAULT) -> Floors:
     """Both floors at n samples, from the statistics in a model folder; needs no data.
 
     A solver is not expected below ``converged``, which has the model's own error, nor a model below ``real``, by more

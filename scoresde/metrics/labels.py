@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Of each digit in the 60,000 training images: 9.0 % fives, 11.2 % ones.
-MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 
-
-def class_labels(n: int, counts: Sequence[int] = MNIST_COUNTS) -> Tensor:
+def class_labels(n: int, counts: Sequence[int]) -> Tensor:
     """Labels of the first n samples, in the proportions of a data set, shape (n,), int64.
 
     Labels 0, 1, …, 9, 0, … would ask for equal shares, which the data do not have, and FID would measure the
@@ -22,7 +19,7 @@ def class_labels(n: int, counts: Sequence[int] = MNIST_COUNTS) -> Tensor:
 
     Args:
         n: number of labels.
-        counts: images of each class in the data set; the bundled model's training set by default.
+        counts: images of each class in the data set.
 
     Raises:
         ValueError: n is negative, a count is negative, or all are zero.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scoresde.metrics.estimate import Estimate, share
-from scoresde.metrics.features import FeatureSpace
-from scoresde.metrics.figures import Collector
+from scoresde.metrics.collector import Collector
+from scoresde.metrics.figures.estimate import Estimate, share
 from scoresde.metrics.moments import Gaussian
-from scoresde.metrics.pixels import PixelSpace
 from scoresde.metrics.reference import Reference
-from scoresde.metrics.space import Space
+from scoresde.metrics.spaces.network import FeatureSpace
+from scoresde.metrics.spaces.pixels import PixelSpace
+from scoresde.metrics.spaces.space import Space
 
 
 @dataclass(frozen=True)

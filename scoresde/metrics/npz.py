@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scoresde.arrays import Npz
 from scoresde.files import replacing
+from scoresde.files.arrays import Npz
 
 
 def write(path: str | Path, form: str, arrays: dict[str, Any]) -> None:

@@ -1,85 +1,120 @@
-"""Reference statistics of a user's own images, computed once for each content and feature space."""
+"""Statistics of images in files: ours, and those of other programs."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scoresde.arrays import Npz
-from scoresde.data import load, located
-from scoresde.metrics.floors import SampleFeatures
+from scoresde.files import regular
+from scoresde.files.arrays import Npz
+from scoresde.files.pickles import NUMPY, Meaning, Name, PickleError, load, told
 from scoresde.metrics.moments import Moments
-from scoresde.metrics.reference import Reference
-from scoresde.metrics.space import Space
-
-CACHE = "SCORESDE_CACHE"
-BATCH = 500
+from scoresde.metrics.spaces.space import Space
 
 
-def reference(path: str | Path, space: Space) -> Reference:
-    """What samples are compared with, from wherever it is.
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and covariance from elsewhere.
+
+    Attributes:
+        space: name of the feature space, as the user says; such files do not.
+        mean: (size,), float64.
+        covariance: (size, size), float64.
+        count: of the images; None where the file does not say.
+    """
+
+    space: str
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        mean, covariance = self.mean, self.covariance
+        if not (
+            mean.ndim == 1
+            and len(mean) > 0
+            and covariance.shape == (len(mean), len(mean))
+            and np.isfinite(mean).all()
+            and np.isfinite(covariance).all()
+            and np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-6 * np.abs(covariance).max())
+            and np.linalg.eigvalsh(covariance)[0] >= -1e-6 * np.trace(covariance)
+        ):
+            raise ValueError(
+                f"a mean of shape {mean.shape} and a covariance of shape {covariance.shape} are no finite mean and "
+                "positive semi-definite covariance"
+            )
+
+
+def load_moments(path: str | Path, space: Space, entry: str = "fid") -> Moments | Statistics:
+    """Moments for a feature space, from a file of ours or of another program.
+
+    - ours, ``Moments.save``: knows its space and count;
+    - npz with ``mu`` and ``sigma``, as EDM, pytorch-fid and others write it: ``space`` is taken on trust, the count is
+      unknown;
+    - pickle of {"num_images", "fid": {"mu", "sigma"}, "fd_dinov2": …}, as EDM2 writes it, read without running
+      anything that is in it.
 
     Args:
-        path: a model's folder or a file of statistics, as :meth:`Reference.load` takes them; or images, as
-            :func:`scoresde.data.load` takes them: a folder, an archive or an npz. Features of images are kept in
-            ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of their pixels and the space's name.
-        space: the feature space.
+        path: the file; one that ends in ``.pkl`` is a pickle.
+        space: what the features were made by.
+        entry: which of a pickle's statistics.
 
     Raises:
-        ValueError: there is nothing there, nothing that is understood, nothing that the space takes, or fewer than two
-            images.
+        ValueError: the file is missing, damaged or foreign, of another space, or of another number of features.
     """
-    path = located(path)
-    if not holds_images(path):
-        found = Reference.load(path, space)
-        _check_count(path, found.moments.count)
-        _check_count(path, None if found.features is None else len(found.features.features))
-        return found
-    images = load(path)
-    _check_count(path, len(images))
-    digest = hashlib.sha256(space.name.encode())
-    digest.update(str(tuple(images.pixels.shape)).encode())
-    digest.update(images.pixels.numpy().tobytes())
-    kept = cache() / "references" / digest.hexdigest()
-    with suppress(ValueError):  # not there, or damaged: made (again)
-        found = Reference.load(kept, space)
-        if found.features is not None and len(found.features.features) == found.moments.count == len(images):
-            return found
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise ValueError(f"no file at {str(path)!r}")
+    regular(path)
     try:
-        features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+        found = _unpickled(path, space, entry) if path.suffix == ".pkl" else _from_npz(path, space)
+    except PickleError as error:
+        raise ValueError(f"{str(path)!r} is damaged or foreign: it {error}") from error
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no reference: {error}") from error
-    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
-    SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
-    moments = Moments(space.size, space.name)
-    moments.update(features)
-    moments.save(kept / "reference.npz")  # last: it says that both are there
-    return Reference.load(kept, space)
+        raise ValueError(f"{str(path)!r} is damaged or foreign: {error}") from error
+    moments = Moments.load(path) if found is None else found
+    if (len(moments.mean), moments.space) != (space.size, space.name):
+        raise ValueError(
+            f"{str(path)!r} holds moments of {len(moments.mean)} features in {moments.space!r}, not of {space.size} in "
+            f"{space.name!r}"
+        )
+    return moments
 
 
-def _check_count(path: Path, count: int | None) -> None:
-    if count is not None and count < 2:
-        raise ValueError(f"a reference needs 2 images or more, {str(path)!r} has {count}")
+def _from_npz(path: Path, space: Space) -> Statistics | None:
+    """Statistics of another program; None if the file is one of ours."""
+    with Npz(path) as arrays:
+        if "mu" in arrays and "sigma" in arrays:
+            return _statistics(arrays["mu"], arrays["sigma"], space, None)
+        if "format" not in arrays:
+            raise ValueError(f"it holds {arrays.files[:10]}, neither 'format' nor 'mu' and 'sigma'")
+    return None
 
 
-def cache() -> Path:
-    """The folder of what can be computed again."""
-    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "scoresde").expanduser()
+def _unpickled(path: Path, space: Space, entry: str) -> Statistics:
+    content = load(path, NUMPY, _foreign)
+    if not isinstance(content, dict) or not isinstance(content.get(entry), dict):
+        held = told(content) if isinstance(content, dict) else type(content).__name__
+        raise PickleError(f"holds {held or 'nothing'}, not {entry!r}")
+    count, (mean, covariance) = content.get("num_images"), (content[entry].get(key) for key in ("mu", "sigma"))
+    if not isinstance(mean, np.ndarray) or not isinstance(covariance, np.ndarray):
+        raise PickleError(f"has no arrays 'mu' and 'sigma' in its {entry!r}")
+    if count is not None and (type(count) is not int or count < 1):
+        raise PickleError(f"is of {told([count])} images")
+    return _statistics(mean, covariance, space, count)
 
 
-def holds_images(path: str | Path) -> bool:
-    """Whether there are images, and not statistics."""
-    path = located(path)
-    if path.is_dir():
-        return not (path / "reference.npz").is_file()
-    if path.suffix != ".npz":
-        return path.is_file() and path.suffix != ".pkl"
-    try:
-        with Npz(path) as arrays:
-            return not {"format", "mu"} & set(arrays.files)
-    except (ValueError, OSError):
-        return False
+def _statistics(mean: NDArray[Any], covariance: NDArray[Any], space: Space, count: int | None) -> Statistics:
+    if mean.dtype.kind not in "fiu" or covariance.dtype.kind not in "fiu":
+        raise ValueError(f"a mean of {mean.dtype} and a covariance of {covariance.dtype} are no numbers")
+    if mean.shape != (space.size,):  # before work that takes the cube of it
+        raise ValueError(f"it holds a mean of shape {mean.shape}, not of the {space.size} features of {space.name!r}")
+    return Statistics(space.name, np.asarray(mean, np.float64), np.asarray(covariance, np.float64), count)
+
+
+def _foreign(name: Name) -> Meaning:
+    raise PickleError(f"names {name}, where only numbers and arrays are expected")

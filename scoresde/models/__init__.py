@@ -1,24 +1,18 @@
-"""Networks, and model folders that hold a trained one together with its process."""
+"""Trained models, each with its process: loaded from wherever they are, and kept in folders."""
 
 from __future__ import annotations
 
-from scoresde.models.checkpoint import (
-    CONFIG,
-    NETWORKS,
-    WEIGHTS,
-    Checkpoint,
-    CheckpointError,
-    build,
-    bundled,
-    find,
-    fingerprint,
-    load,
-    save,
-)
-from scoresde.models.from_diffusers import from_diffusers
+from scoresde.files.bundled import bundled
+from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.models.folders import CONFIG, WEIGHTS, save
+from scoresde.models.sources import DIFFUSERS, find, fingerprint, load
+from scoresde.networks import NETWORKS, build
+from scoresde.networks.checkpoint import Checkpoint
+from scoresde.networks.described import CheckpointError
 
 __all__ = [
     "CONFIG",
+    "DIFFUSERS",
     "NETWORKS",
     "WEIGHTS",
     "Checkpoint",

@@ -1,9 +1,9 @@
 """EDM's pickles become model folders, without running the code that they carry.
 
 Unpickling runs code that a file names, and such a file even holds the source text of each of its classes for that.
-Here the objects' states are read as data (:mod:`scoresde.pickles`): tensors, numbers and the plain containers around
-them. Everything else is refused by name, and nobody looks at the source. The network is built by this package from its
-recorded arguments.
+Here the objects' states are read as data (:mod:`scoresde.files.pickles`): tensors, numbers and the plain containers
+around them. Everything else is refused by name, and nobody looks at the source. The network is built by this package
+from its recorded arguments.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from scoresde.files import digest
-from scoresde.models.checkpoint import build, save
-from scoresde.models.described import CheckpointError, built, fill
-from scoresde.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, is_key, load, told
+from scoresde.files.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, is_key, load, told
+from scoresde.models.folders import save
+from scoresde.networks import build
+from scoresde.networks.described import CheckpointError, built, fill
 from scoresde.process import EDM
 from solvers.errors import nearest
 

@@ -15,12 +15,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from scoresde.bench.rows import Outcome, Row
 from scoresde.files import replacing
+from scoresde.files.text import label
 from scoresde.report import words
 from scoresde.report.choice import pareto
 from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
 from scoresde.report.printable import printable
 from scoresde.report.quantities import METRICS, count, interval, measured, per_thousand, value
-from scoresde.text import label
 
 MOST = 12  # curves in one figure that can still be told apart
 MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from scoresde.bench.rows import Failure, Outcome, Row
-from scoresde.text import plain
+from scoresde.files.text import plain
 
 R = TypeVar("R", Row, Failure)
 

@@ -8,13 +8,13 @@ import json
 from dataclasses import fields
 
 from scoresde.bench.rows import Outcome, Row
+from scoresde.files.text import cell as csv_cell
+from scoresde.files.text import latex as escaped_latex
+from scoresde.files.text import markdown as escaped_markdown
 from scoresde.report import words
 from scoresde.report.curves import OWN_STEPS, asked, condition, curves, varied
 from scoresde.report.printable import printable
 from scoresde.report.quantities import METRICS, count, measured, parts, per_thousand, text, value
-from scoresde.text import cell as csv_cell
-from scoresde.text import latex as escaped_latex
-from scoresde.text import markdown as escaped_markdown
 
 SYMBOLS = {"·": r"$\cdot$", "±": r"$\pm$", "−": "$-$", "η": r"$\eta$"}
 FIELDS = [field.name for field in fields(Row) if field.name != "metrics"]

@@ -11,7 +11,7 @@ from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, where
 from solvers.adaptive.tolerances import MAX_NFE
 from solvers.base import mix
-from solvers.registry import registered
+from solvers.catalogue import registered
 
 
 @registered

@@ -13,8 +13,8 @@ from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, where
 from solvers.adaptive.tolerances import MAX_NFE
 from solvers.base import mix
+from solvers.catalogue import registered
 from solvers.coefficients.histories import choose
-from solvers.registry import registered
 
 
 @registered

@@ -12,9 +12,9 @@ from torch import Tensor
 from solvers.adaptive.tolerances import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.aliasing import shown
 from solvers.base import Hook, Noise, Predict, Solver, tensor_views
+from solvers.catalogue import registered
 from solvers.coefficients import frames
-from solvers.errors import StepsError, nearest
-from solvers.registry import registered
+from solvers.errors import StepsError, known
 from solvers.steps import Point, Process, Times, check_times
 
 FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}  # torchdiffeq, on a given grid: order
@@ -64,8 +64,7 @@ class PFODE(Solver):
         frame: str | None = None,
         max_nfe: int = MAX_NFE,
     ):
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r} of pf_ode{nearest(method, METHODS)}")
+        known("method", method, METHODS, of=self.name)
         check_tolerances(self.name, rtol, atol, max_nfe)
         frames.check(frame)
         self.method, self.rtol, self.atol, self.frame = method, float(rtol), float(atol), frame

@@ -11,8 +11,8 @@ from solvers.adaptive.controllers import Controller
 from solvers.adaptive.loop import Active, Attempt, PerSampleSolver, Run, rms, where
 from solvers.adaptive.tolerances import MAX_NFE
 from solvers.base import mix
+from solvers.catalogue import registered
 from solvers.coefficients import frames, tableaus
-from solvers.registry import registered
 
 
 @registered

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.arrays import namespace
-from solvers.errors import nearest
+from solvers.errors import known
 from solvers.steps import Point, Process
 
 Array = NDArray[np.float64]
@@ -210,8 +210,8 @@ def check(name: str | None) -> None:
     Raises:
         ValueError: there is no such frame; the nearest is given.
     """
-    if name is not None and name not in FRAMES:
-        raise ValueError(f"unknown frame {name!r}{nearest(name, FRAMES)}")
+    if name is not None:
+        known("frame", name, FRAMES)
 
 
 def get(name: str | None, process: Process) -> Frame:

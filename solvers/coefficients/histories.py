@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from solvers.coefficients import runge_kutta, tableaus
 from solvers.coefficients.interpolation import combine, exact, halved, midpoint
-from solvers.errors import nearest
+from solvers.errors import known
 
 STARTERS = ("cold", "singlestep")
 TYPES = {"midpoint": midpoint, "heun": exact}  # between two slopes
@@ -31,15 +31,12 @@ def check(name, order, starter, most=4):
     """Refuse orders outside 1 … most and starters that there are not."""
     if order not in range(1, most + 1):
         raise ValueError(f"{name} has orders 1 to {most}, got {order}")
-    if starter not in STARTERS:
-        raise ValueError(f"unknown starter {starter!r} of {name}{nearest(starter, STARTERS)}")
+    known("starter", starter, STARTERS, of=name)
 
 
-def choose(name, option, value, known):
+def choose(name, option, value, rules):
     """The rule of that name, or an error that gives the nearest."""
-    if value not in known:
-        raise ValueError(f"unknown {option} {value!r} of {name}{nearest(value, known)}")
-    return known[value]
+    return rules[known(option, value, rules, of=name)]
 
 
 def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None):

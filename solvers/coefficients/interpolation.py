@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.coefficients.frames import Frame
-from solvers.errors import nearest
+from solvers.errors import known
 from solvers.grids import vp_time
 from solvers.steps import Point
 
@@ -47,8 +47,7 @@ def check_variable(name: str) -> None:
     Raises:
         ValueError: the name is none of ``lambda``, ``sigma`` (σ/α), ``vp_time`` and ``frame`` (the frame's own w).
     """
-    if name not in VARIABLES:
-        raise ValueError(f"unknown variable {name!r}{nearest(name, VARIABLES)}")
+    known("variable", name, VARIABLES)
 
 
 def moments(frame: Frame, variable: str, t: Point, s: Point, origin: Point, count: int) -> Array:

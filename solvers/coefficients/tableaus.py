@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers.errors import nearest
+from solvers.errors import known
 
 Tree = tuple  # a rooted tree is the sorted tuple of its branches
 MOST = 6  # trees of up to so many nodes are tried
@@ -210,9 +210,7 @@ def pair(name: str, owner: str) -> Pair:
     Raises:
         ValueError: there is none; the nearest is given.
     """
-    if name not in PAIRS:
-        raise ValueError(f"unknown method {name!r} of {owner}{nearest(name, PAIRS)}")
-    return PAIRS[name]
+    return PAIRS[known("method", name, PAIRS, of=owner)]
 
 
 def get(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:
@@ -226,6 +224,4 @@ def get(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:
             raise ValueError(f"a tableau is given by its a and b, got {sorted(tableau)}")
         rows = tuple(tuple(float(value) for value in row) for row in tableau["a"])
         return Tableau(rows, tuple(float(value) for value in tableau["b"]))
-    if tableau not in TABLEAUS:
-        raise ValueError(f"unknown tableau {tableau!r}{nearest(tableau, TABLEAUS)}")
-    return TABLEAUS[tableau]
+    return TABLEAUS[known("tableau", tableau, TABLEAUS)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.errors import nearest
+from solvers.errors import known
 from solvers.grids.grid import Array, first_half_log_snr, rule, times
 from solvers.steps import Process
 
@@ -30,8 +30,7 @@ def align_your_steps(process: Process, steps: int, table: str = "sd15") -> Array
     Raises:
         ValueError: no such table.
     """
-    if table not in TABLES:
-        raise ValueError(f"unknown table {table!r} of grid 'align_your_steps'{nearest(table, TABLES)}")
+    known("table", table, TABLES, of="grid 'align_your_steps'")
     first, least = -first_half_log_snr(process), -process.half_log_snr(process.t_min)
     _, *inner, last = np.log(TABLES[table])
     knots = [first, *(level for level in inner if least < level < first), max(last, least)]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.errors import check_options, nearest
+from solvers.registry import Registry
 from solvers.steps import Process
 
 Array = NDArray[np.float64]
@@ -56,8 +56,8 @@ class Grid:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """By its name and options where the register has it; its functions are hidden behind that."""
-        entry = _REGISTRY.get(self.name)
-        if entry is None or entry.rule is not self.rule or entry.place is not self.place:
+        kept = get(self.name) if self.name in GRIDS else None
+        if kept is None or kept.rule is not self.rule or kept.place is not self.place:
             return super().__reduce_ex__(protocol)
         return remade, (self.rule.__module__, self.name, dict(self.options))
 
@@ -65,42 +65,8 @@ class Grid:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
 
 
-@dataclass(frozen=True)
-class _Entry:
-    rule: Rule
-    place: Rule
-    defaults: Mapping[str, Any]
-
-
-_REGISTRY: dict[str, _Entry] = {}
-
-
-def names() -> list[str]:
-    """Names of all grids."""
-    return sorted(_REGISTRY)
-
-
-def get(name: str, **options: Any) -> Grid:
-    """The grid of that name.
-
-    Raises:
-        ValueError: unknown name (the nearest is given), or an option's value is out of range.
-        TypeError: an option the grid does not have.
-    """
-    if name not in _REGISTRY:
-        raise ValueError(f"unknown grid {name!r}{nearest(name, _REGISTRY)}")
-    entry = _REGISTRY[name]
-    check_options(f"grid {name!r}", options, entry.defaults)
-    for option, value in options.items():
-        default = entry.defaults[option]
-        number = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
-        named = isinstance(default, str) or (option == "end" and value in (None, BY_STEPS))
-        if not (number or named):
-            allowed = f", None or {BY_STEPS!r}" if option == "end" else ""
-            raise ValueError(
-                f"option {option!r} of grid {name!r} must be a positive finite number{allowed}, got {value!r}"
-            )
-    return Grid(name, {**entry.defaults, **options}, entry.rule, entry.place)
+GRIDS: Registry[Grid] = Registry("grid")
+get, names = GRIDS.get, GRIDS.names
 
 
 def remade(module: str, name: str, options: Mapping[str, Any]) -> Grid:
@@ -113,7 +79,7 @@ def rule(*aliases: str) -> Callable[[Rule], Rule]:
     """Register ``rule(process, steps, **options)``, which gives all noisy times, under its own name and aliases."""
 
     def decorate(function: Rule) -> Rule:
-        _register(_Entry(function, function, _defaults(function, skip=2)), aliases)
+        _register(function, function, _defaults(function, skip=2), aliases)
         return function
 
     return decorate
@@ -137,7 +103,7 @@ def spaced_in(variable: Literal["time", "half_log_snr"], *aliases: str) -> Calla
                 inner = times(process, function(u, first_half_log_snr(process), process.half_log_snr(last), **options))
             return np.concatenate([[process.t_max], inner, [last]])
 
-        _register(_Entry(function, place, {**_defaults(function, skip=3), "end": None}), aliases)
+        _register(function, place, {**_defaults(function, skip=3), "end": None}, aliases)
         return function
 
     return decorate
@@ -148,9 +114,28 @@ def _defaults(function: Rule, skip: int) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in parameters[skip:]}
 
 
-def _register(entry: _Entry, aliases: tuple[str, ...]) -> None:
-    for name in (entry.rule.__name__, *aliases):
-        _REGISTRY[name] = entry
+def _register(rule: Rule, place: Rule, defaults: Mapping[str, Any], aliases: tuple[str, ...]) -> None:
+    for name in (rule.__name__, *aliases):
+        GRIDS.add(name, _maker(name, rule, place, defaults))
+
+
+def _maker(name: str, rule: Rule, place: Rule, defaults: Mapping[str, Any]) -> Callable[..., Grid]:
+    def make(**options: Any) -> Grid:
+        for option, value in options.items():
+            number = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+            named = isinstance(defaults[option], str) or (option == "end" and value in (None, BY_STEPS))
+            if not (number or named):
+                allowed = f", None or {BY_STEPS!r}" if option == "end" else ""
+                raise ValueError(
+                    f"option {option!r} of grid {name!r} must be a positive finite number{allowed}, got {value!r}"
+                )
+        return Grid(name, {**defaults, **options}, rule, place)
+
+    make.__doc__, make.__name__, make.__module__ = rule.__doc__, name, rule.__module__ or ""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    keywords = [inspect.Parameter(key, kind, default=default) for key, default in defaults.items()]
+    make.__signature__ = inspect.Signature(keywords, return_annotation=Grid)  # type: ignore[attr-defined]
+    return make
 
 
 def first_half_log_snr(process: Process) -> float:

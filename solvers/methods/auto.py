@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import bh1, exact
 from solvers.coefficients.predict_correct import predict_correct
-from solvers.registry import solver
 
 
 @solver(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from solvers.registry import solver
+from solvers.catalogue import solver
 
 
 @solver(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients.ancestral import ancestral
-from solvers.registry import solver
 
 
 @solver(

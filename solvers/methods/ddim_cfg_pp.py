@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import alias, solver
 from solvers.coefficients import cfg_pp
-from solvers.registry import alias, solver
 
 
 @solver("ddim_cfg_pp", family="cfg_pp", order=None, reference="Chung et al. 2024, CFG++, Algorithm 2")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import exact, midpoint
-from solvers.registry import solver
 
 LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps
 

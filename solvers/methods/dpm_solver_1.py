@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import exact
-from solvers.registry import solver
 
 
 @solver("dpm_solver_1", family="singlestep", order=1, reference="Lu et al. 2022, DPM-Solver, eq. 3.7")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import alias, solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
-from solvers.registry import alias, solver
 
 
 @solver("dpm_solver_2", family="singlestep", order=2, reference="Lu et al. 2022, DPM-Solver, Algorithm 4 (general r1)")

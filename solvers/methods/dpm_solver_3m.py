@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import histories
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.histories import choose
-from solvers.registry import solver
 
 
 @solver(

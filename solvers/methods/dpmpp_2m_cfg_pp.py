@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import cfg_pp
 from solvers.coefficients.histories import choose
-from solvers.registry import solver
 
 
 @solver(

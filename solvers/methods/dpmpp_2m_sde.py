@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
-from solvers.registry import solver
 
 
 @solver(

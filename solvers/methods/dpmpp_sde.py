@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import alias, solver
 from solvers.coefficients import exponential, frames
-from solvers.registry import alias, solver
 
 
 @solver(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames
-from solvers.registry import solver
 
 
 @solver(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import exact
-from solvers.registry import solver
 
 
 @solver(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames
-from solvers.registry import solver
 
 
 @solver(

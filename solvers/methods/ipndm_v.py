@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import interpolation, moments, weights
-from solvers.registry import solver
 
 
 def published(frame, t, s, nodes):

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from solvers import registry
+from solvers import catalogue
 from solvers.base import Hook, Noise, PlannedSolver, Predict, Solver
+from solvers.catalogue import registered
 from solvers.coefficients import exponential, frames
-from solvers.registry import registered
 from solvers.steps import Process, Times
 
 
@@ -54,7 +54,7 @@ class LangevinPC(Solver):
         self.options = {"snr": snr, "corrections": corrections, "eta": eta}
 
     def nfe(self, process: Process, times: Times) -> int:
-        return registry.get("predictor_corrector", corrections=self.options["corrections"]).nfe(process, times)
+        return catalogue.get("predictor_corrector", corrections=self.options["corrections"]).nfe(process, times)
 
     def run(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from solvers.registry import solver
+from solvers.catalogue import solver
 
 SIGMA_DATA = 0.5  # of Latent consistency models, where it is no option
 

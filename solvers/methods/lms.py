@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.interpolation import interpolation
-from solvers.registry import solver
 
 
 @solver(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import histories
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import equal_steps
-from solvers.registry import solver
 
 
 @solver("pndm", family="adams", order=2, reference="Liu et al. 2022, PNDM, Algorithm 2 (F-PNDM)")

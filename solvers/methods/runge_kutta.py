@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames, tableaus
 from solvers.coefficients.runge_kutta import take
-from solvers.registry import solver
 
 
 @solver(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import bh1, exact
 from solvers.coefficients.predict_correct import predict_correct
-from solvers.registry import solver
 
 VARIANTS = {"exact": exact, "published": bh1}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames
 from solvers.coefficients.exponential import order_of_third, third
-from solvers.registry import solver
 
 
 @solver(

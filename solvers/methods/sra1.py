@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from solvers.catalogue import solver
 from solvers.coefficients import frames
 from solvers.coefficients.histories import integral
 from solvers.coefficients.interpolation import exact, quadrature
-from solvers.registry import solver
 
 
 def joint(frame, t, s):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from solvers.catalogue import alias, solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import bh1, exact, midpoint
 from solvers.coefficients.predict_correct import predict_correct
-from solvers.registry import alias, solver
 
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
 

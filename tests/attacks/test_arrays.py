@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 import torch
 
-from scoresde import arrays, data, formats
-from scoresde.arrays import Npz
+from scoresde import data
 from scoresde.data import DataError
-from scoresde.metrics import Collector, Moments, kid, precision_recall, spaces, statistics
-from scoresde.metrics.figures import FORMAT as FIGURES
+from scoresde.files import arrays
+from scoresde.files.arrays import Npz
+from scoresde.metrics import Collector, Moments, real_images, spaces
+from scoresde.metrics.collector import FORMAT as FIGURES
+from scoresde.metrics.collector import kid, precision_recall
 from scoresde.metrics.floors import FORMAT as FEATURES
 from scoresde.metrics.floors import SampleFeatures
+from scoresde.runs import formats
 
 PACKINGS = {
     "stored": zipfile.ZIP_STORED,
@@ -236,10 +239,10 @@ def test_a_cache_of_which_a_part_is_missing_is_made_again(
 ) -> None:
     monkeypatch.setenv("SCORESDE_CACHE", str(tmp_path / "cache"))
     np.savez(tmp_path / "a.npz", images=PIXELS)
-    statistics.reference(tmp_path / "a.npz", SPACE)
+    real_images.reference(tmp_path / "a.npz", SPACE)
     (path,) = (tmp_path / "cache").rglob(missing)
     path.unlink()
-    found = statistics.reference(tmp_path / "a.npz", SPACE)
+    found = real_images.reference(tmp_path / "a.npz", SPACE)
     assert found.features is not None
     assert len(found.features.features) == len(PIXELS)
     assert path.is_file()
@@ -252,13 +255,13 @@ def test_moments_of_fewer_than_two_images_are_no_reference(count: int, tmp_path:
     moments.save(tmp_path / "reference.npz")
     for path in (tmp_path, tmp_path / "reference.npz"):
         with pytest.raises(ValueError, match=rf"a reference needs 2 images or more, .* has {count}"):
-            statistics.reference(path, SPACE)
+            real_images.reference(path, SPACE)
 
 
 def test_images_that_the_space_does_not_take_are_named_as_the_reference(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=PIXELS[..., :2])
     with pytest.raises(ValueError, match=r"a.npz' is no reference: pixels .* takes images of shape .*, got \(12, 2, "):
-        statistics.reference(tmp_path / "a.npz", SPACE)
+        real_images.reference(tmp_path / "a.npz", SPACE)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -269,7 +272,7 @@ def test_few_real_images_give_the_figures_that_they_can(
     np.savez(tmp_path / "a.npz", images=PIXELS[:count])
     collector = Collector(SPACE)
     collector.update(torch.from_numpy(PIXELS).permute(0, 3, 1, 2), range(len(PIXELS)))
-    found = collector.figures(statistics.reference(tmp_path / "a.npz", SPACE))
+    found = collector.figures(real_images.reference(tmp_path / "a.npz", SPACE))
     assert list(found.metrics) == ["fid", "kid", "sliced_wasserstein"]
     real = SPACE.features(torch.from_numpy(PIXELS[:count]).permute(0, 3, 1, 2)).numpy()
     assert found.metrics["kid"].value == pytest.approx(kid(collector.features, real).value, rel=1e-2)
@@ -281,7 +284,7 @@ def test_few_real_images_give_the_figures_that_they_can(
 def test_fewer_than_two_samples_have_no_figures(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORESDE_CACHE", str(tmp_path / "cache"))
     np.savez(tmp_path / "a.npz", images=PIXELS)
-    reference = statistics.reference(tmp_path / "a.npz", SPACE)
+    reference = real_images.reference(tmp_path / "a.npz", SPACE)
     collector = Collector(SPACE)
     collector.update(torch.zeros(count, 3, 4, 4), range(count))
     with pytest.raises(ValueError, match=f"figures need 2 samples or more, got {count}"):

@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from scoresde.bench import run as bench_run
-from scoresde.commands import outputs
 from scoresde.commands.main import main
 from scoresde.files import PART, TEMPORARY, replacing
-from scoresde.locks import NAME, Lock
+from scoresde.runs import record
+from scoresde.runs.locks import NAME, Lock
 
 Say = Callable[..., tuple[int, str, str]]
 SMALL = [
@@ -248,7 +248,10 @@ def test_an_archive_that_cannot_be_opened_now_is_not_a_damaged_one(say: Say) -> 
     command = [*SAMPLE, "format=zip", "out=out"]
     assert say(*command)[0] == 0
     opened = mock.Mock(side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-    with mock.patch("scoresde.formats._opened", opened), mock.patch("scoresde.shards.Shards.write") as written:
+    with (
+        mock.patch("scoresde.runs.formats._opened", opened),
+        mock.patch("scoresde.runs.shards.Shards.write") as written,
+    ):
         status, _, err = say(*command)
         assert (status, err.count("\n")) == (1, 1)
         assert err.startswith("scoresde: error: too many open files: out; 4 of 4 images are written")
@@ -295,7 +298,7 @@ def test_what_is_written_is_counted_truly(say: Say) -> None:
     command = [*SAMPLE, "n=12", "shard=4"]
     assert say(*command, "out=out")[0] == 0
     Path("out/shards/000004-000007.npz").unlink()
-    with mock.patch("scoresde.shards.Shards.write", side_effect=KeyboardInterrupt):
+    with mock.patch("scoresde.runs.shards.Shards.write", side_effect=KeyboardInterrupt):
         status, _, err = say(*command, "out=out")
     assert (status, err) == (
         130,
@@ -344,13 +347,13 @@ def test_a_folder_without_digests_goes_on_and_says_so_once(say: Say) -> None:
     command = [*TRAIN, "data.path=photos.npz", "out=run"]
     assert say(*command)[0] == 0
     config = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
-    content = config.pop(outputs.INPUTS)
+    content = config.pop(record.INPUTS)
     Path("run/config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     Path("run/model/config.json").unlink()
     status, out, _ = say(*command)
     assert status == 0
     assert "note: run does not record the content of data: taken to be what it was begun with" in out
-    assert yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))[outputs.INPUTS] == content
+    assert yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))[record.INPUTS] == content
     assert "note" not in say(*command)[1]
 
 

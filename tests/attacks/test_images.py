@@ -27,9 +27,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scoresde import data
-from scoresde.arrays import Npz
 from scoresde.data import DataError
-from scoresde.metrics import Moments, kid, precision_recall, sliced_wasserstein, spaces, statistics
+from scoresde.files.arrays import Npz
+from scoresde.metrics import Moments, real_images, sliced_wasserstein, spaces
+from scoresde.metrics.collector import kid, precision_recall
 from scoresde.metrics.floors import SampleFeatures
 
 PIXELS = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
@@ -239,7 +240,7 @@ def test_paths_that_cannot_be_are_refused(source: str, words: str) -> None:
 @pytest.mark.parametrize("source", ["", "~nobody-of-this-name/photos"])
 def test_references_at_paths_that_cannot_be_are_refused(source: str) -> None:
     with pytest.raises(ValueError, match=r"no data at ''|leads to nobody's home folder"):
-        statistics.reference(source, spaces.get("pixels", shape=(3, 4, 4)))
+        real_images.reference(source, spaces.get("pixels", shape=(3, 4, 4)))
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -630,17 +631,17 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SCORESDE_CACHE", str(tmp_path / "cache"))
     np.savez(tmp_path / "a.npz", images=PIXELS)
     space = spaces.get("pixels", shape=(3, 4, 4))
-    whole = statistics.reference(tmp_path / "a.npz", space).moments.mean
+    whole = real_images.reference(tmp_path / "a.npz", space).moments.mean
     for path in (tmp_path / "cache").rglob("*.npz"):
         for damage in (b"", path.read_bytes()[:50], b"PK\5\6" + bytes(18)):
             path.write_bytes(damage)
-            assert (statistics.reference(tmp_path / "a.npz", space).moments.mean == whole).all()
+            assert (real_images.reference(tmp_path / "a.npz", space).moments.mean == whole).all()
 
 
 def test_a_reference_of_one_image_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=PIXELS[:1])
     with pytest.raises(ValueError, match=r"a reference needs 2 images or more, .*a.npz' has 1"):
-        statistics.reference(tmp_path / "a.npz", spaces.get("pixels", shape=(3, 4, 4)))
+        real_images.reference(tmp_path / "a.npz", spaces.get("pixels", shape=(3, 4, 4)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

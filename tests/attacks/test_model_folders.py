@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 
 import scoresde
 from scoresde import models
-from scoresde.metrics import load_features
-from scoresde.metrics.fid import BUNDLED
-from scoresde.models import CheckpointError, described
+from scoresde.metrics import BUNDLED, load_features
+from scoresde.models import CheckpointError
+from scoresde.networks import described
 
 diffusers_logging.set_verbosity_error()
 

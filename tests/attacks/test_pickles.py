@@ -20,7 +20,7 @@ from benchmarks.robustness import inputs
 from benchmarks.robustness import pickles as hostile
 from benchmarks.robustness.children import forked
 from benchmarks.robustness.pickles import called, content_of, number, process_state, text
-from scoresde import pickles
+from scoresde.files import pickles
 from scoresde.metrics import load_moments
 from scoresde.models import CheckpointError, edm
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import scoresde
 import solvers
 from scoresde import exact, guidance, preconditioning
-from scoresde.integrations.scheduler_config import read
-from scoresde.models.unet import UNet
+from scoresde.integrations.diffusers.conventions import read
+from scoresde.networks.unet import UNet
 from solvers import PlannedSolver, grids
 from solvers.errors import StepsError
 

@@ -16,9 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoresde import report, text
+from scoresde import report
 from scoresde.bench import Estimate, Failure, Outcome, Row
-from scoresde.images import save_grid
+from scoresde.files import text
+from scoresde.files.pictures import save_grid
 
 HOSTILE = [
     "\x1b[31mred\x1b[0m \x9b2J\x07",

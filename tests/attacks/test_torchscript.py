@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.commands.main import main
-from scoresde.metrics import scripts, spaces
-from scoresde.metrics.torchscript import TorchScript
+from scoresde.metrics import spaces
+from scoresde.metrics.spaces import scripts
+from scoresde.metrics.spaces.torchscript import TorchScript
 
 SHAPE = (3, 8, 8)
 

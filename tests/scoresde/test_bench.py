@@ -51,7 +51,7 @@ def test_the_error_falls_with_nfe_and_stochastic_solvers_have_none(out):
 
 def test_a_row_holds_what_sample_gives_for_the_same_seeds_and_labels(out):
     digits = scoresde.models.load("mnist")
-    labels = class_labels(20)
+    labels = class_labels(20, digits.card["training"]["class_counts"])
     samples = scoresde.sample(
         digits.model, "ddim", nfe=5, shape=(20, 1, 28, 28), seeds=0, cond={"label": labels}, batch_size=20
     ).samples

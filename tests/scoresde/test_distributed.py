@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from scoresde.commands.main import main
-from scoresde.distributed import Ranks
+from scoresde.runs.ranks import Ranks
 
 SIZES = ["n=96", "batch_size=8", "shard=16", "threads=1"]
 DIGITS = ["nfe=2", "label=data", "metrics=true", *SIZES]

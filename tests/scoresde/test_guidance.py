@@ -23,7 +23,7 @@ from scoresde.commands.guided import guided as from_config
 from scoresde.conditions import joined, replaced
 from scoresde.exact import Gaussian, GaussianMixture
 from scoresde.guidance.threshold import quantile
-from scoresde.models.unet import UNet
+from scoresde.networks.unet import UNet
 from scoresde.process import EDM, VP, Flow, Process, SubVP
 from scoresde.score import ScoreModel
 from solvers import PlanError

@@ -14,7 +14,7 @@ import solvers
 from benchmarks import agreement_pipelines as pipelines
 from benchmarks.tiny_pipelines import BATCH, CASES, PROMPTS, SIZE, lib, stable_diffusion_network
 from scoresde.integrations.diffusers import Scheduler
-from scoresde.integrations.scheduler_config import read
+from scoresde.integrations.diffusers.conventions import read
 
 # A guided output w c − (w − 1) u carries 2w − 1 roundings of a float32 network, w = 3. 64 such are room for any kernel
 # over these few steps; none yet took eight. A time off by one of a thousand makes 3e-4, a network off by 0.1% 1e-3.

@@ -15,7 +15,7 @@ from torch import Tensor
 import scoresde
 import solvers
 from scoresde.integrations.diffusers import Scheduler
-from scoresde.integrations.scheduler_config import read
+from scoresde.integrations.diffusers.conventions import read
 from solvers import PlanError, PlannedSolver, grids
 
 lib: Any = diffusers  # whose names are made when they are asked for, which type checkers do not follow

@@ -15,7 +15,7 @@ from torch import Tensor
 import scoresde
 import solvers
 from scoresde.exact import DataPoints, GaussianMixture
-from scoresde.models.unet import UNet
+from scoresde.networks.unet import UNet
 
 SOLVERS = {
     "euler_maruyama": "euler_maruyama",

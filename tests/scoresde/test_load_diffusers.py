@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 import scoresde
 import solvers
-from scoresde import EDM, Flow, ScoreModel, VPDiscrete, models
+from scoresde import EDM, Flow, VPDiscrete, models
 from scoresde.commands.main import main
-from scoresde.integrations import scheduler_config
+from scoresde.integrations.diffusers import conventions as scheduler_config
+from scoresde.integrations.diffusers.loading import shifted
 from scoresde.models import Checkpoint, CheckpointError, from_diffusers
-from scoresde.models.from_diffusers import shifted
 from scoresde.noise import Noise
 
 diffusers: Any = import_module("diffusers")
@@ -449,7 +449,6 @@ def test_a_pipeline_a_network_and_every_kind_of_folder_are_the_same_model(pixels
         assert checkpoint.model.process == VPDiscrete(), name
         assert name == "configuration" or checkpoint.card["scheduler"]["_class_name"] == "DDPMScheduler", name
         torch.testing.assert_close(checkpoint.model.epsilon(x, 300.0), expected, rtol=0, atol=0)
-    torch.testing.assert_close(ScoreModel.from_diffusers(pixels).epsilon(x, 300.0), expected, rtol=0, atol=0)
 
 
 def test_the_fingerprint_is_that_of_the_files(pixels: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import solvers
 from scoresde import EDM, models
 from scoresde.commands.main import main
 from scoresde.models import CheckpointError, edm
-from scoresde.models.edm_networks import DhariwalUNet, SongUNet
+from scoresde.networks.edm.networks import DhariwalUNet, SongUNet
 from scoresde.noise import Noise
 
 SIDE, CLASSES, DATA = 8, 3, 0.5

@@ -22,12 +22,13 @@ import pytest
 import torch
 
 import scoresde
-from scoresde import metrics, shards
+from scoresde import metrics
 from scoresde.commands.main import main
 from scoresde.data import to_pixels
 from scoresde.files import PART
-from scoresde.locks import Lock
-from scoresde.shards import Shards
+from scoresde.runs import shards
+from scoresde.runs.locks import Lock
+from scoresde.runs.shards import Shards
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -316,7 +317,8 @@ def test_metrics_are_those_of_the_samples_and_outlive_a_restart(run: Run, monkey
     collector.update(torch.from_numpy(found.samples), range(40))
     figures = collector.figures(metrics.Reference.load(metrics.BUNDLED, fid.features)).metrics
     assert written["metrics"]["kid"]["value"] == pytest.approx(figures["kid"].value, rel=1e-9)
-    assert found.labels.tolist() == metrics.class_labels(40).tolist()
+    counts = scoresde.models.load("mnist").card["training"]["class_counts"]
+    assert found.labels.tolist() == metrics.class_labels(40, counts).tolist()
 
     # Without samples, and stopped in between.
     with monkeypatch.context() as patched:

@@ -28,9 +28,9 @@ from scoresde.metrics import (
     share,
     sliced_wasserstein,
 )
-from scoresde.metrics import blocks as blocks_module
-from scoresde.metrics.kid import kernel_mean
-from scoresde.metrics.sliced import directions
+from scoresde.metrics.figures import blocks as blocks_module
+from scoresde.metrics.figures.kid import kernel_mean
+from scoresde.metrics.figures.sliced import directions
 
 DRAWS = 40
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from scoresde.commands.app import config_folder
 from scoresde.data import to_state
 from scoresde.metrics import FID, Moments, PixelSpace, spaces
-from scoresde.metrics.fidelity import Fidelity
-from scoresde.metrics.torchscript import TorchScript
+from scoresde.metrics.spaces.torch_fidelity import Fidelity
+from scoresde.metrics.spaces.torchscript import TorchScript
 
 SHAPE = (1, 6, 6)
 

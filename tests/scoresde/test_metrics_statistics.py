@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from scoresde.commands.main import main
-from scoresde.metrics import BUNDLED, FeatureSpace, Moments, PixelSpace, Reference, spaces, statistics
+from scoresde.metrics import BUNDLED, FeatureSpace, Moments, PixelSpace, Reference, real_images, spaces
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(statistics.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(real_images.CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -27,7 +27,7 @@ def images(path: Path, seed: int = 0, count: int = 40) -> torch.Tensor:
 
 def test_images_become_moments_and_features_of_themselves(tmp_path: Path) -> None:
     pixels, space = images(tmp_path / "mine.npz"), spaces.get("model")
-    found = statistics.reference(tmp_path / "mine.npz", space)
+    found = real_images.reference(tmp_path / "mine.npz", space)
     expected = Moments(space.size, space.name)
     expected.update(space.features(pixels))
     np.testing.assert_allclose(found.moments.mean, expected.mean, rtol=1e-12)
@@ -43,24 +43,24 @@ def test_features_are_computed_once_for_each_content_and_space(tmp_path: Path, m
     images(tmp_path / "mine.npz")
     images(tmp_path / "copy.npz")
     images(tmp_path / "other.npz", seed=1)
-    first = statistics.reference(tmp_path / "mine.npz", space)
-    second = statistics.reference(tmp_path / "copy.npz", space)  # the same content under another name
+    first = real_images.reference(tmp_path / "mine.npz", space)
+    second = real_images.reference(tmp_path / "copy.npz", space)  # the same content under another name
     assert asked == [40]
     assert (first.moments.mean == second.moments.mean).all()
-    statistics.reference(tmp_path / "other.npz", space)
+    real_images.reference(tmp_path / "other.npz", space)
     assert asked == [40, 40]
-    assert statistics.reference(tmp_path / "mine.npz", PixelSpace((1, 28, 28))).space != space.name
-    assert len(list((statistics.cache() / "references").iterdir())) == 3
+    assert real_images.reference(tmp_path / "mine.npz", PixelSpace((1, 28, 28))).space != space.name
+    assert len(list((real_images.cache() / "references").iterdir())) == 3
 
 
 def test_statistics_are_taken_as_they_are(tmp_path: Path, cache: Path) -> None:
     space = spaces.get("model")
     bundled = Reference.load(BUNDLED, space)
     for path in (BUNDLED, BUNDLED / "reference.npz"):
-        found = statistics.reference(path, space)
+        found = real_images.reference(path, space)
         assert (found.moments.mean == bundled.moments.mean).all()
     np.savez(tmp_path / "edm.npz", mu=bundled.moments.mean, sigma=bundled.moments.covariance)
-    assert (statistics.reference(tmp_path / "edm.npz", space).moments.mean == bundled.moments.mean).all()
+    assert (real_images.reference(tmp_path / "edm.npz", space).moments.mean == bundled.moments.mean).all()
     assert not cache.exists()
 
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from scoresde import VP, Flow, VPDiscrete, models
-from scoresde.models import CheckpointError
-from scoresde.models import checkpoint as module
+from scoresde.models import CheckpointError, sources
 
 SHAPE = (1, 8, 8)
 SMALL: dict[str, dict[str, Any]] = {
@@ -183,7 +182,7 @@ def test_a_spoilt_folder_is_refused_with_the_reason(case: str, tmp_path: Path) -
 
 def test_a_name_that_is_nothing_gets_the_nearest_bundled_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "bundled", lambda: {"mnist": tmp_path})
+    monkeypatch.setattr(sources, "bundled", lambda: {"mnist": tmp_path})
     with pytest.raises(CheckpointError, match="no model 'minst': .*did you mean 'mnist'"):
         models.load("minst")
 

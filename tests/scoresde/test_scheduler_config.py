@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoresde.integrations.scheduler_config import SchedulerConfigError, Shift, read
+from scoresde.integrations.diffusers.conventions import SchedulerConfigError, Shift, read
 from scoresde.process import EDM, Flow, VPDiscrete
 
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scoresde import shards
 from scoresde.data import to_pixels
-from scoresde.locks import NAME, Lock
-from scoresde.progress import Progress
-from scoresde.shards import Shards, parse_seeds
+from scoresde.runs import shards
+from scoresde.runs.locks import NAME, Lock
+from scoresde.runs.progress import Progress
+from scoresde.runs.shards import Shards, parse_seeds
 
 SHAPE = (3, 4, 5)
 CONFIG: dict[str, Any] = {"seeds": ["7-11", 20], "shard": 4, "format": "npz", "keep": True, "metrics": {}}
@@ -200,8 +200,8 @@ def test_two_runs_do_not_share_a_folder_but_the_processes_of_one_do(tmp_path: Pa
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from scoresde.locks import Lock; Lock(Path(sys.argv[1])).take(); "
-    code += "print(flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from scoresde.runs.locks import Lock; "
+    code += "Lock(Path(sys.argv[1])).take(); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scoresde.data import Images, load
 from scoresde.exact import Gaussian
-from scoresde.models.unet import UNet
+from scoresde.networks.unet import UNet
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
 from scoresde.training import Settings, Trainer, loss
 from solvers.prediction import TYPES

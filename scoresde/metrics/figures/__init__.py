@@ -1,0 +1,1 @@
+"""Figures of features: a file for each, with its interval."""

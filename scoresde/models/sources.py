@@ -1,0 +1,93 @@
+"""Models from wherever they are: the bundled one, our folders, and checkpoints of diffusers."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from scoresde.files import regular
+from scoresde.files.bundled import bundled
+from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.models.folders import CONFIG, WEIGHTS, read
+from scoresde.networks.checkpoint import Checkpoint
+from scoresde.networks.described import CheckpointError, read_json
+from solvers.errors import nearest
+
+DIFFUSERS = "diffusers:"
+
+
+def load(
+    name_or_folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Checkpoint:
+    """Read a bundled model by its name, a model folder, or a checkpoint of diffusers.
+
+    Args:
+        name_or_folder: a name such as ``"mnist"``; a folder with ``config.json`` and ``model.safetensors``; a folder of
+            diffusers; or ``diffusers:`` before a folder or a hub id, see :func:`scoresde.models.from_diffusers`.
+        device: where the network goes.
+        dtype: precision of the network; weights stored in bfloat16 are converted.
+
+    Raises:
+        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
+    """
+    if (source := foreign(name_or_folder)) is not None:
+        return from_diffusers(source, device=device, dtype=dtype)
+    return read(find(name_or_folder), device, dtype)
+
+
+def fingerprint(name_or_folder: str | Path) -> str:
+    """SHA-256 over the files of a model, which tells a retrained model from the one that was there before.
+
+    Of a hub id, over its name and its newest commit, since the files do not lie here.
+    """
+    source = foreign(name_or_folder)
+    if source is None:
+        folder = find(name_or_folder)
+        paths = [folder / CONFIG, folder / WEIGHTS]
+    elif (folder := Path(source).expanduser()).is_dir():
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin"))
+    else:
+        from huggingface_hub import model_info
+
+        return hashlib.sha256(f"{source}@{model_info(source).sha}".encode()).hexdigest()
+    digest = hashlib.sha256()
+    for path in paths:
+        with regular(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def foreign(name_or_folder: str | Path) -> str | None:
+    """The folder or hub id of a checkpoint of diffusers, None for a model of our own.
+
+    That is what follows ``diffusers:``, or a folder whose ``model_index.json`` or ``config.json`` names a class.
+    """
+    name = str(name_or_folder)
+    if name.startswith(DIFFUSERS):
+        return name.removeprefix(DIFFUSERS)
+    folder = Path(name_or_folder).expanduser()
+    if name in bundled() or not folder.is_dir():
+        return None
+    if (folder / "model_index.json").is_file():
+        return name
+    try:
+        return name if "_class_name" in read_json(folder / CONFIG) else None
+    except (OSError, ValueError):
+        return None
+
+
+def find(name_or_folder: str | Path) -> Path:
+    """The folder of a bundled model's name, or the given folder.
+
+    Raises:
+        CheckpointError: it is neither (the nearest name is given).
+    """
+    known, name = bundled(), str(name_or_folder)
+    folder = known.get(name) or Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        hint = nearest(name, known) if known else ""
+        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled model{hint}")
+    return folder

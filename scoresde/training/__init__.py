@@ -1,0 +1,9 @@
+"""Training: a network learns to denoise, in a folder where it can be stopped and gone on with at any step."""
+
+from __future__ import annotations
+
+from scoresde.training.loss import loss
+from scoresde.training.settings import Settings
+from scoresde.training.trainer import Trainer
+
+__all__ = ["Settings", "Trainer", "loss"]

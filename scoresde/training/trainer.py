@@ -1,0 +1,238 @@
+"""One training run in one folder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.data import Images, to_state
+from scoresde.files import regular, replacing
+from scoresde.process import Process
+from scoresde.runs.differences import differences
+from scoresde.training.loss import loss
+from scoresde.training.settings import Settings
+from solvers import prediction as predictions
+
+FORMAT = "scoresde-training-1"
+
+
+class Trainer:
+    """One training run in one folder, which it can leave and take up again at any step, bit for bit.
+
+    Every random number of step k comes from a generator seeded by (seed, k), and the order of epoch e from (seed, e),
+    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else.
+
+    Args:
+        net: module called as ``net(x, t[, label])``.
+        process, prediction, time_input: as in :class:`scoresde.ScoreModel`.
+        data: images; their labels are passed on as ``label`` if there are any.
+        settings: see :class:`Settings`.
+        folder: holds ``checkpoint.pt``, the losses so far in it.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process,
+        prediction: str,
+        data: Images,
+        settings: Settings,
+        folder: str | Path,
+        *,
+        time_input: Callable[[Tensor], Tensor] | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        if settings.batch_size > len(data):
+            raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
+        self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        self.process, self.prediction, self.time_input = process, predictions.check(prediction), time_input
+        self.data, self.settings, self.folder = data, settings, Path(folder)
+        self.device = torch.device(device)
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
+        self.step, self.seconds = 0, 0.0
+        self.per_epoch = len(data) // settings.batch_size
+        self.steps = settings.epochs * self.per_epoch
+        self.losses: list[dict[str, float]] = []
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of all images and labels, which tells other images at the same path from those of before."""
+        sha = hashlib.sha256(str(tuple(self.data.pixels.shape)).encode())
+        for values in (self.data.pixels, self.data.labels):
+            if values is not None:
+                sha.update(values.contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+    def run(self, report: Callable[[Trainer], None], every: int) -> None:
+        """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""
+        self.net.train()
+        start, total, counted = time.perf_counter(), torch.zeros((), device=self.device), 0
+        for batch in self._batches():
+            total += self._train_step(batch)
+            counted += 1
+            self.step += 1
+            if self.step % every == 0 or self.step == self.steps:
+                now = time.perf_counter()
+                self.seconds += now - start
+                start = now
+                mean = float(total) / counted
+                if not math.isfinite(mean):
+                    raise FloatingPointError(
+                        f"the training loss became {mean} before step {self.step}; lower learning_rate"
+                    )
+                self.losses.append({"step": self.step, "loss": mean, "seconds": round(self.seconds, 1)})
+                total.zero_()
+                counted = 0
+                self.save()
+                report(self)
+
+    def _batches(self) -> Iterator[Tensor]:
+        size = self.settings.batch_size
+        while self.step < self.steps:
+            epoch, first = divmod(self.step, self.per_epoch)
+            order = torch.randperm(len(self.data), generator=self._generator("epoch", epoch))
+            for index in range(first, self.per_epoch):
+                yield order[index * size : (index + 1) * size]
+
+    def _generator(self, purpose: str, index: int, device: str | torch.device = "cpu") -> torch.Generator:
+        stream = {"epoch": 1, "step": 2}[purpose]
+        return torch.Generator(device).manual_seed((self.settings.seed * 4 + stream) * 2**32 + index)
+
+    def _train_step(self, index: Tensor) -> Tensor:
+        settings = self.settings
+        rate = settings.learning_rate * self._schedule()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        generator = self._generator("step", self.step, self.device)
+        batch = self.data.take(index)
+        cond: dict[str, Tensor] = {}
+        if batch.labels is not None:
+            dropped = torch.rand(len(index), generator=generator, device=self.device) < settings.label_dropout
+            cond["label"] = batch.labels.to(self.device).masked_fill(dropped, self.data.classes)
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext()
+
+        def net(x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
+            with autocast:
+                return self.net(x, t, **kwargs)
+
+        x0 = to_state(batch.pixels.to(self.device))
+        value = loss(net, self.process, self.prediction, x0, generator, self.time_input, **cond)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        decay = min(settings.ema, (1 + self.step) / (10 + self.step))
+        for average, parameter in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
+            average.lerp_(parameter, 1 - decay)
+        return value.detach()
+
+    def _schedule(self) -> float:
+        if self.step < self.settings.warmup:
+            return (self.step + 1) / self.settings.warmup
+        progress = (self.step - self.settings.warmup) / max(1, self.steps - self.settings.warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _identity(self) -> dict[str, Any]:
+        """What must agree between a checkpoint and the run that takes it up, in JSON's types."""
+        shapes = {name: list(value.shape) for name, value in self.net.state_dict().items()}
+        identity = {
+            "settings": asdict(self.settings),
+            "process": self.process.config(),
+            "prediction": self.prediction,
+            "images": list(self.data.pixels.shape),
+            "content": self.content,
+            "network": shapes,
+        }
+        return json.loads(json.dumps(identity))
+
+    def save(self) -> None:
+        state = {
+            "format": FORMAT,
+            "identity": self._identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "net": self.net.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        # Not to a path, whose name torch would write into it, nor to a file: Ctrl-C in its writes is a RuntimeError.
+        content = io.BytesIO()
+        torch.save(_interned(state), content)
+        with replacing(self.checkpoint) as path:
+            path.write_bytes(content.getbuffer())
+
+    def resume(self) -> bool:
+        """Take up the folder's checkpoint; False if there is none.
+
+        Raises:
+            ValueError: the checkpoint is damaged, not one of ours, or made with other settings or images (the keys are
+                named).
+        """
+        if not self.checkpoint.exists():
+            return False
+        try:
+            state = torch.load(regular(self.checkpoint), map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise self._damaged(error) from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(f"{str(self.checkpoint)!r} is not a training checkpoint of the format {FORMAT!r}")
+        old, new = state.get("identity"), self._identity()
+        if isinstance(old, dict) and ("content" not in old or old.get("images") != new["images"]):
+            old.pop("content", None)  # earlier versions wrote none; and other shapes say enough
+            del new["content"]
+        if differing := differences(old, new):
+            raise ValueError(
+                f"{str(self.checkpoint)!r} was made with other values of {', '.join(differing)}; "
+                "use those, or another folder"
+            )
+        try:
+            self._take(state)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(error) from error
+        return True
+
+    def _damaged(self, error: Exception) -> ValueError:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        return ValueError(f"{str(self.checkpoint)!r} is damaged or foreign: {reason}; remove it to begin anew")
+
+    def _take(self, state: dict[str, Any]) -> None:
+        step, seconds = state["step"], float(state["seconds"])
+        losses = [{key: float(entry[key]) for key in ("step", "loss", "seconds")} for entry in state["losses"]]
+        if not isinstance(step, int) or not 0 <= step <= self.steps or not 0 <= seconds < math.inf:
+            raise ValueError(f"step {step!r} of {self.steps} after {seconds} s")
+        for net, weights in ((self.net, state["net"]), (self.averaged, state["averaged"])):
+            if not all(value.isfinite().all() for value in weights.values()):
+                raise ValueError("its weights are not finite")
+            net.load_state_dict(weights)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = step, seconds
+        self.losses = [{**entry, "step": int(entry["step"])} for entry in losses]
+
+
+def _interned(content: Any) -> Any:
+    """The same with every equal text one object, as which a pickle writes it: equal content has equal bytes."""
+    if isinstance(content, dict):
+        return {_interned(key): _interned(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_interned(value) for value in content]
+    return sys.intern(content) if isinstance(content, str) else content
