@@ -32,10 +32,10 @@ demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots 
 	$(BIN)/scoresde bench
 
 certify: $(STAMP) ## measure every solver's order again: numbers, table and figure in benchmarks/results
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/convergence.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/orders/convergence.py
 
 docs: $(STAMP) ## write docs/solvers.md and docs/grids.md from the code and the certificate
-	$(BIN)/python benchmarks/solver_docs.py
+	$(BIN)/python benchmarks/docs/pages.py
 
 lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ test: lint browser ## lint, types and the fast tests, on two cores with one thre
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: $(STAMP) ## the tests that take minutes, the installed wheel among them
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 kernels: $(STAMP) ## the numeric tests on other kernels, other Pythons and the lowest versions allowed, at most an hour
 	$(BIN)/python -m benchmarks.robustness.kernels --out benchmarks/results/kernels.md

@@ -13,14 +13,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from scoresde.version import __version__
+
 if TYPE_CHECKING:
     from scoresde import exact, guidance, models
     from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
     from scoresde.runs import shards
     from scoresde.sampling import NonFiniteError, Result, Sampler, sample
     from scoresde.score import ScoreModel
-
-__version__ = "0.1.0"
 
 _ROOMS = {"shards": "runs.shards"}  # modules of a room that are spoken of by their own names
 _HOMES = {
@@ -42,6 +42,7 @@ __all__ = [
     "ScoreModel",
     "SubVP",
     "VPDiscrete",
+    "__version__",
     "exact",
     "guidance",
     "models",

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from solvers import grids
     from solvers.base import PlannedSolver, Solver
     from solvers.catalogue import aliases, get, names, solver
+    from solvers.certificate import certify
     from solvers.coefficients import frames
     from solvers.plan import NotLinearError, Plan, PlanError
 
 _HOMES = {
     **dict.fromkeys(("aliases", "get", "names", "solver"), "catalogue"),
+    "certify": "certificate",
     **dict.fromkeys(("NotLinearError", "Plan", "PlanError"), "plan"),
     **dict.fromkeys(("PlannedSolver", "Solver"), "base"),
 }
@@ -33,6 +35,7 @@ __all__ = [
     "PlannedSolver",
     "Solver",
     "aliases",
+    "certify",
     "frames",
     "get",
     "grids",

@@ -24,7 +24,6 @@ the batch at times of its own: it calls ``predict(x, t, rows)`` and ``noise(rows
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -40,6 +39,7 @@ from solvers.driver import Function, drive
 from solvers.grids import Grid
 from solvers.plan import NotLinearError, Plan, PlanError
 from solvers.plan.trace import Tracer
+from solvers.standin import StandIn
 from solvers.steps import Point, Process, Times, check_times
 from solvers.views import Views
 
@@ -164,7 +164,7 @@ class PlannedSolver(Solver):
             raise _AskedError
 
         with suppress(_AskedError, NotLinearError):
-            drive(self._function(), _StandIn(), (10.0, 1.0, 0.1), asked, Tracer().x, asked, asked)
+            drive(self._function(), StandIn(), (10.0, 1.0, 0.1), asked, Tracer().x, asked, asked)
 
     def plan(self, process: Process, grid: Times, prediction: str = "epsilon") -> Plan:
         """The solver on this grid as a plan for models of this prediction type.
@@ -215,30 +215,6 @@ class PlannedSolver(Solver):
 
 class _AskedError(Exception):
     """A function has come to its first evaluation, draw or step."""
-
-
-class _StandIn:
-    """x0 plus noise of standard deviation t: a process for functions that are looked at and not run."""
-
-    t_min, t_max, t_clean, frame = 0.01, 100.0, 0.0, "edm"
-
-    def alpha(self, t: float, /) -> float:
-        return 1.0
-
-    def sigma(self, t: float, /) -> float:
-        return t
-
-    def half_log_snr(self, t: float, /) -> float:
-        return -math.log(t)
-
-    def time(self, half_log_snr: float, /) -> float:
-        return math.exp(-half_log_snr)
-
-    def drift(self, t: float, /) -> float:
-        return 0.0
-
-    def diffusion(self, t: float, /) -> float:
-        return 2 * t
 
 
 def tensor_views(predict: Predict, prediction: str) -> Callable[[Tensor, Point], Views]:

@@ -69,8 +69,8 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         self._load()
         if name not in self._makers and name not in self._aliases:
             installed()
-        name = known(self.kind, name, [*self._makers, *self._aliases])
-        return self._makers[self._aliases.get(name, name)]
+        found = known(self.kind, name, [*self._makers, *self._aliases])
+        return self._makers[self._aliases.get(found) or found]
 
     def options(self, name: str) -> dict[str, Any]:
         """Options of the thing of that name with their defaults; ``inspect.Parameter.empty`` where there is none."""

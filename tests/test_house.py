@@ -49,24 +49,57 @@ def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
-# The rooms of solvers/, and what each may import: never itself by a detour, never what stands above it.
-GROUND = {"errors", "arrays", "steps", "prediction", "views", "aliasing"}
+# The rooms of both packages, and what each may import: never itself by a detour, never what stands above it.
+GROUND = {"errors", "arrays", "steps", "prediction", "views", "aliasing", "registry", "standin"}
+SCORES = {"process", "score"}
 ROOMS = {
-    "errors": set[str](),
-    "arrays": set[str](),
-    "steps": set[str](),
-    "views": set[str](),
-    "aliasing": set[str](),
-    "prediction": {"errors"},
-    "grids": GROUND,
-    "coefficients": GROUND | {"grids"},
-    "plan": GROUND,
-    "driver": GROUND,
-    "base": GROUND | {"grids", "plan", "driver"},
-    "registry": GROUND | {"driver", "base"},
-    "methods": GROUND | {"grids", "coefficients", "base", "registry"},
-    "adaptive": GROUND | {"grids", "coefficients", "base", "registry"},
-    "__init__": {"grids", "coefficients", "plan", "base", "registry"},
+    "solvers": {
+        "errors": set[str](),
+        "arrays": set[str](),
+        "steps": set[str](),
+        "views": set[str](),
+        "aliasing": set[str](),
+        "docstrings": set[str](),
+        "standin": set[str](),
+        "prediction": {"errors"},
+        "registry": {"errors"},
+        "grids": GROUND,
+        "coefficients": GROUND | {"grids"},
+        "plan": GROUND,
+        "driver": GROUND,
+        "base": GROUND | {"grids", "plan", "driver"},
+        "catalogue": GROUND | {"driver", "base"},
+        "methods": GROUND | {"grids", "coefficients", "base", "catalogue"},
+        "adaptive": GROUND | {"grids", "coefficients", "base", "catalogue"},
+        "certificate": GROUND | {"plan", "base", "catalogue"},
+        "__init__": {"grids", "coefficients", "plan", "base", "catalogue", "certificate"},
+    },
+    "scoresde": {
+        "version": set[str](),
+        "process": set[str](),
+        "noise": set[str](),
+        "conditions": set[str](),
+        "files": set[str](),
+        "score": {"process"},
+        "preconditioning": {"score"},
+        "energy": SCORES,
+        "exact": SCORES | {"energy"},
+        "guidance": SCORES | {"energy", "conditions"},
+        "sampling": SCORES | {"conditions", "noise"},
+        "data": {"files"},
+        "networks": SCORES | {"files"},
+        "integrations": SCORES | {"files", "networks", "noise", "preconditioning"},
+        "models": SCORES | {"files", "networks", "preconditioning", "integrations"},
+        "metrics": {"files", "data", "networks"},
+        "runs": {"files", "data", "noise", "metrics", "version"},
+        "training": {"files", "data", "process", "runs"},
+        "bench": SCORES | {"files", "data", "metrics", "models", "sampling"},
+        "report": {"files", "bench"},
+        "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "version"},
+        "commands": SCORES
+        | {"files", "data", "guidance", "models", "metrics", "runs", "training", "bench", "report", "__init__"},
+        "__main__": {"commands"},
+    },
 }
 
 
@@ -96,17 +129,21 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return sorted(left)
 
 
-def test_no_module_of_the_solvers_imports_itself_by_a_detour() -> None:
-    graph = modules("solvers")
-    assert len(graph) > 60
+@pytest.mark.parametrize(("package", "least"), [("solvers", 60), ("scoresde", 100), ("benchmarks", 40)])
+def test_no_module_imports_itself_by_a_detour(package: str, least: int) -> None:
+    graph = modules(package)
+    assert len(graph) > least
     assert not circle(graph)
     assert circle({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b", "c"]
 
 
-def test_rooms_of_the_solvers_import_what_stands_below_them() -> None:
-    for name, needs in modules("solvers").items():
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_what_stands_below_them(package: str) -> None:
+    rooms = ROOMS[package]
+    assert not circle({name: needs & rooms.keys() for name, needs in rooms.items()})
+    for name, needs in modules(package).items():
         room = name.split(".")[1]
-        above = {need for need in needs if need.split(".")[1] not in ROOMS[room] | {room}}
+        above = {need for need in needs if need.split(".")[1] not in rooms[room] | {room}}
         assert not above, f"{name} imports {above}"
 
 

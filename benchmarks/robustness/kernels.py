@@ -31,10 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".venv-kernels"
 MINUTES = 60.0  # for everything, installations too
 TESTS = ["tests/solvers"] + [
-    f"tests/scoresde/test_{name}.py"
+    f"tests/scoresde/{name}"
     for name in (
-        *("score", "process", "sampling", "exact", "guidance", "noise", "invariance", "models"),
-        *("metrics", "metrics_figures", "metrics_statistics"),
+        *("test_score.py", "test_process.py", "test_sampling.py", "test_noise.py", "test_invariance.py"),
+        *("exact", "guidance", "models/test_models.py"),
+        *("metrics/test_metrics.py", "metrics/test_figures.py", "metrics/test_real_images.py"),
     )
 ]
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import yaml
 
-import scoresde
 from scoresde.files import regular, remove_temporary, replacing
 from scoresde.files.text import say
 from scoresde.runs.differences import differences
 from scoresde.runs.hardware import describe
 from scoresde.runs.locks import Lock
+from scoresde.version import __version__
 
 CONFIG, VERSIONS = "config.yaml", "versions.json"
 INPUTS = "inputs"  # what the settings that are paths led to, by digests
@@ -117,7 +117,7 @@ def recorded(out: Path) -> dict[str, Any] | None:
 
 def versions(device: torch.device) -> dict[str, str]:
     """What the results depend on besides the configuration."""
-    found = {"scoresde": scoresde.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    found = {"scoresde": __version__, "torch": torch.__version__, "numpy": np.__version__}
     return found | {"python": platform.python_version(), "platform": platform.platform(), "device": describe(device)}
 
 

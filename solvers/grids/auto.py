@@ -9,7 +9,7 @@ import numpy as np
 from solvers.grids.grid import Array, get, rule
 from solvers.steps import Process
 
-# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/auto.py.
+# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/tuning/auto.py.
 TUNED = {
     5: (1.4, 0.92, 0.15),
     6: (1.6, 1.0, 0.14),

@@ -148,7 +148,7 @@ def last_time(process: Process, end: End, steps: int) -> float:
     """The time at which σ/α is ``end``; None is t_min, ``by_steps`` 4/steps², at most 0.1 and at least t_min's.
 
     The fewer the steps, the more of them a low end wastes where the final denoise errs little; the rule was found by
-    measurement (benchmarks/grids.py).
+    measurement (benchmarks/tuning/grids.py).
 
     Raises:
         ValueError: ``end`` is below the noise level of t_min, or not below that of the first noisy time.

@@ -12,7 +12,7 @@ from solvers.coefficients.predict_correct import predict_correct
     "auto",
     family="auto",
     order=3,
-    reference="Zhao et al. 2023, UniPC; the choice is this project's, by benchmarks/auto.py",
+    reference="Zhao et al. 2023, UniPC; the choice is this project's, by benchmarks/tuning/auto.py",
     grid="auto",
 )
 def auto(steps, x, predict):

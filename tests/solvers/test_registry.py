@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import solvers
-from benchmarks.convergence import DETERMINISTIC, STOCHASTIC
+from benchmarks.orders.cases import DETERMINISTIC, STOCHASTIC
 from scoresde.process import VP
 from solvers import PlannedSolver, Solver
 

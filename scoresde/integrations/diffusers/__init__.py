@@ -8,10 +8,13 @@ pipe.scheduler = scoresde.integrations.diffusers.Scheduler.from_config(pipe.sche
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoresde.integrations.diffusers.conventions import SchedulerConfigError, read
 from scoresde.integrations.diffusers.loading import from_diffusers
+
+if TYPE_CHECKING:
+    from scoresde.integrations.diffusers.scheduler import Scheduler
 
 __all__ = ["Scheduler", "SchedulerConfigError", "from_diffusers", "read"]
 

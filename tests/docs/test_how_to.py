@@ -1,0 +1,38 @@
+"""The code of the how-tos runs, block after block, beside what a page loads, and prints what the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.agreement import tiny_pipelines
+
+DOCS = Path(__file__).parents[2] / "docs"
+LOADED = {
+    "bench.md": {},
+    "diffusers.md": {"stable-diffusion": tiny_pipelines.stable_diffusion},
+    "flow.md": {},
+    "k_diffusion.md": {},
+    "loading.md": {},
+}
+
+
+@pytest.mark.parametrize("page", LOADED)
+def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    for folder, build in LOADED[page].items():
+        build().save_pretrained(tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    out = ""
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+        out += (shown := capsys.readouterr().out)
+        if said := re.findall(r"# prints (.*)", block):
+            assert [line for line in shown.splitlines() if line] == said, block
+    assert blocks and out.strip()

@@ -1,0 +1,184 @@
+"""The benchmark: every combination of what is varied is a row, from the same seeds, kept as it goes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+import scoresde
+from scoresde.bench import run as bench_run
+from scoresde.commands.main import main
+from scoresde.metrics import class_labels, floors
+
+SMALL = ["n=20", "batch_size=20", "reference_nfe=30", "tolerances=[0.1]", "dtype=float32"]
+SOLVERS = "solvers=[ddim,{name: pf_ode, method: rk4},{name: ddim, eta: [0.5,1]},pf_ode]"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5,8]", f"out={folder}"]) == 0
+    return folder
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_each_solver_has_a_row_per_budget_and_budgets_of_equal_steps_share_one(out):
+    found = [(row["solver"], row["nfe"]) for row in rows(out)]
+    assert found[:3] == [("ddim", 4), ("ddim", 5), ("ddim", 8)]
+    assert [nfe for solver, nfe in found if solver == "pf_ode(method=rk4)"] == [1, 5]  # 8 NFE buy no more than 5
+    for eta in ("0.5", "1"):  # a list of an option's values
+        assert [nfe for solver, nfe in found if solver == f"ddim(eta={eta})"] == [4, 5, 8]
+    assert found[-1][0] == "pf_ode(method=dopri5)" and found[-1][1] > 8
+    assert rows(out)[-1]["budget"] == 0.1  # the tolerance
+
+
+def test_the_error_falls_with_nfe_and_stochastic_solvers_have_none(out):
+    errors = {(row["solver"], row["nfe"]): row["metrics"].get("error") for row in rows(out)}
+    assert errors["ddim", 8]["value"] < errors["ddim", 5]["value"] < errors["ddim", 4]["value"]
+    assert errors["ddim", 8]["low"] < errors["ddim", 8]["value"] < errors["ddim", 8]["high"]
+    assert errors["ddim(eta=1)", 8] is None
+
+
+def test_a_row_holds_what_sample_gives_for_the_same_seeds_and_labels(out):
+    digits = scoresde.models.load("mnist")
+    labels = class_labels(20, digits.card["training"]["class_counts"])
+    samples = scoresde.sample(
+        digits.model, "ddim", nfe=5, shape=(20, 1, 28, 28), seeds=0, cond={"label": labels}, batch_size=20
+    ).samples
+    with np.load(out / "converged" / next(path.name for path in (out / "converged").iterdir())) as content:
+        expected = float((samples.double() - torch.from_numpy(content["samples"])).square().mean().sqrt())
+    row = next(row for row in rows(out) if (row["solver"], row["nfe"]) == ("ddim", 5))
+    assert row["metrics"]["error"]["value"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_table_names_feature_space_and_sample_count_beside_the_floors(out):
+    text = (out / "table.md").read_text()
+    floor = floors(20)
+    assert f"FID in {floor.real.feature_space}, 20 samples each" in text
+    assert f"{floor.real.value:.2f}" in text and f"{floor.converged.value:.2f}" in text
+
+
+def test_a_second_run_samples_nothing_and_writes_the_same_table(out, capsys):
+    before = (out / "table.md").read_text(), (out / "results.jsonl").read_text()
+    with mock.patch.object(bench_run.Sampler, "sample", side_effect=AssertionError("sampled again")):
+        assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5,8]", f"out={out}"]) == 0
+    assert "12 rows of 20 images, 12 of them" in capsys.readouterr().out
+    assert ((out / "table.md").read_text(), (out / "results.jsonl").read_text()) == before
+
+
+def test_an_interrupted_run_does_only_what_is_missing_and_lists_may_grow(tmp_path, out):
+    arguments = ["bench", *SMALL, "solvers=[ddim]", f"out={tmp_path / 'out'}"]
+    sample, calls = bench_run.Sampler.sample, []
+
+    def interrupted(sampler, **kwargs):
+        calls.append(sampler.nfe)
+        if len(calls) == 4:  # the reference, its half, and the first row are done
+            raise KeyboardInterrupt
+        return sample(sampler, **kwargs)
+
+    with mock.patch.object(bench_run.Sampler, "sample", interrupted):
+        assert main([*arguments, "nfe=[4,5]"]) == 130
+        with open(tmp_path / "out" / "results.jsonl", "a") as file:
+            file.write('{"key": "half a li')  # what a killed process may leave
+        assert main([*arguments, "nfe=[4,5]"]) == 0
+        assert main([*arguments, "nfe=[4,5,8]"]) == 0
+    assert calls == [30, 15, 4, 5, 5, 8]
+    whole = {row["nfe"]: row["metrics"] for row in rows(out) if row["solver"] == "ddim"}
+    assert {row["nfe"]: row["metrics"] for row in rows(tmp_path / "out")} == whole
+
+
+def test_precisions_and_grids_are_varied_on_one_load_of_the_model(tmp_path):
+    lists = ["solvers=[ddim]", "nfe=[4]", "grids=[null,{name: karras, rho: [5,7]}]", "dtype=[float32,bfloat16]"]
+    with mock.patch("scoresde.models.load", wraps=scoresde.models.load) as load:
+        assert main(["bench", "n=4", "reference_nfe=10", *lists, f"out={tmp_path}"]) == 0
+    assert load.call_count == 1
+    found = {(row["grid"], row["dtype"]) for row in rows(tmp_path)}
+    assert len(found) == 6
+    assert any("karras" in grid and "5" in grid for grid, _ in found)
+
+
+def test_a_compiled_network_gives_the_samples_of_the_network_as_it_is(tmp_path):
+    compiled = []
+
+    def compile(net, **options):
+        compiled.append(options["mode"])
+        return net
+
+    with mock.patch("torch.compile", compile):
+        lists = ["solvers=[ddim]", "nfe=[4]", "compile=[null,default]", "dtype=float32"]
+        assert main(["bench", "n=4", "reference_nfe=10", *lists, f"out={tmp_path}"]) == 0
+    plain, other = rows(tmp_path)
+    assert compiled == ["default"] and (plain["compile"], other["compile"]) == ("", "default")
+    assert plain["metrics"] == other["metrics"]
+
+
+def test_guidance_is_varied_and_has_a_converged_solution_of_its_own(tmp_path):
+    lists = ["solvers=[ddim]", "nfe=[4]", "guidances=[null,1,{name: classifier_free, scale: [3]}]", "dtype=float32"]
+    assert main(["bench", "n=20", "batch_size=20", "reference_nfe=10", *lists, f"out={tmp_path}"]) == 0
+    plain, unit, strong = rows(tmp_path)
+    assert [row["guidance"] for row in (plain, unit, strong)] == [
+        "",
+        "classifier_free(scale=1)",
+        "classifier_free(scale=3)",
+    ]
+    assert unit["metrics"]["error"]["value"] == pytest.approx(plain["metrics"]["error"]["value"], rel=1e-3)
+    assert strong["metrics"]["error"]["value"] != pytest.approx(plain["metrics"]["error"]["value"], rel=1e-2)
+    assert strong["nfe"] == plain["nfe"] == 4  # both passes in one forward
+    assert len(list((tmp_path / "converged").iterdir())) == 3
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(out, capsys):
+    assert main(["bench", *SMALL, SOLVERS, "nfe=[4,5]", "seed=1", f"out={out}"]) == 1
+    assert "other values of seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("solver=[heun,ddim]", "scoresde bench 'solvers=[heun,ddim]'"),
+        ("solvers=[heunn]", "unknown solver 'heunn'; did you mean 'heun'?"),
+        ("solvers=[{name: ddim, etta: 1}]", "no option 'etta'; did you mean 'eta'?"),
+        ("solvers=[{eta: 1}]", "write a name, or {name: …}"),
+        ("grids=[karas]", "did you mean 'karras'?"),
+        ("nfe=[0]", "nfe must be a whole number of at least 1, got 0"),
+        ("tolerances=[0]", "tolerances must be a number above 0, got 0"),
+        ("dtype=[float16]", "unknown dtype 'float16'"),
+        ("guidance=[1,2]", "scoresde bench 'guidances=[1,2]'"),
+        ("guidances=[{name: classifier_fre}]", "did you mean 'classifier_free'?"),
+        ("compile=[fast]", "unknown compile mode 'fast'; known: default"),
+        ("solvers=[]", "nothing to compare"),
+    ],
+)
+def test_a_wrong_list_is_one_line_and_leaves_nothing(tmp_path, capsys, typed, message):
+    assert main(["bench", typed, f"out={tmp_path / 'out'}"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_results_file_is_refused(tmp_path, capsys):
+    arguments = ["bench", *SMALL, "solvers=[ddim]", "nfe=[4]", f"out={tmp_path}"]
+    assert main(arguments) == 0
+    (tmp_path / "results.jsonl").write_text("{\n")
+    assert main(arguments) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_jobs_of_a_multirun_run_side_by_side_with_joblib(tmp_path):
+    arguments = ["-m", "seed=0,7", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "n=4", "solvers=[ddim]"]
+    arguments += ["nfe=[4]", "reference_nfe=10", f"out={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "scoresde", "bench", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False)
+    assert done.returncode == 0, done.stderr
+    found = {path.parent.name for path in (tmp_path / "out").glob("*/report.html")}
+    assert found == {"seed=0", "seed=7"}
