@@ -34,7 +34,7 @@ demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots 
 certify: $(STAMP) ## measure every solver's order again: numbers, table and figure in benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/orders/convergence.py
 
-docs: $(STAMP) ## write docs/solvers.md and docs/grids.md from the code and the certificate
+docs: $(STAMP) ## write docs/solvers.md, docs/grids.md, conf/solver and conf/grid from the code and the certificate
 	$(BIN)/python benchmarks/docs/pages.py
 
 lint: $(STAMP) ## ruff and pyright

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from solvers.base import PlannedSolver, Solver
 from solvers.driver import PROTOCOL
 from solvers.errors import check_options, check_types, known
-from solvers.registry import Registry
+from solvers.registry import PLUGIN, Registry, plugged
 
 Order = int | Callable[[Mapping[str, Any]], int | None]
 Made = TypeVar("Made", bound=Solver)
@@ -35,8 +36,9 @@ get, names, alias, aliases = SOLVERS.get, SOLVERS.names, SOLVERS.alias, SOLVERS.
 
 
 def _recorded(made: Made, module: str) -> Made:
-    """The solver, which other processes make by the name that ``module`` registers."""
-    made.recipe = remade, (module, made.name, dict(made.options))
+    """The solver, which other processes make by the name that ``module``, or its file, registers."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    made.recipe = remade, (module, made.name, dict(made.options), file)
     return made
 
 
@@ -161,8 +163,10 @@ def _evaluate(order: Order | None, options: Mapping[str, Any]) -> int | None:
     return order(options) if callable(order) else order
 
 
-def remade(module: str, name: str, options: dict[str, Any]) -> Solver:
-    """The solver of that name and options, which that module registers."""
-    if module:
+def remade(module: str, name: str, options: dict[str, Any], file: str | None = None) -> Solver:
+    """The solver of that name and options, which that module registers; a plugin's is its file's."""
+    if module.startswith(PLUGIN) and file:
+        plugged(file)
+    elif module:
         importlib.import_module(module)
     return get(name, **options)

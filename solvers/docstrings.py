@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,36 @@ class Docstring:
             {name: _plain(text) for name, text in arguments.items()},
             {title: _plain(section) for title, section in titled.items()},
         )
+
+    @staticmethod
+    def with_argument(text: str, name: str, meaning: str) -> str:
+        """A docstring that explains one argument more."""
+        body, line = inspect.cleandoc(text), f"    {name}: {meaning}"
+        if re.search(r"^Args:$", body, re.MULTILINE):
+            return re.sub(r"^Args:$", f"Args:\n{line}", body, count=1, flags=re.MULTILINE)
+        before, mark, after = body.partition("\n\nSource:")
+        return f"{before}\n\nArgs:\n{line}{mark}{after}"
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each single argument is."""
+        return {name: meaning for names, meaning in self.arguments.items() for name in names.split(", ")}
+
+
+def title(name: str, make: Callable[..., Any]) -> str:
+    """What something of a register is, in a line: the first of its module where that is named after it, or its own.
+
+    Args:
+        name: in its register.
+        make: what makes it.
+    """
+    module = sys.modules.get(make.__module__ or "")
+    lines = inspect.cleandoc((module and module.__doc__) or "").splitlines()
+    if lines and make.__module__.rpartition(".")[2] == name:
+        return lines[0].rstrip(".")
+    paragraphs = Docstring.of(make.__doc__).paragraphs
+    first = re.split(r"(?<=[\w)])[.:] ", f"{paragraphs[0]} ")[0] if paragraphs else name
+    return first.replace("`", "").strip().rstrip(".")
 
 
 def _plain(text: str) -> str:

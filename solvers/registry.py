@@ -5,14 +5,20 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import pkgutil
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from solvers.errors import check_options, known
 
 ENTRY_POINTS = "scoresde.plugins"  # the group in which installed packages name modules that register what is theirs
+PLUGIN = "scoresde_plugin_"  # how modules begin that are files of the user's
 T = TypeVar("T")
 
 
@@ -25,10 +31,11 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     Args:
         kind: what is registered, as errors call it.
         rooms: packages whose modules register themselves; they are imported when a name is first asked for.
+        given: options that the program gives and nobody chooses, such as where a network runs.
     """
 
-    def __init__(self, kind: str, rooms: Sequence[str] = ()):
-        self.kind = kind
+    def __init__(self, kind: str, rooms: Sequence[str] = (), given: Sequence[str] = ()):
+        self.kind, self.given = kind, tuple(given)
         self._rooms, self._loaded = tuple(rooms), not rooms
         self._makers: dict[str, Callable[..., T]] = {}
         self._aliases: dict[str, str] = {}
@@ -117,15 +124,50 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
 
 @functools.cache
-def installed() -> None:
+def installed() -> dict[str, str]:
     """Import what installed packages name as plugins, once.
+
+    Returns:
+        The version of each package that has some.
 
     Raises:
         ImportError: one cannot be imported; names it and its package.
     """
+    found: dict[str, str] = {}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        package, version = (entry.dist.name, entry.dist.version) if entry.dist else (entry.value, "")
         try:
             entry.load()
         except Exception as error:  # whatever a plugin does when it is imported
-            package = entry.dist.name if entry.dist else entry.value
             raise ImportError(f"the plugin {entry.name!r} of {package!r} cannot be imported: {error}") from error
+        found[package] = version
+    return found
+
+
+def plugged(path: str | Path) -> ModuleType:
+    """Run a file of the user's, once, as the module ``scoresde_plugin_<name>``, whose code registers what is theirs.
+
+    Raises:
+        ValueError: there is no such file, another of that name was run before, or it fails (with its line).
+    """
+    file = Path(path).expanduser().resolve()
+    name = f"{PLUGIN}{file.stem}"
+    if name in sys.modules:
+        if sys.modules[name].__file__ != str(file):
+            raise ValueError(f"two plugins are called {file.name!r}: {sys.modules[name].__file__} and {file}")
+        return sys.modules[name]
+    if not file.is_file() or file.suffix != ".py":
+        raise ValueError(f"no plugin at {str(path)!r}: it must be a file of Python (.py)")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs, as import does it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file does
+        del sys.modules[name]
+        where = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else (where or [None])[-1]
+        at = f", line {line}" if line else ""
+        raise ValueError(f"the plugin {str(path)!r}{at}: {type(error).__name__}: {error}") from error
+    return module

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from torch import nn
 
 import scoresde
-from scoresde import models
+from scoresde import models, plugins
+from scoresde.commands import app
 from solvers.catalogue import SOLVERS
+from solvers.registry import PLUGIN
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +38,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         time_scale=1000.0,
     )
     return str(folder)
+
+
+@pytest.fixture
+def passing_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What plugins add in a test is gone after it."""
+    for registry in plugins.GROUPS.values():
+        monkeypatch.setattr(registry, "_makers", {name: registry[name] for name in registry.names()})
+    monkeypatch.setattr(plugins, "_digests", {})
+    monkeypatch.setattr(app, "_PLUGGED", {})
+    yield
+    for group, names in app._PLUGGED.items():
+        for name in names:
+            del ConfigStore.instance().repo[group][f"{name}.yaml"]
+    for name in [name for name in sys.modules if name.startswith(PLUGIN)]:
+        del sys.modules[name]
 
 
 @pytest.fixture

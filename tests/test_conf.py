@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import solvers
+from benchmarks.docs import pages
 from scoresde import process as processes
 from scoresde.commands.app import config_folder
 from scoresde.models import DIFFUSERS, NETWORKS, bundled
@@ -46,6 +47,16 @@ def test_a_solver_file_gives_every_option_with_its_default(name: str) -> None:
     options = group("solver")[name]
     assert options.pop("name") == name
     assert options == dict(solvers.get(name).options)
+
+
+@pytest.mark.parametrize("name", pages.configurations())
+def test_what_is_written_from_signatures_and_docstrings_is_up_to_date(name: str) -> None:
+    assert (CONF / name).read_text(encoding="utf-8") == pages.configurations()[name], "run `make docs`"
+
+
+def test_nothing_else_lies_among_what_is_written() -> None:
+    written = {CONF / name for name in pages.configurations()}
+    assert {path for path in FILES if path.parent.name in ("solver", "grid")} == written
 
 
 def test_every_grid_has_its_file_and_the_recommended_one_names_none() -> None:

@@ -1,4 +1,4 @@
-"""The pages on solvers and grids, from the code and the certificate: python benchmarks/docs/pages.py [--out docs]."""
+"""The pages on solvers and grids and their configurations, from the code and the certificate: `make docs`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Any
 import solvers
 from benchmarks.orders.convergence import RESULTS
 from benchmarks.orders.report import measured, span
+from scoresde.commands import choices
 from scoresde.files import replacing
 from scoresde.process import VP
 from solvers import PlannedSolver, Solver
-from solvers.catalogue import FAMILIES
+from solvers.catalogue import FAMILIES, SOLVERS
 from solvers.docstrings import Docstring
+from solvers.grids.grid import GRIDS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS, CONF = (Path(__file__).parents[2] / name for name in ("docs", "conf"))
 WRITTEN = "*Written by `python benchmarks/docs/pages.py` (`make docs`) from the code and the [certificate]({results}).*"
 CERTIFICATE = "../benchmarks/results/convergence.md"
-SOLVERS = """\
+ABOUT_SOLVERS = """\
 *Steps* are intervals of the grid. The step to zero noise is one evaluation for every solver and comes beside the
 evaluations a step below. *C* is the constant in error ≈ C N^−order after N steps, measured on an exact mixture on three
 processes and three grids ([how](certificate.md)); compare it between solvers of one order. A starter keeps the order of
 a multistep method for a few evaluations more; a cold start takes lower orders first."""
-GRIDS = """\
+ABOUT_GRIDS = """\
 A grid of N steps is N + 1 times from t_max to zero noise; the last step is a denoise. Fractions u run evenly from 0 to
 1 over the noisy times, of which the first is t_max (λ = −5 in formulas where α is 0 there) and the last has the noise
 level σ/α = `end`: a number, `by_steps` (4/steps², at most 0.1, as recommended grids have it), or none, which is t_min.
@@ -59,7 +61,7 @@ def solver_page(results: Results) -> str:
         "",
         WRITTEN.format(results=CERTIFICATE),
         "",
-        SOLVERS,
+        ABOUT_SOLVERS,
         "",
         f"![Errors and orders]({CERTIFICATE.removesuffix('.md')}.png)",
         "",
@@ -93,7 +95,7 @@ def _section(solver: Solver, results: Results) -> Iterable[str]:
         yield paragraph
     if solver.options:
         yield from ["", "| option | default | |", "| --- | --- | --- |"]
-        yield from _options(solver.options, text.arguments)
+        yield from _options(solver.options, text.meanings)
     yield ""
     yield f"- **Use**: {text.sections.get('Use', '')}"
     yield f"- **Reference**: {solver.reference}"
@@ -105,10 +107,9 @@ def _section(solver: Solver, results: Results) -> Iterable[str]:
 
 
 def _options(values: Mapping[str, Any], meanings: Mapping[str, str]) -> Iterable[str]:
-    told = {name: meaning for names, meaning in meanings.items() for name in names.split(", ")}
     for name, value in values.items():
         shown = f"`{value:.4g}`" if isinstance(value, float) else "" if value is None else f"`{value}`"
-        yield f"| `{name}` | {shown} | {told.get(name, '')} |"
+        yield f"| `{name}` | {shown} | {meanings.get(name, '')} |"
 
 
 def _kept(solver: Solver) -> Solver | None:
@@ -221,7 +222,7 @@ def grid_page() -> str:
         "",
         WRITTEN.format(results=CERTIFICATE),
         "",
-        GRIDS,
+        ABOUT_GRIDS,
     ]
     for module in sorted(modules, key=lambda name: (name.rpartition(".")[2] != "in_half_log_snr", name)):
         lines += ["", f"## {_title(module)}"]
@@ -234,10 +235,9 @@ def grid_page() -> str:
             for paragraph in text.paragraphs:
                 lines += ["", paragraph]
             if grid.options:
-                shown = (f"`{key}={value}`" if value is not None else f"`{key}`" for key, value in grid.options.items())
-                lines += ["", f"- **Options**: {', '.join(shown)}"]
-            else:
-                lines += [""]
+                lines += ["", "| option | default | |", "| --- | --- | --- |"]
+                lines += _options(grid.options, Docstring.of(GRIDS[grid.name].__doc__).meanings)
+            lines.append("")
             if "Source" in text.sections:
                 lines.append(f"- **Source**: {text.sections['Source']}")
             if grid.name in recommended:
@@ -251,14 +251,30 @@ def pages() -> dict[str, str]:
     return {"solvers.md": solver_page(results), "grids.md": grid_page()}
 
 
+def configurations() -> dict[str, str]:
+    """What the files in conf/solver and conf/grid should hold: all that signatures and docstrings say of options."""
+    groups = {
+        "solver": choices.folder(SOLVERS, {}),
+        "grid": choices.folder(GRIDS, {"recommended.yaml": choices.RECOMMENDED}),
+    }
+    return {f"{group}/{name}": text for group, files in groups.items() for name, text in files.items()}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the pages on solvers and grids.")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder to write to")
+    parser = argparse.ArgumentParser(description="Write the pages on solvers and grids, and their configurations.")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder of the pages")
+    parser.add_argument("--conf", type=Path, default=CONF, help="folder of the configurations")
     args = parser.parse_args()
-    for name, text in pages().items():
-        with replacing(args.out / name) as temporary:
+    written = {args.out / name: text for name, text in pages().items()}
+    written |= {args.conf / name: text for name, text in configurations().items()}
+    for path, text in written.items():
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        print(f"{args.out / name} written")
+    for group in ("solver", "grid"):
+        for path in (args.conf / group).glob("*.yaml"):
+            if path not in written:
+                path.unlink()
+    print(f"{', '.join(str(args.out / name) for name in pages())} and {len(configurations())} files in {args.conf}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 import scoresde.bench.run
-import scoresde.training
+import scoresde.training.trainer
 from benchmarks.robustness import inputs
 from benchmarks.robustness.children import Ended, forked, warm
 from scoresde.commands.main import main as run_main
@@ -153,7 +153,7 @@ class Torn(io.FileIO):
 def clock() -> None:
     """Seconds are counted by the calls, so that runs show equal ones."""
     ticks = iter(range(10**9))
-    for module in (scoresde.bench.run, scoresde.training):
+    for module in (scoresde.bench.run, scoresde.training.trainer):
         module.time = SimpleNamespace(perf_counter=lambda: float(next(ticks)))  # type: ignore[attr-defined]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -24,6 +26,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from scoresde.commands.interrupts import quick_to_stop
 from scoresde.files.text import plain
 from solvers.errors import nearest
+from solvers.registry import ENTRY_POINTS
 
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
@@ -43,6 +46,9 @@ FLAGS += (
 )
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
 PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
+
+
+_PLUGGED: dict[str, dict[str, str]] = {}  # what plugins have added to each group, as the files of choices read
 
 
 class UsageError(Exception):
@@ -124,6 +130,8 @@ def launch(command: str, arguments: Sequence[str]) -> None:
     for item in arguments:
         if item.startswith(("~", "+")) and not item.lstrip("~+").startswith("hydra"):
             raise UsageError(f"settings are neither added nor removed: write {item.lstrip('~+').partition('=')[0]}=…")
+    with quick_to_stop():
+        _plug(folder, arguments)
     # argparse does not read on after a flag that stands between settings.
     arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
 
@@ -184,6 +192,48 @@ def quoted(word: str) -> str:
     return f"'{escaped}'"
 
 
+def _plug(folder: Path, arguments: Sequence[str]) -> None:
+    """Load the plugins that are named, and those of installed packages where a choice is none of ours; compose theirs.
+
+    Raises:
+        UsageError: ``plugins`` is no list of files.
+        ValueError: a file that is not there or fails.
+    """
+    paths: list[str] = []
+    for item in arguments:
+        if item.startswith("plugins="):
+            try:
+                found = OverridesParser.create().parse_override(item).value()
+            except HydraException as error:
+                raise UsageError(f"cannot read {item!r}: plugins are written plugins=[mine.py]") from error
+            paths = [str(path) for path in (found if isinstance(found, list) else [found])]
+    foreign = [item for item in arguments if _chosen(folder, item) is False]
+    if not paths and not (foreign and importlib.metadata.entry_points(group=ENTRY_POINTS)):
+        return
+    plugins = importlib.import_module("scoresde.plugins")  # and with it torch, which takes seconds
+    if foreign:
+        plugins.load_installed()
+    plugins.load(paths)
+    choices = importlib.import_module("scoresde.commands.choices")
+    for group, registry in plugins.GROUPS.items():
+        for name in registry.names():
+            if not (folder / group / f"{name}.yaml").is_file() and not _is_ours(registry, name):
+                ConfigStore.instance().store(name=name, group=group, node=choices.node(registry, name))
+                _PLUGGED.setdefault(group, {})[name] = choices.text(registry, name)
+
+
+def _chosen(folder: Path, item: str) -> bool | None:
+    """Whether a choice of a group is one of ours; None for what is no single choice."""
+    group, equals, value = item.partition("=")
+    if not equals or not group.isidentifier() or not value.isidentifier() or not (folder / group).is_dir():
+        return None
+    return (folder / group / f"{value}.yaml").is_file()
+
+
+def _is_ours(registry: Any, name: str) -> bool:
+    return (registry[name].__module__ or "").startswith(("solvers.", "scoresde."))
+
+
 def _check_dashes(command: str, arguments: Sequence[str]) -> None:
     """Refuse what begins with a dash and is none of Hydra's flags, about which argparse would print half a page."""
     for item in arguments:
@@ -229,6 +279,8 @@ def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
 def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> None:
     _check_numbers(config)
     with quick_to_stop():
+        if config.plugins:  # a worker of -m has not seen the command line
+            importlib.import_module("scoresde.plugins").load(config.plugins)
         module = importlib.import_module(f"scoresde.commands.{command}")  # and with it torch, which takes seconds
     module.run(config, _destination(config, arguments))
 
@@ -260,14 +312,16 @@ def _destination(config: DictConfig, arguments: Sequence[str]) -> Path:
 
 def _choices(group: str) -> str:
     """Names in a config group, wrapped to stand in the second column of a help text."""
-    names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    names = sorted([*(path.stem for path in (config_folder() / group).glob("*.yaml")), *_PLUGGED.get(group, ())])
     return textwrap.fill(", ".join(names), 100, subsequent_indent=" " * 12, break_on_hyphens=False)
 
 
 def _options(group: str, *, _root_: DictConfig) -> str:
     """The settings of what is chosen from a group, with the comments beside them."""
     choice = _root_.hydra.runtime.choices[group]
-    text = (config_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    text = _PLUGGED.get(group, {}).get(choice)
+    if text is None:
+        text = (config_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
     settings = re.findall(r"^(?!name:)(\w+): ([^#\n]*?) *(?:# *(.*))?$", text, re.MULTILINE)
     width = max((len(f"{group}.{key}={value}") for key, value, _ in settings), default=0)
     lines = [f"{f'{group}.{key}={value}':<{width}}  {comment}".rstrip() for key, value, comment in settings]
@@ -289,6 +343,9 @@ def _explain(error: Exception, command: str, arguments: Sequence[str]) -> str:
 
 
 def _explain_key(key: str, command: str, arguments: Sequence[str]) -> str:
+    if key == "experiment":
+        given = next(item for item in arguments if item.startswith("experiment="))
+        return f"{given} is in no folder: name yours with --config-dir, where it is experiment/<name>.yaml"
     parent, _, last = key.rpartition(".")
     config = _composed(command, [item for item in arguments if not item.startswith((key, "-"))])
     siblings = OmegaConf.select(config, parent) if parent else config

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from scoresde import plugins
 from scoresde.score import PRECISIONS
 from solvers.errors import known
 
 
 def resolved(config: DictConfig, *, without: Sequence[str] = ("out",)) -> dict[str, Any]:
-    """The configuration as plain values, less what does not touch the results.
+    """The configuration as plain values, less what does not touch the results; of plugins, what they are and contain.
 
     Raises:
         omegaconf.MissingMandatoryValue: something must be given and was not.
     """
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items() if key not in without}
+    settings = {str(key): value for key, value in content.items() if key not in (*without, "plugins")}
+    return {**settings, "plugins": plugins.identity()} if plugins.identity() else settings
 
 
 def whole(config: DictConfig, key: str, least: int = 1) -> int:
@@ -76,6 +78,19 @@ def flag(config: DictConfig, key: str) -> bool:
     if not isinstance(config[key], bool):
         raise ValueError(f"{key} must be true or false, got {config[key]!r}")
     return config[key]
+
+
+def several(settings: Mapping[str, Any], key: str, names: Iterable[str]) -> list[str]:
+    """A list of names, or one name.
+
+    Raises:
+        ValueError: it is empty, or holds what is none of the names (the nearest is given).
+    """
+    value = settings[key]
+    found = [known(key, each, names) for each in (value if isinstance(value, list) else [value])]
+    if not found:
+        raise ValueError(f"{key} must name one or more, got {value!r}")
+    return found
 
 
 def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(PRECISIONS)) -> torch.dtype:

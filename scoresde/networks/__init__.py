@@ -14,7 +14,7 @@ from solvers.registry import Registry
 
 # Each keeps its constructor's arguments as ``config``. Those that can be trained take in_channels, num_classes and
 # options of their own; where the sides of images must be multiples of something, that is their ``multiple``.
-NETWORKS: Registry[nn.Module] = Registry("network")
+NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes"))
 NETWORKS.add("unet", UNet)
 NETWORKS.add("diffusers_unet", DiffusersUNet)
 NETWORKS.add("song_unet", SongUNet)

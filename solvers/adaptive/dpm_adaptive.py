@@ -1,4 +1,4 @@
-"""DPM-Solver with steps that each sample chooses for itself."""
+"""DPM-Solver-12 or -23 with steps of each sample's own; takes neither nfe nor steps."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ class DPMAdaptive(PerSampleSolver):
         rtol, atol: relative and absolute tolerance of a step, on x.
         h_init: first step in λ.
         eta: amplitude of the noise, from 0 (none) to 1 (as much as ancestral sampling).
-        controller: ``pid`` or ``published``.
-        pcoeff, icoeff, dcoeff, accept_safety: of ``pid``.
+        controller: ``pid`` (k-diffusion's) or ``published`` (the paper's).
+        pcoeff: proportional coefficient of ``pid``.
+        icoeff: integral coefficient of ``pid``.
+        dcoeff: derivative coefficient of ``pid``.
+        accept_safety: least factor of ``pid`` at which a step is taken.
         max_nfe: evaluations in which the steps of the slowest sample must end.
 
     Use:

@@ -1,4 +1,4 @@
-"""Methods of ODE libraries on the probability-flow ODE: what cannot be tabulated."""
+"""The probability-flow ODE in the hands of torchdiffeq or scipy; adaptive methods take neither nfe nor steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedded Runge–Kutta pairs in a frame, with error control for each sample."""
+"""Embedded Runge–Kutta pairs with error control for each sample; takes neither nfe nor steps."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from solvers.errors import known
 from solvers.standin import StandIn
 from solvers.steps import Process
 
-__all__ = ["Certified", "certify"]
+__all__ = ["Certified", "certify", "declared"]
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,26 @@ def certify(
         TypeError: a stochastic solver that is no function of the register's, whose weak order is not to be had.
     """
     chosen = get(solver, **options) if isinstance(solver, str) else solver
-    if chosen.adaptive:
-        raise ValueError(f"{chosen.name!r} chooses its own steps: its error follows its tolerance, not an order")
-    declared = chosen.weak_order if chosen.stochastic else chosen.order
-    if declared is None:
-        raise ValueError(f"{chosen.name!r} declares no order, so that there is none to be measured")
+    order = declared(chosen)
     places = {"α = 1": StandIn()} if processes is None else processes
     pairs = [(name, known("shape", shape, SHAPES)) for name in places for shape in shapes]
     if not pairs:
         raise ValueError("an order is measured on one process and one shape of grid or more")
-    return Certified(chosen, declared, {(name, shape): _one(chosen, places[name], shape) for name, shape in pairs})
+    return Certified(chosen, order, {(name, shape): _one(chosen, places[name], shape) for name, shape in pairs})
+
+
+def declared(solver: Solver) -> int:
+    """The order that can be measured: the weak order of a solver that draws noise.
+
+    Raises:
+        ValueError: it declares none, or chooses its own steps.
+    """
+    if solver.adaptive:
+        raise ValueError(f"{solver.name!r} chooses its own steps: its error follows its tolerance, not an order")
+    order = solver.weak_order if solver.stochastic else solver.order
+    if order is None:
+        raise ValueError(f"{solver.name!r} declares no order, so that there is none to be measured")
+    return order
 
 
 def _one(solver: Solver, process: Process, shape: str) -> OrderCertificate | WeakCertificate:

@@ -25,6 +25,9 @@ def align_your_steps(process: Process, steps: int, table: str = "sd15") -> Array
     on ``sd15`` end at 0.152, whatever t_min is. The first time is t_max, in place of the table's first level; levels
     that the process does not reach are left out, and a table that ends below t_min ends at t_min.
 
+    Args:
+        table: sd15, sdxl, deepfloyd_if or svd.
+
     Source: Sabour et al. 2024, Align your steps, app. B, table 3 and sec. 3.3 (interpolation).
 
     Raises:

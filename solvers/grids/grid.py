@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.docstrings import Docstring
 from solvers.registry import Registry
 from solvers.steps import Process
 
@@ -22,6 +23,7 @@ Rule = Callable[..., Array]
 FIRST_HALF_LOG_SNR = -5.0
 BY_STEPS = "by_steps"
 End = float | str | None
+END = "noise level σ/α of the last noisy time; None is t_min, by_steps 4/steps² (at most 0.1)"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def _maker(name: str, rule: Rule, place: Rule, defaults: Mapping[str, Any]) -> C
                 )
         return Grid(name, {**defaults, **options}, rule, place)
 
-    make.__doc__, make.__name__, make.__module__ = rule.__doc__, name, rule.__module__ or ""
+    make.__doc__, make.__name__, make.__module__ = rule.__doc__ or "", name, rule.__module__ or ""
+    if "end" in defaults:
+        make.__doc__ = Docstring.with_argument(make.__doc__, "end", END)
     kind = inspect.Parameter.KEYWORD_ONLY
     keywords = [inspect.Parameter(key, kind, default=default) for key, default in defaults.items()]
     make.__signature__ = inspect.Signature(keywords, return_annotation=Grid)  # type: ignore[attr-defined]

@@ -28,6 +28,9 @@ def polyexponential(u: Array, first: float, last: float, rho: float = 1.0) -> Ar
 
     rho = 1 is ``log_snr``; a larger rho puts more steps at the clean end.
 
+    Args:
+        rho: 1 is log_snr; larger puts more steps at the clean end.
+
     Source: Crowson, k-diffusion, ``get_sigmas_polyexponential``.
     """
     return last - (1 - u) ** rho * (last - first)
@@ -39,6 +42,9 @@ def karras(u: Array, first: float, last: float, rho: float = 7.0) -> Array:
 
     rho = 1 is even in σ/α; a larger rho puts more steps at the clean end.
 
+    Args:
+        rho: larger puts more steps at the clean end.
+
     Source: Karras et al. 2022, Elucidating the design space of diffusion-based generative models, eq. 5.
     """
     return first - rho * np.log1p(u * np.expm1((first - last) / rho))
@@ -49,6 +55,9 @@ def karras_trailing(process: Process, steps: int, rho: float = 7.0) -> Array:
     """``karras`` with t_min left out: u_i = i/steps, i = 0 … steps − 1.
 
     For few-step models, whose last evaluation is to find the data and not to remove a rest of noise.
+
+    Args:
+        rho: larger puts more steps at the clean end.
 
     Source: Song et al. 2023, Consistency models, app. C (whose levels are a subset of those it was trained on).
     """
@@ -101,6 +110,9 @@ def flow_shift(u: Array, first: float, last: float, shift: float = 1.0) -> Array
     shift = 1 is even in w, which is ``uniform`` on the Flow process; a larger one puts more steps at the noisy end, as
     high resolutions ask for.
 
+    Args:
+        shift: larger puts more steps at the noisy end.
+
     Source: Esser et al. 2024, Scaling rectified flow transformers for high-resolution image synthesis, eq. 23.
     """
     start, stop = (w / (shift - (shift - 1) * w) for w in 1 / (1 + np.exp([first, last])))
@@ -114,6 +126,10 @@ def beta_log_snr(u: Array, first: float, last: float, alpha: float = 1.3, beta: 
     """At quantiles of a Beta distribution in λ: λ = λ_first + (λ_last − λ_first) F⁻¹(u; alpha, beta).
 
     alpha = beta = 1 is ``log_snr``; an alpha above 1 makes the first steps longer, a beta above 1 the last ones.
+
+    Args:
+        alpha: above 1: longer first steps.
+        beta: above 1: longer last steps.
 
     Source: the rule of ``beta`` (Lee et al. 2024, Beta sampling is all you need), in λ in the place of t.
     """

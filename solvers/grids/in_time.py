@@ -26,6 +26,10 @@ def beta(u: Array, first: float, last: float, alpha: float = 0.6, beta: float = 
     Parameters below 1 crowd the steps at both ends, alpha = beta = 1 is ``uniform``. On EDM and Flow t is
     diffusers' σ; on VPDiscrete it is the index, as in ComfyUI, which also rounds it and leaves t_min out.
 
+    Args:
+        alpha: smaller puts more steps at the clean end.
+        beta: smaller puts more steps at the noisy end.
+
     Source: Lee et al. 2024, Beta sampling is all you need; alpha = beta = 0.6 as in ComfyUI and diffusers.
     """
     return last + (first - last) * betaincinv(alpha, beta, 1 - u)

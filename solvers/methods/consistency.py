@@ -1,4 +1,4 @@
-"""Few-step sampling of consistency models.
+"""Consistency models' multistep sampler: to the data, and with fresh noise back to the next level.
 
 A consistency model returns the end of the probability-flow trajectory through x where a denoiser returns the mean of
 all data that x may have come from. The formulas call it x0 all the same; with a plain denoiser in its place, this

@@ -1,4 +1,4 @@
-"""Denoising diffusion implicit models."""
+"""DDIM: exponential Euler on the probability-flow ODE."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ddim(steps, x, predict, noise, eta=0.0):
     η = 0 is the exponential Euler method for the probability-flow ODE, η = 1 ancestral sampling (DDPM).
 
     Args:
-        eta: amplitude of the noise, 0 to 1.
+        eta: amplitude of the noise, 0 to 1; 0 is deterministic, 1 is ancestral sampling.
 
     Use:
         Steady at any number of evaluations, and invertible; ``dpmpp_2m`` comes closer to the converged solution.

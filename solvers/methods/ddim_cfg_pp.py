@@ -1,4 +1,4 @@
-"""CFG++ along DDIM."""
+"""CFG++ on DDIM: guided x0, unconditional noise, under classifier-free guidance of a scale of 0 to 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ancestral sampling of denoising diffusion probabilistic models."""
+"""Ancestral sampling as in DDPM: the Gaussian posterior of the forward process at each step."""
 
 from __future__ import annotations
 

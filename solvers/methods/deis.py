@@ -1,4 +1,4 @@
-"""DEIS: exponential Adams–Bashforth in VP time."""
+"""tAB-DEIS: ε interpolated in VP time."""
 
 from __future__ import annotations
 

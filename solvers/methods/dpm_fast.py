@@ -1,4 +1,4 @@
-"""DPM-Solver's fast mode, for any number of evaluations."""
+"""DPM-Solver-fast: third-order steps, the last ones of lower order."""
 
 from __future__ import annotations
 

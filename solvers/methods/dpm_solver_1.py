@@ -1,4 +1,4 @@
-"""DPM-Solver of first order."""
+"""DPM-Solver-1: the numbers of DDIM."""
 
 from __future__ import annotations
 

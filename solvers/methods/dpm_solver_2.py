@@ -1,4 +1,4 @@
-"""DPM-Solver of second order, singlestep."""
+"""DPM-Solver-2, singlestep: two evaluations a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPM-Solver of second order, multistep, in the ε-form."""
+"""The multistep DPM-Solver in ε, second order."""
 
 from __future__ import annotations
 

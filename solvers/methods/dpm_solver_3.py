@@ -1,4 +1,4 @@
-"""DPM-Solver of third order, singlestep."""
+"""DPM-Solver-3, singlestep: three evaluations a step."""
 
 from __future__ import annotations
 

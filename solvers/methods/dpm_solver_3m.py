@@ -1,4 +1,4 @@
-"""DPM-Solver of third order, multistep, in the ε-form."""
+"""The multistep DPM-Solver in ε, third order."""
 
 from __future__ import annotations
 

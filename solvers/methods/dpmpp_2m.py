@@ -1,4 +1,4 @@
-"""DPM-Solver++ of second order, multistep."""
+"""DPM-Solver++(2M): second order at one evaluation a step."""
 
 from __future__ import annotations
 

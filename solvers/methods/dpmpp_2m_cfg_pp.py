@@ -1,4 +1,4 @@
-"""CFG++ along DPM-Solver++(2M)."""
+"""CFG++ on DPM-Solver++(2M), under classifier-free guidance of a scale of 0 to 1."""
 
 from __future__ import annotations
 

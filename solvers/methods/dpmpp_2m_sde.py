@@ -1,4 +1,4 @@
-"""DPM-Solver++ on the reverse SDE, multistep, of second order."""
+"""DPM-Solver++(2M) on the reverse SDE: weak order 2 at one evaluation a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def dpmpp_2m_sde(steps, x, predict, noise, eta=1.0, solver_type="midpoint"):
     is ``dpmpp_2m``.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is ``dpmpp_2m``; its square is k-diffusion's
+            eta.
         solver_type: ``midpoint``, as above, or ``heun``: the straight line through both x0 integrated exactly (φ₂).
 
     Use:

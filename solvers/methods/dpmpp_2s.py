@@ -1,4 +1,4 @@
-"""DPM-Solver++ of second order, singlestep."""
+"""DPM-Solver++(2S), singlestep in x0: two evaluations a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ of third order, multistep."""
+"""DPM-Solver++(3M): third order at one evaluation a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
     k-diffusion; diffusers' and the authors' default there is ``midpoint``.
 
     Args:
-        variant: ``exact`` or ``published``.
+        variant: ``exact`` (third order) or ``published`` (second).
         starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
 
     Use:

@@ -1,4 +1,4 @@
-"""DPM-Solver++ on the reverse SDE, multistep, of third order without noise."""
+"""DPM-Solver++(3M) on the reverse SDE: weak order 2 at one evaluation a step, third order without noise."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def dpmpp_3m_sde(steps, x, predict, noise, eta=1.0, variant="exact", starter="co
     formula the ``published`` one, with half the second derivative.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
-        variant: ``exact`` or ``published``.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is ``dpmpp_3m``; its square is k-diffusion's
+            eta.
+        variant: ``exact``, or ``published``, which halves the second derivative.
         starter: ``cold`` (lower orders first) or ``singlestep`` (a second-order first step).
 
     Use:

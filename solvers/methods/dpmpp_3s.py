@@ -1,4 +1,4 @@
-"""DPM-Solver++ of third order, singlestep."""
+"""DPM-Solver++(3S), singlestep in x0: three evaluations a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ on the reverse SDE, singlestep; SEEDS-2."""
+"""DPM-Solver++ on the reverse SDE, singlestep: weak order 2 at two evaluations a step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
     sampling, the same as η at 0 and 1 only.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is ``dpmpp_2s``.
         r: where the inner evaluation is, in (0, 1).
 
     Use:

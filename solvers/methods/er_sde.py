@@ -1,4 +1,4 @@
-"""Extended reverse-time SDE solvers: the noise by a function of the noise level."""
+"""ER-SDE: multistep in σ/α with noise that fades toward the clean end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def er_sde(steps, x, predict, noise, order=3, variant="exact"):
 
     Args:
         order: how many x0 are interpolated, 1 to 3.
-        variant: ``exact`` or ``published``.
+        variant: ``exact``, or ``published``, which takes a slope of lower order.
 
     Use:
         10 to 20 evaluations, where less noise at the end leaves less error.

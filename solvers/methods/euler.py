@@ -1,4 +1,4 @@
-"""Euler's method in a frame."""
+"""Explicit Euler on the probability-flow ODE in a chosen frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ancestral sampling by Euler steps."""
+"""Euler's method with ancestral noise: the sampler that pipelines call euler_a."""
 
 from __future__ import annotations
 

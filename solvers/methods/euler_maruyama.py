@@ -1,4 +1,4 @@
-"""Euler–Maruyama on the reverse-time SDE."""
+"""Euler–Maruyama on the reverse SDE: one evaluation a step, the slow and faithful one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def euler_maruyama(steps, x, predict, noise, eta=1.0):
     η = 1 is the reverse SDE, η = 0 the explicit Euler method for the probability-flow ODE, in the process's own time.
 
     Args:
-        eta: amplitude of the noise, at least 0.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 explicit Euler on the probability-flow ODE.
 
     Use:
         50 evaluations and more, where fresh noise corrects part of the network's own error; unstable in few steps.

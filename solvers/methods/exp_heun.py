@@ -1,4 +1,4 @@
-"""Exponential Heun."""
+"""Exponential Heun: exponential Euler, then the straight line through both slopes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient estimation: DDIM along a sharpened noise estimate."""
+"""DDIM along an extrapolated ε."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EDM's Heun, with churn."""
+"""Heun's method, EDM's sampler: two evaluations a step, one in the last."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def heun(steps, x, predict, noise, frame=None, s_churn=0.0, s_tmin=0.0, s_tmax=m
 
     Args:
         frame: ``edm``, ``data``, ``flow``, ``vp``, or None for the process's own.
-        s_churn: amount of noise put in, over all steps, at least 0.
-        s_tmin, s_tmax: churn only where σ/α lies between these.
+        s_churn: noise put in, over all steps together, in EDM's units, at least 0; 0 is deterministic.
+        s_tmin: churn only where σ/α is at least this.
+        s_tmax: churn only where σ/α is at most this.
         s_noise: factor of the noise put in.
 
     Use:

@@ -1,4 +1,4 @@
-"""Improved PNDM."""
+"""Improved PNDM: Adams–Bashforth with the weights of equal steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Improved PNDM with the weights of variable steps."""
+"""Improved PNDM with the weights of variable steps: the numbers of lms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
 
     Args:
         order: how many ε are interpolated, 1 to 4; 1 to 3 as published.
-        variant: ``exact`` or ``published``.
+        variant: ``exact``, or ``published`` for orders 1 to 3.
         starter: ``cold`` (lower orders first) or ``singlestep`` (Runge–Kutta steps that keep the order).
 
     Use:

@@ -1,4 +1,4 @@
-"""Latent consistency models."""
+"""Latent consistency models: to the data, and with fresh noise back to the next level."""
 
 from __future__ import annotations
 

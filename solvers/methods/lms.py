@@ -1,4 +1,4 @@
-"""Linear multistep: Adams–Bashforth in σ/α."""
+"""Linear multistep in σ/α, with the weights of variable steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pseudo numerical methods for diffusion models."""
+"""F-PNDM: pseudo Runge–Kutta for three steps, then four-step Adams with the weights of equal steps."""
 
 from __future__ import annotations
 

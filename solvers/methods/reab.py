@@ -1,4 +1,4 @@
-"""Rosenbrock-type exponential Adams–Bashforth."""
+"""Rosenbrock-type exponential Adams–Bashforth: exact for normal data."""
 
 from __future__ import annotations
 

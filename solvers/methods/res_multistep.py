@@ -1,4 +1,4 @@
-"""RES: refined exponential solver, multistep."""
+"""Refined exponential solver, multistep."""
 
 from __future__ import annotations
 

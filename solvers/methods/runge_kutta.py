@@ -1,4 +1,4 @@
-"""Explicit Runge–Kutta methods in a frame."""
+"""An explicit Runge–Kutta method in a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stochastic Adams methods: predictor and corrector on the reverse SDE."""
+"""SA-Solver: stochastic Adams methods, predictor and corrector at one evaluation a step."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def sa_solver(
     ``variant=vary_coeff`` where ``corrector_order`` is ``order`` + 1.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
+        eta: amplitude of the noise (the paper's τ), at least 0; 1 is the reverse SDE.
         order: how many x0 the predictor interpolates, 1 to 4.
         corrector_order: how many x0 the corrector interpolates, x0_s among them, 2 to 5; 0 does not correct.
         variant: ``exact``, or ``published``: between two nodes dw/dλ in front of the difference is taken at s.
-        s_tmin, s_tmax: noise only in steps whose end has σ/α between these, as τ(t) of the paper.
+        s_tmin: noise only in steps whose end has σ/α of at least this, as τ(t) of the paper.
+        s_tmax: noise only in steps whose end has σ/α of at most this.
 
     Use:
         20 evaluations and more; ``s_tmin=0.05 s_tmax=1`` leaves out the noise at both ends, as the paper does.

@@ -1,4 +1,4 @@
-"""Stochastic exponential Runge–Kutta methods on the reverse SDE."""
+"""SEEDS-3: DPM-Solver++(3S) on the reverse SDE, three evaluations a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seeds_3(steps, x, predict, noise, eta=1.0, r1=1 / 3, r2=2 / 3):
     ``eta`` is η², and its noise is that of one path only where the stages divide the step evenly.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is ``dpmpp_3s``.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is ``dpmpp_3s``; its square is ComfyUI's eta.
         r1, r2: where the inner evaluations are, 0 < r1 < r2 < 1; third order without noise needs r2 = 2/3.
 
     Use:

@@ -1,4 +1,4 @@
-"""A stochastic Runge–Kutta method for additive noise."""
+"""SRA1: a stochastic Runge–Kutta method of strong order 1.5, two evaluations a step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sra1(steps, x, predict, noise, eta=1.0):
     both x0. B_s − B_t and J are jointly Gaussian: two draws.
 
     Args:
-        eta: amplitude of the noise, at least 0; 1 is the reverse SDE.
+        eta: amplitude of the noise, at least 0; 1 is the reverse SDE, 0 is deterministic.
 
     Use:
         Where single paths count, not only their distribution; otherwise ``dpmpp_sde`` at the same cost.

@@ -1,4 +1,4 @@
-"""Trajectory consistency distillation."""
+"""Trajectory consistency distillation: below the next level, and with fresh noise back to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UniPC: exponential Adams–Bashforth–Moulton that evaluates once a step."""
+"""UniPC: multistep predictor and corrector at one evaluation a step."""
 
 from __future__ import annotations
 

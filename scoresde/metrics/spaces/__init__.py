@@ -53,7 +53,7 @@ def _given(shape: Sequence[int] | None) -> Sequence[int]:
     return shape
 
 
-SPACES: Registry[Space] = Registry("feature space")
+SPACES: Registry[Space] = Registry("feature space", given=("device",))
 for make in (model, pixels, torchscript, inception, dinov2, clip):
     SPACES.add(make.__name__, make)
 get, names = SPACES.get, SPACES.names
