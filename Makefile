@@ -4,7 +4,7 @@ STAMP := .venv/installed
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 .DEFAULT_GOAL := help
-.PHONY: help venv browser demo certify docs test slow kernels lint format wheel-test clean
+.PHONY: help venv browser demo certify docs site test slow kernels lint format wheel-test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ certify: $(STAMP) ## measure every solver's order again: numbers, table and figu
 
 docs: $(STAMP) ## write docs/solvers.md, docs/grids.md, conf/solver and conf/grid from the code and the certificate
 	$(BIN)/python benchmarks/docs/pages.py
+
+site: $(STAMP) ## the documentation as pages with a search, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.process import Process
-from scoresde.score import ScoreModel, _expand
+from scoresde.score import ScoreModel, expand
 from solvers import prediction as predictions
 
 
@@ -38,7 +38,7 @@ class Energy(ScoreModel):
 
     def _predict(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         times = t.to(torch.float64)
-        alpha, sigma = _expand(self.process.alpha(times), x), _expand(self.process.sigma(times), x)
+        alpha, sigma = expand(self.process.alpha(times), x), expand(self.process.sigma(times), x)
         a, b = predictions.convert("score", self.prediction, alpha, sigma)
         return a * x - b * self._gradient(x, t, cond)
 

@@ -78,18 +78,18 @@ class ScoreModel:
             ValueError: the network returns another shape, device or kind of numbers, or begins late to write into what
                 it was given (:class:`solvers.aliasing.Isolated`); t is neither a number nor of shape (batch,).
         """
-        times = _times(t, x)
+        times = as_times(t, x)
         dtype, device = self._net_dtype(x), x.device
         fed = times if self.time_input is None else self.time_input(times)
         if fed.is_floating_point():
             fed = fed.to(torch.float64 if dtype == torch.float64 else torch.float32)
-        scaled = x if self.input_scale is None else x * _expand(self.input_scale(times), x)
+        scaled = x if self.input_scale is None else x * expand(self.input_scale(times), x)
         state, time = scaled.to(dtype), fed.to(device)
         private = (state is not x, time is not times)
         out = self._isolated.call(self._network, (state, time), cond, private).to(x.dtype)
         if self.output_scale is not None:
-            out = out * _expand(self.output_scale(times), x)
-        return out if self.skip is None else out + x * _expand(self.skip(times), x)
+            out = out * expand(self.output_scale(times), x)
+        return out if self.skip is None else out + x * expand(self.skip(times), x)
 
     def _network(self, x: Tensor, t: Tensor, /, **cond: Any) -> Tensor:
         """The network's own output, checked."""
@@ -133,9 +133,9 @@ class ScoreModel:
 
     def _conversion(self, source: str, target: str, x: Tensor, t: float | Tensor) -> tuple[Any, Any]:
         """(a, b) with target = a x + b source, each a number or of shape (batch, 1, …)."""
-        times = _times(t, x)
+        times = as_times(t, x)
         alpha, sigma = self.process.alpha(times), self.process.sigma(times)
-        return predictions.convert(source, target, _expand(alpha, x), _expand(sigma, x))
+        return predictions.convert(source, target, expand(alpha, x), expand(sigma, x))
 
     def _net_dtype(self, x: Tensor) -> torch.dtype:
         if isinstance(self.net, nn.Module):
@@ -155,7 +155,7 @@ class _Reseen:
         there, here = self.model.process, self.process
         times = there.time(here.half_log_snr(t.to(torch.float64)))
         norm = torch.hypot(there.alpha(times), there.sigma(times)) / torch.hypot(here.alpha(t), here.sigma(t))
-        state = x * _expand(norm, x)
+        state = x * expand(norm, x)
         if self.prediction == self.model.prediction:
             return self.model.output(state, times, **cond)
         return self.model.epsilon(state, times, **cond)
@@ -196,7 +196,7 @@ def networks(model: ScoreModel) -> Iterator[nn.Module]:
                 yield network
 
 
-def _times(t: float | Tensor, x: Tensor) -> Tensor:
+def as_times(t: float | Tensor, x: Tensor) -> Tensor:
     """t as float64 of shape (batch,) on the device of x."""
     times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
     if times.ndim == 0:
@@ -206,6 +206,6 @@ def _times(t: float | Tensor, x: Tensor) -> Tensor:
     return times
 
 
-def _expand(values: Tensor, x: Tensor) -> Tensor:
+def expand(values: Tensor, x: Tensor) -> Tensor:
     """(batch,) to (batch, 1, …) in the dtype of x."""
     return values.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scoresde.process import Process
-from scoresde.score import ScoreModel, _expand, _times
+from scoresde.score import ScoreModel, as_times, expand
 from solvers import prediction as predictions
 
 TINY = 1e-30  # a variance in the place of zero: 1/TINY times a squared distance is still finite, in float32 too
@@ -37,14 +37,14 @@ class PosteriorMean(ScoreModel):
     def _predict(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         flat, alpha, sigma = self._flat(x, t)
         x0 = self._mean(flat, alpha, sigma, **cond).reshape(x.shape)
-        a, b = predictions.convert("sample", self.prediction, _expand(alpha, x), _expand(sigma, x))
+        a, b = predictions.convert("sample", self.prediction, expand(alpha, x), expand(sigma, x))
         return b * x0 + a * x
 
     def _flat(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x as (batch, dim), and α(t) and σ(t) as (batch, 1)."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"states must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        times = _times(t, x)[:, None]
+        times = as_times(t, x)[:, None]
         return x.reshape(len(x), -1), self.process.alpha(times), self.process.sigma(times)
 
 

@@ -36,7 +36,7 @@ class DiffusersUNet(nn.Module):
         try:
             from diffusers.models.unets.unet_2d import UNet2DModel
         except ImportError as error:
-            raise ImportError("the network 'diffusers_unet' needs diffusers: pip install diffusers") from error
+            raise ImportError("the network 'diffusers_unet' needs diffusers: install scoresde[diffusers]") from error
         if len(channels) < 2 or any(width < 1 or width % (2 * GROUPS) for width in channels):
             raise ValueError(f"diffusers_unet needs two or more channels, multiples of 16, got {tuple(channels)}")
         self.config = {

@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING.md is code that runs: one function, one config file."""
+"""The worked example of CONTRIBUTING.md is code that runs: one function, one command."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 import solvers
 from scoresde import EDM, VP, Flow
+from scoresde.commands import choices
 from scoresde.commands.main import main
 from solvers.catalogue import SOLVERS
 from solvers.certificate.orders import ode_order
@@ -39,9 +40,10 @@ def ab2(blocks, tmp_path_factory) -> Iterator[None]:
     SOLVERS._makers = kept
 
 
-def test_the_config_file_holds_the_function_s_defaults(ab2, blocks):
-    config = yaml.safe_load(blocks["conf/solver/ab2.yaml"])
+def test_the_config_file_that_is_written_holds_the_function_s_defaults(ab2):
+    config = yaml.safe_load(choices.text(SOLVERS, "ab2"))
     assert solvers.get(config.pop("name")).options == config
+    assert "  # edm, data, flow, vp, or null for the process's own" in choices.text(SOLVERS, "ab2")
 
 
 @pytest.mark.parametrize("process", [VP(), EDM(), Flow()], ids=lambda process: process.name)
@@ -50,10 +52,10 @@ def test_the_example_reaches_the_order_it_declares(ab2, process, shape):
     assert ode_order(solvers.get("ab2"), process, shape).order == pytest.approx(2, abs=0.2)
 
 
-def test_the_command_runs_it_from_its_config_file(ab2, blocks, tmp_path):
+def test_the_command_runs_it_from_its_config_file(ab2, tmp_path):
     conf = tmp_path / "conf" / "solver"
     conf.mkdir(parents=True)
-    (conf / "ab2.yaml").write_text(blocks["conf/solver/ab2.yaml"], encoding="utf-8")
+    (conf / "ab2.yaml").write_text(choices.text(SOLVERS, "ab2"), encoding="utf-8")
     out = tmp_path / "out"
     arguments = ["--config-dir", str(tmp_path / "conf"), "solver=ab2", "nfe=4", "n=2", f"out={out}"]
     assert main(["sample", *arguments]) == 0

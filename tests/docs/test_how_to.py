@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.agreement import tiny_pipelines
+from scoresde.commands.main import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOADED = {
@@ -17,12 +19,16 @@ LOADED = {
     "diffusers.md": {"stable-diffusion": tiny_pipelines.stable_diffusion},
     "flow.md": {},
     "k_diffusion.md": {},
+    "getting_started.md": {},
     "loading.md": {},
+    "python.md": {},
 }
 
 
 @pytest.mark.parametrize("page", LOADED)
-def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_code_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, passing_solvers: None
+) -> None:
     for folder, build in LOADED[page].items():
         build().save_pretrained(tmp_path / folder)
     monkeypatch.chdir(tmp_path)
@@ -36,3 +42,19 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.
         if said := re.findall(r"# prints (.*)", block):
             assert [line for line in shown.splitlines() if line] == said, block
     assert blocks and out.strip()
+
+
+def test_the_first_commands_run_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "getting_started.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "first" / "grid.png").is_file() and (tmp_path / "compared" / "report.html").is_file()
+    assert sorted(path.name for path in (tmp_path / "swept").iterdir() if path.is_dir()) == [
+        "solver=ddim",
+        "solver=dpmpp_2m",
+    ]

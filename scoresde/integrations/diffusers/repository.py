@@ -108,7 +108,7 @@ class _Files:
         try:
             import diffusers
         except ImportError as error:
-            raise ImportError("checkpoints of diffusers need it: pip install diffusers") from error
+            raise ImportError("checkpoints of diffusers need it: install scoresde[diffusers]") from error
         self.diffusers: Any = diffusers
         self.local = Path(source) if Path(source).is_dir() else None
         if self.local is not None:

@@ -17,7 +17,7 @@ try:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
     from diffusers.utils.torch_utils import randn_tensor
 except ImportError as error:
-    raise ImportError("scoresde.integrations.diffusers needs diffusers: pip install diffusers") from error
+    raise ImportError("scoresde.integrations.diffusers needs diffusers: install scoresde[diffusers]") from error
 
 from scoresde.integrations.diffusers.conventions import read
 from scoresde.integrations.schedule import Schedule, planned, schedule, seeded

@@ -195,7 +195,7 @@ def test_an_unknown_network_is_refused_before_anything_is_written(tmp_path: Path
 
 def test_diffusers_missing_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers.models.unets.unet_2d", None)
-    with pytest.raises(ImportError, match="needs diffusers: pip install diffusers"):
+    with pytest.raises(ImportError, match=r"needs diffusers: install scoresde\[diffusers\]"):
         network("diffusers_unet")
 
 

@@ -539,5 +539,5 @@ def without_diffusers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_diffusers_missing_is_said_plainly(without_diffusers: None, pixels: Path) -> None:
-    with pytest.raises(ImportError, match="checkpoints of diffusers need it: pip install diffusers"):
+    with pytest.raises(ImportError, match=r"checkpoints of diffusers need it: install scoresde\[diffusers\]"):
         models.load(pixels)
