@@ -47,3 +47,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
         return words.strip("[]") if (ROOT / target).exists() else link[0]
 
     return LINK.sub(turned, HELD.sub(r"`\1`", markdown))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Docstrings name things by Sphinx's roles, of which the names are enough."""
+    return re.sub(r":(?:class|func|mod|data|meth|attr):(?=<code>)", "", html).replace("<code>~", "<code>")

@@ -48,7 +48,11 @@ class Ended:
 
 
 def warm() -> None:
-    """Import and fill what every child would otherwise import and fill again; starts no thread."""
+    """Import and fill what every child would otherwise import and fill again; starts no thread, here and later.
+
+    What children are held against is then made as they make it, to the bit.
+    """
+    torch.set_num_threads(1)
     figure = Figure()
     figure.subplots().plot([1, 2])
     for form in ("png", "svg"):
