@@ -77,7 +77,7 @@ class Solver(ABC):
     grid: str
     family: str
     recipe: tuple[Callable[..., Solver], tuple[Any, ...]] | None = None
-    adaptive: ClassVar[bool] | bool = False
+    adaptive: bool = False
     per_sample: ClassVar[bool] = False
 
     @abstractmethod

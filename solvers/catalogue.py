@@ -76,6 +76,14 @@ def registered(kind: type[Made]) -> type[Made]:
     return kind
 
 
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """With types in place of their names, where those are to be had."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except Exception:  # of names that only a type checker sees, or whatever else stands there
+        return inspect.signature(function)
+
+
 def _presented(make: Any, name: str, of: Any, options: list[inspect.Parameter], gives: type[Solver]) -> None:
     """Give a maker the name, words, home and options that editors and documentation show."""
     keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in options]
@@ -151,7 +159,7 @@ def solver(
             made.weak_order = _evaluate(weak_order, values) if draws else None
             return _recorded(made, make.__module__)
 
-        kept = [value for key, value in inspect.signature(function).parameters.items() if key not in PROTOCOL]
+        kept = [value for key, value in _signature(function).parameters.items() if key not in PROTOCOL]
         _presented(make, name, function, kept, PlannedSolver)
         SOLVERS.add(name, make)
         return make

@@ -22,7 +22,7 @@ class Docstring:
     def of(cls, text: str | None) -> Docstring:
         body, *rest = re.split(r"^(Args|Use|Raises|Source):[ \n]", inspect.cleandoc(text or ""), flags=re.MULTILINE)
         titled = dict(zip(rest[::2], rest[1::2], strict=True))
-        arguments: dict[str, str] = {}
+        arguments, current = dict[str, str](), ""
         for line in inspect.cleandoc("\n" + titled.pop("Args", "")).splitlines():
             if named := re.match(r"(\w+(?:, \w+)*): (.*)", line):
                 current, line = named.groups()

@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, KeysView, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -22,8 +22,8 @@ PLUGIN = "scoresde_plugin_"  # how modules begin that are files of the user's
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, Callable[..., T]], Generic[T]):
-    """Makers of one kind of thing by name; as a mapping, those that are registered.
+class Registry(Generic[T]):
+    """Makers of one kind of thing by name: ``registry[name]`` is what makes it, and what is iterated are the names.
 
     A name that is not there may be a plugin's: the modules that installed packages name as entry points of the group
     ``scoresde.plugins`` are imported before it is refused.
@@ -48,6 +48,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         self._check_free(name, make.__module__ or "")
         self._makers[name] = make
+
+    def keep(self, name: str, value: T) -> None:
+        """Make a thing known by name that has no options.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        self.add(name, lambda: value)
 
     def alias(self, name: str, of: str) -> None:
         """Let it be found under a second common name too; it is listed under its own.
@@ -99,6 +107,15 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     def __getitem__(self, name: str) -> Callable[..., T]:
         self._load()
         return self._makers[name]
+
+    def keys(self) -> KeysView[str]:
+        """All names, as a mapping has them."""
+        self._load()
+        return self._makers.keys()
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._makers
 
     def __iter__(self) -> Iterator[str]:
         self._load()

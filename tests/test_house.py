@@ -50,7 +50,7 @@ def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
 
 
 # The rooms of both packages, and what each may import: never itself by a detour, never what stands above it.
-GROUND = {"errors", "arrays", "steps", "prediction", "views", "aliasing", "registry", "standin"}
+GROUND = {"errors", "arrays", "steps", "prediction", "views", "aliasing", "registry", "standin", "signature"}
 SCORES = {"process", "score"}
 ROOMS = {
     "solvers": {
@@ -61,9 +61,10 @@ ROOMS = {
         "aliasing": set[str](),
         "docstrings": set[str](),
         "standin": set[str](),
+        "signature": {"steps", "views"},
         "prediction": {"errors"},
         "registry": {"errors"},
-        "grids": GROUND,
+        "grids": GROUND | {"docstrings"},
         "coefficients": GROUND | {"grids"},
         "plan": GROUND,
         "driver": GROUND,
@@ -93,11 +94,13 @@ ROOMS = {
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},
         "training": {"files", "data", "process", "runs"},
+        "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "sampling"},
         "report": {"files", "bench"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "version"},
         "commands": SCORES
-        | {"files", "data", "guidance", "models", "metrics", "runs", "training", "bench", "report", "__init__"},
+        | {"files", "data", "guidance", "models", "metrics", "runs", "training", "bench", "report", "plugins"}
+        | {"__init__"},
         "__main__": {"commands"},
     },
 }
@@ -157,6 +160,36 @@ def test_no_method_imports_a_method_and_each_is_in_the_file_of_its_name() -> Non
         module = made.function.__module__ if isinstance(made, PlannedSolver) else type(made).__module__
         if module.startswith("solvers."):
             assert module.startswith(packages) and module.rpartition(".")[2] == name
+
+
+def test_one_register_for_all_that_is_chosen_by_name() -> None:
+    """No second way of looking a name up: every kind is a Registry, which alone says what is unknown."""
+    kinds, unknown, lookups = set[str](), list[str](), list[str]()
+    for path in [*sources("solvers"), *sources("scoresde")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Registry":
+                kinds.add(ast.literal_eval(node.args[0]))
+        lookups += [
+            path.relative_to(ROOT).as_posix()
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name == "get"
+        ]
+        if re.search(r"unknown .*nearest\(", path.read_text(encoding="utf-8")):
+            unknown.append(path.relative_to(ROOT).as_posix())
+    assert kinds == {"solver", "grid", "frame", "tableau", "process", "guidance", "preconditioning"} | {
+        *("feature space", "network", "format"),
+    }
+    assert lookups == ["solvers/coefficients/frames.py"]  # which also knows the frame that a process prefers
+    assert set(unknown) <= {"solvers/errors.py", "scoresde/commands/app.py", "scoresde/commands/main.py"}
+
+
+def test_what_a_module_keeps_to_itself_is_nobody_s_import() -> None:
+    for path in [*sources("solvers"), *sources("scoresde")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("solvers", "scoresde")):
+                private = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name[1] != "_"]
+                assert not private, f"{path.relative_to(ROOT)} imports {private}"
 
 
 def test_only_the_commands_know_hydra() -> None:

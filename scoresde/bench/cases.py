@@ -13,7 +13,7 @@ import solvers
 from scoresde.process import Process
 from scoresde.sampling import fit_steps
 from solvers import Solver
-from solvers.errors import nearest
+from solvers.errors import known
 from solvers.grids import Grid
 
 OWN_STEPS = "own steps"
@@ -111,8 +111,8 @@ def cases(
         ValueError: a budget that holds no step, or an unknown mode of compilation.
     """
     for mode in compiles:
-        if mode and mode not in COMPILE:
-            raise ValueError(f"unknown compile mode {mode!r}{nearest(mode, COMPILE)}; null is none")
+        if mode:
+            known("compile mode", mode, COMPILE)
     found: list[Case] = []
     for guide, dtype, mode, solver in itertools.product(guidance, dtypes, compiles, chosen):
         if solver.adaptive:

@@ -110,7 +110,7 @@ class Attempt:
 class PerSampleSolver(Solver):
     """A solver in which every sample has its own steps."""
 
-    adaptive: ClassVar[bool] = True
+    adaptive = True
     per_sample: ClassVar[bool] = True
     needs_signal: ClassVar[bool] = True  # whether its variable is infinite at α = 0
     grid = "quadratic"

@@ -20,7 +20,7 @@ VARIANTS = {"split": lambda ratio, change: 1.0, "published": lambda ratio, chang
 
 def jumping(steps, x, predict, order, variant=VARIANTS["split"]):
     """The multistep method of that order in the x0-form along x0_∅, and the jump."""
-    history, h_previous, frame = [], math.inf, FRAMES["data"]
+    history, h_previous, frame = [], math.inf, FRAMES.get("data")
     for t, s in steps:
         p, h = predict(x, t), s.lam - t.lam
         free = p.extra("unconditional").x0

@@ -28,17 +28,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from solvers.arrays import namespace
-from solvers.errors import known
+from solvers.registry import Registry
 from solvers.steps import Point, Process
 
 Array = NDArray[np.float64]
+WIDEST = 40.0  # |λ| at which σ/α is of no use in float64
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,33 @@ class Frame:
         slope: dy/dw, from the views of a model and the noise level.
         position: w at λ, on floats, arrays or tensors.
         rate: dw/dλ at λ, on arrays.
-        half_log_snr: λ at w, on floats or tensors.
+        inverse: λ at w, on floats or tensors; None lets a root of ``position`` be found, on floats, for −40 < λ < 40.
         log_clock: log of the variance of B at λ where dy = slope dw + dB; None where there is no noise.
     """
 
     name: str
+    _: KW_ONLY
     scale: Callable[[Any], Any]
     slope: Callable[[Any, Point], Any]
     position: Callable[[Any], Any]
     rate: Callable[[Array], Array]
-    half_log_snr: Callable[[Any], Any]
+    inverse: Callable[[Any], Any] | None = None
     log_clock: Callable[[float], float] | None = None
 
     def variable(self, point: Point) -> Any:
         """w at a noise level."""
         w = self.position(point.lam)
         return w if namespace(w) is not np else float(w)
+
+    def half_log_snr(self, w: Any) -> Any:
+        """λ at w.
+
+        Raises:
+            ValueError: the frame has no inverse, and no λ between −40 and 40 has that w.
+        """
+        if self.inverse is not None:
+            return self.inverse(w)
+        return brentq(lambda lam: float(self.position(lam)) - w, -WIDEST, WIDEST, xtol=1e-14)
 
     def change(self, t: Point, s: Point) -> Any:
         """w_s − w_t."""
@@ -122,16 +135,19 @@ def gaussian(data_std: float) -> Frame:
     shift = math.log(data_std)
     return Frame(
         "vp" if data_std == 1 else f"gaussian({data_std:g})",
-        scale,
-        slope,
-        lambda lam: namespace(lam).arctan(namespace(lam).exp(-lam - shift)),
-        lambda lam: -0.5 / np.cosh(lam + shift),
-        lambda w: _from_noise(namespace(w).tan, w, math.pi / 2) - shift,
+        scale=scale,
+        slope=slope,
+        position=lambda lam: namespace(lam).arctan(namespace(lam).exp(-lam - shift)),
+        rate=lambda lam: -0.5 / np.cosh(lam + shift),
+        inverse=lambda w: _from_noise(namespace(w).tan, w, math.pi / 2) - shift,
     )
 
 
 def extended(
-    name: str, log_ratio: Callable[[Any], Any], slope: Callable[[Any], Any], half_log_snr: Callable[[float], float]
+    name: str,
+    log_ratio: Callable[[Any], Any],
+    slope: Callable[[Any], Any],
+    half_log_snr: Callable[[float], float] | None = None,
 ) -> Frame:
     """The x0-form of a reverse SDE whose noise is given by a function φ: y = x/(α φ) over w = 1/φ, slope x0.
 
@@ -142,16 +158,16 @@ def extended(
         name: of the frame.
         log_ratio: log(φ α/σ) at λ, on floats or arrays.
         slope: its derivative in λ.
-        half_log_snr: λ at w.
+        half_log_snr: λ at w; None lets it be found.
     """
     return Frame(
         name,
-        lambda p: p.sigma * math.exp(log_ratio(p.lam)),
-        lambda views, p: views.x0,
-        lambda lam: np.exp(lam - log_ratio(lam)),
-        lambda lam: (1 - slope(lam)) * np.exp(lam - log_ratio(lam)),
-        half_log_snr,
-        lambda lam: -2 * log_ratio(lam),
+        scale=lambda p: p.sigma * math.exp(log_ratio(p.lam)),
+        slope=lambda views, p: views.x0,
+        position=lambda lam: np.exp(lam - log_ratio(lam)),
+        rate=lambda lam: (1 - slope(lam)) * np.exp(lam - log_ratio(lam)),
+        inverse=half_log_snr,
+        log_clock=lambda lam: -2 * log_ratio(lam),
     )
 
 
@@ -172,36 +188,35 @@ def reverse(eta: float) -> Frame:
     )
 
 
-FRAMES = {
-    frame.name: frame
-    for frame in (
-        Frame(
-            "edm",
-            lambda p: p.alpha,
-            lambda views, p: views.epsilon,
-            lambda lam: namespace(lam).exp(-lam),
-            lambda lam: -np.exp(-lam),
-            _minus_log,
-        ),
-        Frame(
-            "data",
-            lambda p: p.sigma,
-            lambda views, p: views.x0,
-            lambda lam: namespace(lam).exp(lam),
-            np.exp,
-            lambda w: -_minus_log(w),
-        ),
-        Frame(
-            "flow",
-            lambda p: p.alpha + p.sigma,
-            lambda views, p: views.flow,
-            lambda lam: 0.5 - 0.5 * namespace(lam).tanh(0.5 * lam),
-            lambda lam: -0.25 / np.cosh(0.5 * lam) ** 2,
-            lambda w: _from_noise(lambda w: w / (1 - w), w, 1.0),
-        ),
-        gaussian(1.0),
-    )
-}
+FRAMES: Registry[Frame] = Registry("frame")
+for _frame in (
+    Frame(
+        "edm",
+        scale=lambda p: p.alpha,
+        slope=lambda views, p: views.epsilon,
+        position=lambda lam: namespace(lam).exp(-lam),
+        rate=lambda lam: -np.exp(-lam),
+        inverse=_minus_log,
+    ),
+    Frame(
+        "data",
+        scale=lambda p: p.sigma,
+        slope=lambda views, p: views.x0,
+        position=lambda lam: namespace(lam).exp(lam),
+        rate=np.exp,
+        inverse=lambda w: -_minus_log(w),
+    ),
+    Frame(
+        "flow",
+        scale=lambda p: p.alpha + p.sigma,
+        slope=lambda views, p: views.flow,
+        position=lambda lam: 0.5 - 0.5 * namespace(lam).tanh(0.5 * lam),
+        rate=lambda lam: -0.25 / np.cosh(0.5 * lam) ** 2,
+        inverse=lambda w: _from_noise(lambda w: w / (1 - w), w, 1.0),
+    ),
+    gaussian(1.0),
+):
+    FRAMES.keep(_frame.name, _frame)
 
 
 def check(name: str | None) -> None:
@@ -211,7 +226,7 @@ def check(name: str | None) -> None:
         ValueError: there is no such frame; the nearest is given.
     """
     if name is not None:
-        known("frame", name, FRAMES)
+        FRAMES.find(name)
 
 
 def get(name: str | None, process: Process) -> Frame:
@@ -220,8 +235,7 @@ def get(name: str | None, process: Process) -> Frame:
     Raises:
         ValueError: there is no such frame.
     """
-    check(name)
-    return FRAMES[process.frame if name is None else name]
+    return FRAMES.get(process.frame if name is None else name)
 
 
 def bounded(name: str | None, process: Process, start: Point) -> Frame:

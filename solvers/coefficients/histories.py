@@ -50,7 +50,7 @@ def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None):
     for index, (t, s) in enumerate(steps):
         history = [(t, frame.slope(predict(x, t), t)), *history][:order]
         if starter == "singlestep" and index < order - 2:
-            method = tableaus.get(BY_ORDER[order - 1])
+            method = tableaus.described(BY_ORDER[order - 1])
             x = yield runge_kutta.take(method, frame, steps, x, t, s, history[0][1], predict, noise)
         else:
             x = yield frame.move(x, t, s, integral(frame, rule, t, s, history) + frame.diffused(t, s, noise))

@@ -25,7 +25,7 @@ def predict_correct(steps, x, predict, frame_to, rule, predictor, corrector, sta
             x = x + used.scale(t) * (corrected - predicted)
         history = [current, *history][: max(predictor, corrector - 1)]
         if starter == "singlestep" and index < predictor - 2:
-            method = tableaus.get(histories.BY_ORDER[predictor if corrector else predictor - 1])
+            method = tableaus.described(histories.BY_ORDER[predictor if corrector else predictor - 1])
             x = yield runge_kutta.take(method, frame, steps, x, t, s, current[1], predict, noise)
         else:
             last = t, frame, integral(frame, rule, t, s, history[:predictor])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from solvers.errors import known
+from solvers.registry import Registry
 
 Tree = tuple  # a rooted tree is the sorted tuple of its branches
 MOST = 6  # trees of up to so many nodes are tried
@@ -140,7 +141,7 @@ def _forests(nodes: int) -> Iterator[tuple[Tree, ...]]:
 
 # Euler 1768; Runge 1895; Heun 1900; Ralston 1962; Kutta 1901; Shu & Osher 1988; Bogacki & Shampine 1989;
 # Nyström 1925
-TABLEAUS = {
+_TABLEAUS = {
     "euler": Tableau((), (1,)),
     "midpoint": Tableau(((1 / 2,),), (0, 1)),
     "heun2": Tableau(((1,),), (1 / 2, 1 / 2)),
@@ -162,6 +163,9 @@ TABLEAUS = {
         (23 / 192, 0, 125 / 192, 0, -27 / 64, 125 / 192),
     ),
 }
+TABLEAUS: Registry[Tableau] = Registry("tableau")
+for _name, _tableau in _TABLEAUS.items():
+    TABLEAUS.keep(_name, _tableau)
 
 # Heun 1900 with Euler 1768; Bogacki & Shampine 1989; Dormand & Prince 1980; Tsitouras 2011
 PAIRS = {
@@ -213,7 +217,7 @@ def pair(name: str, owner: str) -> Pair:
     return PAIRS[known("method", name, PAIRS, of=owner)]
 
 
-def get(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:
+def described(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:
     """The tableau of that name, or the one given as ``{"a": rows of the second stage on, "b": weights}``.
 
     Raises:
@@ -224,4 +228,4 @@ def get(tableau: str | Mapping[str, Sequence[Any]]) -> Tableau:
             raise ValueError(f"a tableau is given by its a and b, got {sorted(tableau)}")
         rows = tuple(tuple(float(value) for value in row) for row in tableau["a"])
         return Tableau(rows, tuple(float(value) for value in tableau["b"]))
-    return TABLEAUS[known("tableau", tableau, TABLEAUS)]
+    return TABLEAUS.get(tableau)

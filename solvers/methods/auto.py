@@ -6,6 +6,7 @@ from solvers.catalogue import solver
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import bh1, exact
 from solvers.coefficients.predict_correct import predict_correct
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -15,7 +16,7 @@ from solvers.coefficients.predict_correct import predict_correct
     reference="Zhao et al. 2023, UniPC; the choice is this project's, by benchmarks/tuning/auto.py",
     grid="auto",
 )
-def auto(steps, x, predict):
+def auto(steps: Steps, x: State, predict: Predict) -> Solution:
     """``uni_pc`` of order 3, one evaluation a step: ``bh1`` up to 10 steps, ``vary_coeff`` beyond.
 
     On the grid ``auto``. Of the solvers that were tried, each on grids tuned for it, errors were smallest with this one
@@ -25,4 +26,4 @@ def auto(steps, x, predict):
         Where nobody wants to choose, from 5 evaluations on.
     """
     rule = bh1 if steps.count <= 10 else exact
-    yield from predict_correct(steps, x, predict, lambda s: FRAMES["data"], rule, 3, 4)
+    yield from predict_correct(steps, x, predict, lambda s: FRAMES.get("data"), rule, 3, 4)

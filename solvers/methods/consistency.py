@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from solvers.catalogue import solver
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -22,7 +23,7 @@ from solvers.catalogue import solver
     from_noise=True,
     to_clean=True,
 )
-def consistency(steps, x, predict, noise, sigma_min=0.002):
+def consistency(steps: Steps, x: State, predict: Predict, noise: Draw, sigma_min: float = 0.002) -> Solution:
     """x_s = α_s (x0 + √(σ_s²/α_s² − σ_min²) ξ): to the end of the trajectory, and with fresh noise back up to s.
 
     The end is where the noise level σ/α is σ_min, the ε of the paper, which the model was trained to return.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from solvers.catalogue import alias, solver
 from solvers.coefficients import cfg_pp
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver("ddim_cfg_pp", family="cfg_pp", order=None, reference="Chung et al. 2024, CFG++, Algorithm 2")
-def ddim_cfg_pp(steps, x, predict):
+def ddim_cfg_pp(steps: Steps, x: State, predict: Predict) -> Solution:
     """x_s = α_s x0 + σ_s ε_∅: DDIM with the guided x0 and the unconditional ε (the model's output ``unconditional``).
 
     The guidance's scale is λ of the paper, 0 (unconditional) to 1. A step is DDIM's under classifier-free guidance of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from solvers.catalogue import solver
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -15,7 +16,7 @@ from solvers.catalogue import solver
     stochastic=True,
     reference="Ho et al. 2020, DDPM, eqs. 6, 7 and Algorithm 2",
 )
-def ddpm(steps, x, predict, noise):
+def ddpm(steps: Steps, x: State, predict: Predict, noise: Draw) -> Solution:
     """x_s ~ q(x_s | x_t, x0), the Gaussian posterior of the forward process with the model's x0 put in.
 
     With a = α_t/α_s and β = σ_t² − a² σ_s²: mean (a σ_s² x + α_s β x0)/σ_t², variance β σ_s²/σ_t².

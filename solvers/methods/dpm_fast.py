@@ -6,6 +6,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import exact, midpoint
+from solvers.signature import Predict, Solution, State, Steps
 
 LAST = {0: (2, 1), 1: (1,), 2: (2,)}  # orders of dpm_fast's last steps
 
@@ -19,7 +20,7 @@ MIXED = {1: (exact, ()), 2: (midpoint, (1 / 2,)), 3: (exact, (1 / 3, 2 / 3))}
     order=lambda options: min(LAST[options["remainder"]]) + 1,
     reference="Lu et al. 2022, DPM-Solver, sec. 3.4 (DPM-Solver-fast); k-diffusion's sample_dpm_fast, 2022",
 )
-def dpm_fast(steps, x, predict, remainder=0):
+def dpm_fast(steps: Steps, x: State, predict: Predict, remainder: int = 0) -> Solution:
     """DPM-Solver-3 on all steps but the last, which are of lower order so that any number of evaluations is met.
 
     Args:
@@ -36,4 +37,4 @@ def dpm_fast(steps, x, predict, remainder=0):
         left = len(steps) - index
         order = 3 if left > len(last) else last[-left]
         rule, ratios = MIXED[order]
-        x = yield exponential.take(FRAMES["edm"], rule, steps, x, t, s, predict, ratios)
+        x = yield exponential.take(FRAMES.get("edm"), rule, steps, x, t, s, predict, ratios)

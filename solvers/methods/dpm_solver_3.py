@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,9 @@ from solvers.coefficients.frames import FRAMES
     order=exponential.order_of_third,
     reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)",
 )
-def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
+def dpm_solver_3(
+    steps: Steps, x: State, predict: Predict, r1: float = 1 / 3, r2: float = 2 / 3, solver_type: str = "midpoint"
+) -> Solution:
     """Third order with two inner evaluations at λ_1 = λ_t + r1 h and λ_2 = λ_t + r2 h.
 
     With φ(z) = (e^z − 1)/z − 1: u_1 from a first-order step, D_1 = ε_1 − ε_t,
@@ -27,4 +30,4 @@ def dpm_solver_3(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     Use:
         Converged solutions at 30 evaluations and more.
     """
-    yield from exponential.third("dpm_solver_3", FRAMES["edm"], steps, x, predict, r1, r2, solver_type)
+    yield from exponential.third("dpm_solver_3", FRAMES.get("edm"), steps, x, predict, r1, r2, solver_type)

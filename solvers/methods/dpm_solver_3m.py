@@ -6,6 +6,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import histories
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.histories import choose
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -14,7 +15,7 @@ from solvers.coefficients.histories import choose
     order=histories.order_of_3m,
     reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 3, dpmsolver); the order is ours",
 )
-def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
+def dpm_solver_3m(steps: Steps, x: State, predict: Predict, variant: str = "exact", starter: str = "cold") -> Solution:
     """x_s = (α_s/α_t) x − α_s ∫ e^{−λ} P(λ) dλ, P the parabola through the last three ε.
 
     Args:
@@ -26,4 +27,4 @@ def dpm_solver_3m(steps, x, predict, variant="exact", starter="cold"):
     """
     histories.check("dpm_solver_3m", 3, starter)
     rule = choose("dpm_solver_3m", "variant", variant, histories.VARIANTS)
-    yield from histories.adams(steps, x, predict, FRAMES["edm"], 3, rule, starter)
+    yield from histories.adams(steps, x, predict, FRAMES.get("edm"), 3, rule, starter)

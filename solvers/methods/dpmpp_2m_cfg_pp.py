@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import cfg_pp
 from solvers.coefficients.histories import choose
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,7 @@ from solvers.coefficients.histories import choose
     order=None,
     reference="Chung et al. 2024, CFG++, app. C, and the authors' code (dpm++_2m_cfg++); the split is ours",
 )
-def dpmpp_2m_cfg_pp(steps, x, predict, variant="split"):
+def dpmpp_2m_cfg_pp(steps: Steps, x: State, predict: Predict, variant: str = "split") -> Solution:
     """x_s = (σ_s/σ_t) x − α_s (e^{−h} − 1) [x0_∅ + (x0_∅ − x0_∅prev) h/(2 h_prev)] + α_s (x0 − x0_∅).
 
     The step of ``dpmpp_2m`` along the unconditional prediction, and the jump of ``ddim_cfg_pp``, which is the first

@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -15,7 +16,9 @@ from solvers.coefficients.histories import choose
     stochastic="eta",
     reference="Lu et al. 2022, DPM-Solver++, sec. 3.4 and app. B (SDE-DPM-Solver++(2M)); k-diffusion, 2022",
 )
-def dpmpp_2m_sde(steps, x, predict, noise, eta=1.0, solver_type="midpoint"):
+def dpmpp_2m_sde(
+    steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0, solver_type: str = "midpoint"
+) -> Solution:
     """x_s = (σ_s/σ_t) e^{−η²h} x + α_s (1 − e^{−z}) [x0_t + (x0_t − x0_prev) h/(2 h_prev)] + σ_s √(1 − e^{−2η²h}) ξ.
 
     Here z = (1 + η²) h with h = λ_s − λ_t; the first step is of first order. k-diffusion's ``eta`` is η². With η = 0 it

@@ -5,10 +5,11 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver("dpmpp_2s", family="singlestep", order=2, reference="Lu et al. 2022, DPM-Solver++, Algorithm 1 (general r1)")
-def dpmpp_2s(steps, x, predict, r1=0.5, solver_type="midpoint"):
+def dpmpp_2s(steps: Steps, x: State, predict: Predict, r1: float = 0.5, solver_type: str = "midpoint") -> Solution:
     """x_s = (σ_s/σ_t) x − α_s (e^{−h} − 1) [x0_t + (x0_m − x0_t)/(2 r1)], with x0_m at λ_t + r1 h.
 
     Args:
@@ -18,4 +19,4 @@ def dpmpp_2s(steps, x, predict, r1=0.5, solver_type="midpoint"):
     Use:
         5 to 10 evaluations where steps must not remember earlier ones, because states are edited between them.
     """
-    yield from exponential.second("dpmpp_2s", FRAMES["data"], steps, x, predict, r1, solver_type)
+    yield from exponential.second("dpmpp_2s", FRAMES.get("data"), steps, x, predict, r1, solver_type)

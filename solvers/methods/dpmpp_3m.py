@@ -6,6 +6,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import histories
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.histories import choose
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -14,7 +15,7 @@ from solvers.coefficients.histories import choose
     order=histories.order_of_3m,
     reference="Lu et al. 2022, DPM-Solver++ (the authors' code, multistep order 3); the order is ours",
 )
-def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
+def dpmpp_3m(steps: Steps, x: State, predict: Predict, variant: str = "exact", starter: str = "cold") -> Solution:
     """x_s = (σ_s/σ_t) x + σ_s ∫ e^λ P(λ) dλ, P the parabola through the last three x0.
 
     The published formula has a divided difference where the second derivative belongs, which is twice that; so it has
@@ -30,4 +31,4 @@ def dpmpp_3m(steps, x, predict, variant="exact", starter="cold"):
     """
     histories.check("dpmpp_3m", 3, starter)
     rule = choose("dpmpp_3m", "variant", variant, histories.VARIANTS)
-    yield from histories.adams(steps, x, predict, FRAMES["data"], 3, rule, starter)
+    yield from histories.adams(steps, x, predict, FRAMES.get("data"), 3, rule, starter)

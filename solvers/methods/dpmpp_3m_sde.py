@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -16,7 +17,15 @@ from solvers.coefficients.histories import choose
     reference="Lu et al. 2022, DPM-Solver++, app. B, on the reverse SDE; k-diffusion's sample_dpmpp_3m_sde, 2023",
     grid="log_snr",
 )
-def dpmpp_3m_sde(steps, x, predict, noise, eta=1.0, variant="exact", starter="cold"):
+def dpmpp_3m_sde(
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    noise: Draw,
+    eta: float = 1.0,
+    variant: str = "exact",
+    starter: str = "cold",
+) -> Solution:
     """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ, w = e^{(1+η²)λ}.
 
     P is the parabola through the last three x0. With one draw a step the weak order is 2, with a smaller constant than

@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import exponential
 from solvers.coefficients.frames import FRAMES
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,9 @@ from solvers.coefficients.frames import FRAMES
     order=exponential.order_of_third,
     reference="Lu et al. 2022, DPM-Solver++ (the authors' code, singlestep order 3)",
 )
-def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
+def dpmpp_3s(
+    steps: Steps, x: State, predict: Predict, r1: float = 1 / 3, r2: float = 2 / 3, solver_type: str = "midpoint"
+) -> Solution:
     """``dpm_solver_3`` with x0 in place of ε: u_2 and x_s integrate e^λ times straight lines through x0.
 
     Args:
@@ -23,4 +26,4 @@ def dpmpp_3s(steps, x, predict, r1=1 / 3, r2=2 / 3, solver_type="midpoint"):
     Use:
         10 evaluations and more where ``dpm_solver_3`` is unsteady in its first steps.
     """
-    yield from exponential.third("dpmpp_3s", FRAMES["data"], steps, x, predict, r1, r2, solver_type)
+    yield from exponential.third("dpmpp_3s", FRAMES.get("data"), steps, x, predict, r1, r2, solver_type)

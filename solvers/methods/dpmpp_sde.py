@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from solvers.catalogue import alias, solver
 from solvers.coefficients import exponential, frames
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -14,7 +15,7 @@ from solvers.coefficients import exponential, frames
     stochastic="eta",
     reference="Lu et al. 2022, DPM-Solver++, Algorithm 1, on the reverse SDE; Gonzalez et al. 2023, SEEDS-2",
 )
-def dpmpp_sde(steps, x, predict, noise, eta=1.0, r=0.5):
+def dpmpp_sde(steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0, r: float = 0.5) -> Solution:
     """A first-order step with noise to m at λ_t + r h, then one to s with the mean x0_t + (x0_m − x0_t)/(2r).
 
     x_s = (σ_s/σ_t) e^{−η²h} x + α_s (1 − e^{−z}) [x0_t + (x0_m − x0_t)/(2r)] + noise of variance σ_s² (1 − e^{−2η²h}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.interpolation import interpolation
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,15 @@ from solvers.coefficients.interpolation import interpolation
     order=histories.declared,
     reference="Hochbruck & Ostermann 2010, Exponential integrators; Zhang & Chen 2023, DEIS, eqs. 14 and 15",
 )
-def eab(steps, x, predict, order=3, frame="data", variable="lambda", starter="cold"):
+def eab(
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    order: int = 3,
+    frame: str = "data",
+    variable: str = "lambda",
+    starter: str = "cold",
+) -> Solution:
     """y_s = y_t + Σ_j w_j slope_j, w_j = ∫_t^s ℓ_j(u) dw, ℓ_j the Lagrange polynomials through the last slopes.
 
     Args:

@@ -8,6 +8,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import interpolation, moments, weights
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 def _power(lam):
@@ -51,7 +52,7 @@ def published(frame, t, s, nodes):
     reference="Cui et al. 2023, Elucidating the solution space of extended reverse-time SDE, Algorithms 1 to 3",
     grid="karras",
 )
-def er_sde(steps, x, predict, noise, order=3, variant="exact"):
+def er_sde(steps: Steps, x: State, predict: Predict, noise: Draw, order: int = 3, variant: str = "exact") -> Solution:
     """x_s/α_s = (φ_s/φ_t) x/α_t + φ_s ∫ P(u) d(1/φ) + √(u_s² − u_t² φ_s²/φ_t²) ξ, u = σ/α, φ(u) = u (e^{u^0.3} + 10).
 
     P is the polynomial in u through the last ``order`` x0; the first steps have fewer. The amplitude of the noise is

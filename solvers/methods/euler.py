@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from solvers.catalogue import solver
 from solvers.coefficients import frames
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -12,7 +13,7 @@ from solvers.coefficients import frames
     order=1,
     reference="Karras et al. 2022, EDM, eq. 4 and Algorithm 1 without the correction",
 )
-def euler(steps, x, predict, frame=None):
+def euler(steps: Steps, x: State, predict: Predict, frame: str | None = None) -> Solution:
     """y_s = y + (w_s − w_t) dy/dw, the explicit Euler step for y = x/scale over w (:mod:`solvers.frames`).
 
     In the frames ``edm`` and ``data`` this is DDIM.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from solvers.catalogue import alias, solver
 from solvers.coefficients.ancestral import ancestral
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -14,7 +15,7 @@ from solvers.coefficients.ancestral import ancestral
     stochastic="eta",
     reference="k-diffusion's sample_euler_ancestral, 2022; Song et al. 2021, DDIM, eqs. 12 and 16",
 )
-def euler_ancestral(steps, x, predict, noise, eta=1.0):
+def euler_ancestral(steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0) -> Solution:
     """Euler's step for x/α over σ/α down to √(σ_s² − τ²)/α_s, then noise τ ξ, τ = η σ_s √(1 − e^{2(λ_t − λ_s)}).
 
     These are the numbers of ``ddim``, under the name and with the default by which pipelines know them.

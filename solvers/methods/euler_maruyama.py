@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from solvers.catalogue import solver
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -15,7 +16,7 @@ from solvers.catalogue import solver
     stochastic="eta",
     reference="Song et al. 2021, Score-based generative modeling through SDEs, eq. 6; η as in Zhang & Chen 2023, eq. 6",
 )
-def euler_maruyama(steps, x, predict, noise, eta=1.0):
+def euler_maruyama(steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0) -> Solution:
     """x_s = x + (s − t) [f x − ½(1 + η²) g² ∇log p_t(x)] + η g √(t − s) ξ, with f and g² at t.
 
     η = 1 is the reverse SDE, η = 0 the explicit Euler method for the probability-flow ODE, in the process's own time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from solvers.catalogue import solver
 from solvers.coefficients.frames import FRAMES
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,7 @@ from solvers.coefficients.frames import FRAMES
     reference="Permenter & Yuan 2024, Interpreting and improving diffusion models from an optimization "
     "perspective, Algorithm 2",
 )
-def gradient_estimation(steps, x, predict, gamma=2.0):
+def gradient_estimation(steps: Steps, x: State, predict: Predict, gamma: float = 2.0) -> Solution:
     """x_s = α_s [x/α_t + (σ_s/α_s − σ_t/α_t) ε̄] with ε̄ = γ ε_t + (1 − γ) ε_prev; the first step is DDIM's.
 
     Args:
@@ -24,7 +25,7 @@ def gradient_estimation(steps, x, predict, gamma=2.0):
     """
     if not gamma >= 1:
         raise ValueError(f"gradient_estimation needs gamma of at least 1, got {gamma}")
-    frame, previous = FRAMES["edm"], None
+    frame, previous = FRAMES.get("edm"), None
     for t, s in steps:
         current = predict(x, t).epsilon
         mean = current if previous is None else gamma * current + (1 - gamma) * previous

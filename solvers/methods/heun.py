@@ -6,6 +6,7 @@ import math
 
 from solvers.catalogue import solver
 from solvers.coefficients import frames
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -17,7 +18,17 @@ from solvers.coefficients import frames
     reference="Karras et al. 2022, EDM, Algorithms 1 and 2",
     to_clean=True,
 )
-def heun(steps, x, predict, noise, frame=None, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.0):
+def heun(
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    noise: Draw,
+    frame: str | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Solution:
     """Euler step, then the trapezoidal rule with the slope at its end: y_s = y + ½(w_s − w_t)(d_t + d_s).
 
     The step to zero noise is a denoise, without correction. With churn, each step first raises the noise level u = σ/α

@@ -6,6 +6,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import interpolation, moments, weights
+from solvers.signature import Predict, Solution, State, Steps
 
 
 def published(frame, t, s, nodes):
@@ -28,7 +29,9 @@ def published(frame, t, s, nodes):
     order=histories.declared,
     reference="Zhang & Chen 2023, DEIS (improved PNDM); diff-sampler's ipndm_v, 2024",
 )
-def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
+def ipndm_v(
+    steps: Steps, x: State, predict: Predict, order: int = 4, variant: str = "exact", starter: str = "cold"
+) -> Solution:
     """ipndm with the Adams–Bashforth weights of the steps as they are: the numbers of ``lms``.
 
     The published weights of three ε differ from those where steps differ; their order is 3 nonetheless, and they are
@@ -44,4 +47,4 @@ def ipndm_v(steps, x, predict, order=4, variant="exact", starter="cold"):
     """
     rule = choose("ipndm_v", "variant", variant, {"exact": interpolation("sigma"), "published": published})
     histories.check("ipndm_v", order, starter, most=4 if variant == "exact" else 3)
-    yield from histories.adams(steps, x, predict, frames.FRAMES["edm"], order, rule, starter)
+    yield from histories.adams(steps, x, predict, frames.FRAMES.get("edm"), order, rule, starter)

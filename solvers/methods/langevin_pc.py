@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from solvers import catalogue
+from solvers import catalogue, signature
 from solvers.base import Hook, Noise, PlannedSolver, Predict, Solver
 from solvers.catalogue import registered
 from solvers.coefficients import exponential, frames
+from solvers.signature import Draw, Solution, State, Steps
 from solvers.steps import Process, Times
 
 
@@ -72,7 +73,9 @@ class LangevinPC(Solver):
         return on_tensors.run(process, times, predict, x, noise, prediction=prediction, step=step)
 
 
-def _steps(steps, x, predict, noise, snr, corrections, eta):
+def _steps(
+    steps: Steps, x: State, predict: signature.Predict, noise: Draw, snr: float, corrections: int, eta: float
+) -> Solution:
     frame = frames.reverse(eta)
     for t, s in steps:
         x = exponential.single(frame, x, t, s, predict, noise)

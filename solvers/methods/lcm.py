@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from solvers.catalogue import solver
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 SIGMA_DATA = 0.5  # of Latent consistency models, where it is no option
 
@@ -19,7 +20,7 @@ SIGMA_DATA = 0.5  # of Latent consistency models, where it is no option
     from_noise=True,
     to_clean=True,
 )
-def lcm(steps, x, predict, noise, timestep_scaling=10.0):
+def lcm(steps: Steps, x: State, predict: Predict, noise: Draw, timestep_scaling: float = 10.0) -> Solution:
     """x_s = α_s f + σ_s ξ with f = c_skip x + c_out x0, which is x itself at t_min.
 
     c_skip = ¼/(k² + ¼) and c_out = k/√(k² + ¼), k the ``timestep_scaling`` times 1000 (t − t_min)/(t_max − t_clean),

@@ -6,10 +6,11 @@ from solvers.catalogue import solver
 from solvers.coefficients import histories
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import equal_steps
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver("pndm", family="adams", order=2, reference="Liu et al. 2022, PNDM, Algorithm 2 (F-PNDM)")
-def pndm(steps, x, predict):
+def pndm(steps: Steps, x: State, predict: Predict) -> Solution:
     """Three pseudo Runge–Kutta steps, then the four-step method with the weights of equal steps.
 
     With Δ = σ_s/α_s − σ_t/α_t and DDIM as the transfer, x_s = α_s [x/α_t + Δ ε'], where ε' = (ε_1 + 2 ε_2 + 2 ε_3 +
@@ -19,7 +20,7 @@ def pndm(steps, x, predict):
     Use:
         Where results of PNDM pipelines must be met; ``ipndm`` does without the twelve evaluations of the start.
     """
-    frame, history = FRAMES["edm"], []
+    frame, history = FRAMES.get("edm"), []
     for index, (t, s) in enumerate(steps):
         first = predict(x, t).epsilon
         history = [(t, first), *history][:4]

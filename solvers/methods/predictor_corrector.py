@@ -6,6 +6,7 @@ import math
 
 from solvers.catalogue import solver
 from solvers.coefficients import exponential, frames
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -16,7 +17,9 @@ from solvers.coefficients import exponential, frames
     stochastic=True,
     reference="Song et al. 2021, Score-based generative modeling through SDEs, Algorithm 1 and app. G",
 )
-def predictor_corrector(steps, x, predict, noise, eta=1.0, strength=1.0, corrections=1):
+def predictor_corrector(
+    steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0, strength: float = 1.0, corrections: int = 1
+) -> Solution:
     """A first-order exponential step of the reverse SDE to s, then Langevin steps x ← x + δ ∇log p_s(x) + √(2δ) ξ.
 
     δ = strength · h σ_s²/corrections with h = λ_s − λ_t. The paper sets δ = 2 (snr |ξ|/|∇log p_s|)² by norms, which

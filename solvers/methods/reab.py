@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import frames, histories
 from solvers.coefficients.interpolation import interpolation
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
@@ -13,7 +14,9 @@ from solvers.coefficients.interpolation import interpolation
     order=histories.declared,
     reference="Zheng et al. 2023, DPM-Solver-v3, with one scalar; Hochbruck, Ostermann & Schweitzer 2009",
 )
-def reab(steps, x, predict, order=3, data_std=1.0, starter="cold"):
+def reab(
+    steps: Steps, x: State, predict: Predict, order: int = 3, data_std: float = 1.0, starter: str = "cold"
+) -> Solution:
     """Rosenbrock-type exponential Adams–Bashforth: the linear part is that of data N(0, c² I), solved exactly.
 
     y = x/√(α² c² + σ²), slope (α c ε − σ x0/c)/√(α² c² + σ²) interpolated in λ (:func:`solvers.frames.gaussian`).

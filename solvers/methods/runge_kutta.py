@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from solvers.catalogue import solver
 from solvers.coefficients import frames, tableaus
 from solvers.coefficients.runge_kutta import take
+from solvers.signature import Predict, Solution, State, Steps
 
 
 @solver(
     "runge_kutta",
     family="euler",
-    order=lambda options: tableaus.get(options["tableau"]).order,
+    order=lambda options: tableaus.described(options["tableau"]).order,
     reference="Hairer, Nørsett & Wanner 1993, Solving ordinary differential equations I, eq. II.1.8",
 )
-def runge_kutta(steps, x, predict, tableau="rk4", frame=None):
+def runge_kutta(
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    tableau: str | Mapping[str, Sequence[Any]] = "rk4",
+    frame: str | None = None,
+) -> Solution:
     """k_i = f(w + c_i h, y + h Σ_j a_ij k_j), y_s = y + h Σ_i b_i k_i, with f the slope dy/dw and h = w_s − w_t.
 
     Args:
@@ -25,6 +35,6 @@ def runge_kutta(steps, x, predict, tableau="rk4", frame=None):
     Use:
         High accuracy from 30 evaluations on: converged references, likelihoods, inversion.
     """
-    chosen, method = frames.get(frame, steps.process), tableaus.get(tableau)
+    chosen, method = frames.get(frame, steps.process), tableaus.described(tableau)
     for t, s in steps:
         x = yield take(method, chosen, steps, x, t, s, chosen.slope(predict(x, t), t), predict)

@@ -9,6 +9,7 @@ from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import bh1, exact
 from solvers.coefficients.predict_correct import predict_correct
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 VARIANTS = {"exact": exact, "published": bh1}
 
@@ -30,8 +31,17 @@ def order_of_sa_solver(options):
     grid="log_snr",
 )
 def sa_solver(
-    steps, x, predict, noise, eta=1.0, order=3, corrector_order=4, variant="exact", s_tmin=0.0, s_tmax=math.inf
-):
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    noise: Draw,
+    eta: float = 1.0,
+    order: int = 3,
+    corrector_order: int = 4,
+    variant: str = "exact",
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+) -> Solution:
     """x_s = (σ_s/σ_t) e^{−η²h} x + σ_s e^{−η²λ_s} ∫ P(λ) dw + σ_s √(1 − e^{−2η²h}) ξ with w = e^{(1+η²)λ}.
 
     The paper's τ is η. P goes through the last ``order`` x0 and, for the corrector, through x0_s and those before it;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from solvers.catalogue import solver
 from solvers.coefficients import frames
 from solvers.coefficients.exponential import order_of_third, third
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 @solver(
@@ -16,7 +17,9 @@ from solvers.coefficients.exponential import order_of_third, third
     reference="Gonzalez et al. 2023, SEEDS: exponential SDE solvers for fast high-quality sampling, SEEDS-3",
     grid="log_snr",
 )
-def seeds_3(steps, x, predict, noise, eta=1.0, r1=1 / 3, r2=2 / 3):
+def seeds_3(
+    steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0, r1: float = 1 / 3, r2: float = 2 / 3
+) -> Solution:
     """``dpmpp_3s`` on the reverse SDE, its stages and its end on one Brownian path: three draws a step.
 
     With w = e^{(1+η²)λ} and y = x e^{η²λ}/σ: y_1 = y + x0_t Δw + B_1 at λ_t + r1 h, y_2 with the straight line through

@@ -10,6 +10,7 @@ from solvers.catalogue import solver
 from solvers.coefficients import frames
 from solvers.coefficients.histories import integral
 from solvers.coefficients.interpolation import exact, quadrature
+from solvers.signature import Draw, Predict, Solution, State, Steps
 
 
 def joint(frame, t, s):
@@ -33,7 +34,7 @@ def joint(frame, t, s):
     stochastic="eta",
     reference="Rößler 2010, Runge–Kutta methods for the strong approximation of solutions of SDEs, sec. 6 (SRA1)",
 )
-def sra1(steps, x, predict, noise, eta=1.0):
+def sra1(steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 1.0) -> Solution:
     """Rößler's method for additive noise, of strong order 1.5, with the linear part integrated exactly.
 
     In y = x e^{η²λ}/σ over w = e^{(1+η²)λ}, dy = x0 dw + dB. One stage at λ_t + ¾ h: y_m = y + x0_t Δw + J/w_2 with J =

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from solvers.catalogue import solver
+from solvers.signature import Draw, Predict, Solution, State, Steps
 from solvers.steps import Point
 
 
@@ -17,7 +18,7 @@ from solvers.steps import Point
     reference="Zheng et al. 2024, Trajectory consistency distillation, Algorithm 4",
     grid="trailing",
 )
-def tcd(steps, x, predict, noise, eta=0.3):
+def tcd(steps: Steps, x: State, predict: Predict, noise: Draw, eta: float = 0.3) -> Solution:
     """x_s = (α_s/α_r) (α_r x0 + σ_r ε) + √(σ_s² − α_s² σ_r²/α_r²) ξ with r = t_min + (1 − η)(s − t_min).
 
     Along the trajectory to r, which is cleaner than s, and with noise back up to s. η = 0 is ``ddim``, η = 1 samples as

@@ -7,6 +7,7 @@ from solvers.coefficients import frames, histories
 from solvers.coefficients.histories import choose
 from solvers.coefficients.interpolation import bh1, exact, midpoint
 from solvers.coefficients.predict_correct import predict_correct
+from solvers.signature import Predict, Solution, State, Steps
 
 VARIANTS = {"bh1": bh1, "bh2": midpoint, "vary_coeff": exact}
 
@@ -18,7 +19,16 @@ def order_of_uni_pc(options):
 
 
 @solver("uni_pc", family="multistep", order=order_of_uni_pc, reference="Zhao et al. 2023, UniPC, Algorithms 1 and 2")
-def uni_pc(steps, x, predict, order=2, variant="bh2", corrector=True, frame="data", starter="cold"):
+def uni_pc(
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    order: int = 2,
+    variant: str = "bh2",
+    corrector: bool = True,
+    frame: str = "data",
+    starter: str = "cold",
+) -> Solution:
     """Predict from the last ``order`` slopes; once the slope at the prediction is known, correct the step with it.
 
     y_s = y_t + Σ_j w_j slope_j, with weights that integrate the interpolating polynomial in λ; the corrector has the

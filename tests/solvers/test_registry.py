@@ -176,7 +176,7 @@ def test_words_that_there_are_not_are_refused(name: str) -> None:
 
 def test_a_solver_s_options_are_its_signature() -> None:
     made = importlib.import_module("solvers.methods.deis").deis
-    assert str(inspect.signature(made)) == "(*, order=4, starter='cold') -> solvers.base.PlannedSolver"
+    assert str(inspect.signature(made)) == "(*, order: int = 4, starter: str = 'cold') -> solvers.base.PlannedSolver"
     with pytest.raises(ValueError, match="deis has orders 1 to 4, got 99"):
         made(order=99)
 

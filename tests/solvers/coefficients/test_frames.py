@@ -64,3 +64,10 @@ def test_the_default_is_flow_on_flow_and_edm_elsewhere() -> None:
 def test_an_unknown_frame_gets_the_nearest_name() -> None:
     with pytest.raises(ValueError, match="unknown frame 'edn'; did you mean 'edm'"):
         frames.get("edn", VP())
+
+
+def test_a_frame_without_an_inverse_finds_the_level_of_its_variable() -> None:
+    edm = frames.FRAMES.get("edm")
+    bare = frames.Frame("bare", scale=edm.scale, slope=edm.slope, position=edm.position, rate=edm.rate)
+    for lam in (-12.3, -1.0, 0.0, 4.5, 20.0):
+        assert bare.half_log_snr(edm.position(lam)) == pytest.approx(edm.half_log_snr(edm.position(lam)), abs=1e-9)
