@@ -49,21 +49,24 @@ def log_250(t: Tensor) -> Tensor:
 def _scales(data: float, least: float) -> Maps:
     # Partial functions, because models go through pickle.
     return {
-        "input_scale": partial(_c_in, data),
-        "output_scale": partial(_c_out, data, least),
-        "skip": partial(_c_skip, data, least),
+        "input_scale": partial(c_in, data),
+        "output_scale": partial(c_out, data, least),
+        "skip": partial(c_skip, data, least),
     }
 
 
-def _c_in(data: float, t: Tensor) -> Tensor:
-    return 1 / (t**2 + data**2).sqrt()
+def c_in(data: float, t: Any) -> Any:
+    """1/√(σ² + d²) with σ = t, a number or tensor."""
+    return 1 / (t**2 + data**2) ** 0.5
 
 
-def _c_out(data: float, least: float, t: Tensor) -> Tensor:
-    return (t - least) * data / (t**2 + data**2).sqrt()
+def c_out(data: float, least: float, t: Any) -> Any:
+    """(σ − σ_min) d/√(σ² + d²)."""
+    return (t - least) * data / (t**2 + data**2) ** 0.5
 
 
-def _c_skip(data: float, least: float, t: Tensor) -> Tensor:
+def c_skip(data: float, least: float, t: Any) -> Any:
+    """d²/((σ − σ_min)² + d²)."""
     return data**2 / ((t - least) ** 2 + data**2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import solvers
+from scoresde.files import digest_of
 from scoresde.process import Process
 from scoresde.sampling import fit_steps
 from solvers import Solver
@@ -57,7 +57,7 @@ class Case:
         options = {key: value for key, value in self.solver.options.items() if key != CEILING}
         content = [self.solver.name, options, self.place, float(self.budget)]
         content += [self.guidance, self.dtype, self.compile]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of([json.dumps(content, sort_keys=True)])[:16]
 
 
 def describe(solver: Solver) -> str:

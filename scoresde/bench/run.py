@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Outcome, Row
 from scoresde.bench.store import Store
 from scoresde.data import to_pixels
-from scoresde.files import replacing
+from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
 from scoresde.metrics import Floors, Measure, class_labels, rms_error
 from scoresde.models import Checkpoint
@@ -224,7 +223,7 @@ class Bench:
 
     def _solved(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
         settings = self.settings
-        name = hashlib.sha256(f"{guidance} {dtype}".encode()).hexdigest()[:16]
+        name = digest_of([f"{guidance} {dtype}"])[:16]
         path = self.out / CONVERGED / f"{name}.npz"
         try:
             with Npz(path) as content:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,14 +109,24 @@ def _memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else math.inf
 
 
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits.
+def digest(*paths: str | Path) -> str:
+    """SHA-256 of a file, or of several one after the other, in hexadecimal digits.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`regular` does.
     """
+    return digest_of(itertools.chain.from_iterable(map(_blocks, paths)))
+
+
+def digest_of(parts: Iterable[bytes | str]) -> str:
+    """SHA-256 of bytes and texts one after the other, in hexadecimal digits."""
     sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode() if isinstance(part, str) else part)
+    return sha.hexdigest()
+
+
+def _blocks(path: str | Path) -> Iterator[bytes]:
     with open(regular(path), "rb") as file:
         while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
+            yield block

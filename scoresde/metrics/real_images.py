@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.data import load, located
+from scoresde.files import digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.moments import Moments
@@ -41,10 +41,8 @@ def reference(path: str | Path, space: Space) -> Reference:
         return found
     images = load(path)
     _check_count(path, len(images))
-    digest = hashlib.sha256(space.name.encode())
-    digest.update(str(tuple(images.pixels.shape)).encode())
-    digest.update(images.pixels.numpy().tobytes())
-    kept = cache() / "references" / digest.hexdigest()
+    content = [space.name, str(tuple(images.pixels.shape)), images.pixels.numpy().tobytes()]
+    kept = cache() / "references" / digest_of(content)
     with suppress(ValueError):  # not there, or damaged: made (again)
         found = Reference.load(kept, space)
         if found.features is not None and len(found.features.features) == found.moments.count == len(images):

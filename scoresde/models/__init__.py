@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scoresde.files.bundled import bundled
+from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
-from scoresde.models.folders import CONFIG, WEIGHTS, save
+from scoresde.models.folders import save
 from scoresde.models.sources import DIFFUSERS, find, fingerprint, load
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint

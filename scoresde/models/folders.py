@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scoresde import preconditioning as preconditionings
 from scoresde import process as processes
 from scoresde.files import replacing
+from scoresde.files.bundled import CONFIG, WEIGHTS
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels, rehearse
 from scoresde.networks.described import LONGEST, CheckpointError, built, fill, read_json, stored
@@ -26,7 +27,6 @@ from scoresde.score import ScoreModel
 from solvers import prediction as predictions
 
 FORMAT = "scoresde-model-1"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 
-from scoresde.files import regular
-from scoresde.files.bundled import bundled
+from scoresde.files import digest, digest_of
+from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
-from scoresde.models.folders import CONFIG, WEIGHTS, read
+from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
 from solvers.errors import nearest
@@ -51,13 +50,8 @@ def fingerprint(name_or_folder: str | Path) -> str:
     else:
         from huggingface_hub import model_info
 
-        return hashlib.sha256(f"{source}@{model_info(source).sha}".encode()).hexdigest()
-    digest = hashlib.sha256()
-    for path in paths:
-        with regular(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        return digest_of([f"{source}@{model_info(source).sha}"])
+    return digest(*paths)
 
 
 def foreign(name_or_folder: str | Path) -> str | None:

@@ -7,7 +7,6 @@ import io
 import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from scoresde.data import to_pixels
 from scoresde.files import arrays as files_of_arrays
-from scoresde.files import digest, regular, replacing
+from scoresde.files import digest, digest_of, regular, replacing
 from solvers.registry import Registry
 
 SHARDS = "shards"  # the folder of what belongs to single shards
@@ -110,7 +109,7 @@ class Png:
         def put(file: str, image: bytes) -> str:
             with replacing(self.folder / file) as path:
                 path.write_bytes(image)
-            return sha256(image).hexdigest()
+            return digest_of([image])
 
         with ThreadPoolExecutor(WRITERS) as pool:
             return list(pool.map(put, self.names(name, seeds), _pngs(samples)))
@@ -150,13 +149,13 @@ class Zip:
         with replacing(self._part(name)) as path, zipfile.ZipFile(path, "w") as archive:
             for file, image in zip(self.names(name, seeds), images, strict=True):
                 archive.writestr(_member(file), image)
-        return [sha256(image).hexdigest() for image in images]
+        return [digest_of([image]) for image in images]
 
     def there(self, name: str, names: Sequence[str]) -> bool:
         return self._part(name).is_file() or self.whole.is_file()
 
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
-        return [sha256(image).hexdigest() for image in self._images(name, names)]
+        return [digest_of([image]) for image in self._images(name, names)]
 
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
         return _pixels(self._images(name, names))

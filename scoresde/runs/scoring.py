@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scoresde.files import regular, replacing
+from scoresde.files import digest_of, regular, replacing
 from scoresde.metrics import Collector, Measure, Moments, Score
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.statistics import Statistics
@@ -80,10 +78,7 @@ class Scoring:
 
     @staticmethod
     def _source(shards: Shards) -> str:
-        sha = sha256()
-        for shard in shards.parts:
-            sha.update(shards.features(shard).tobytes())
-        return sha.hexdigest()
+        return digest_of(shards.features(shard).tobytes() for shard in shards.parts)
 
 
 def _sealed(content: dict[str, Any]) -> str:
@@ -93,14 +88,11 @@ def _sealed(content: dict[str, Any]) -> str:
 
 def digest(reference: Moments | Statistics) -> str:
     """SHA-256 of mean and covariance."""
-    return _digest([reference.mean, reference.covariance])
+    return digest_of([reference.mean.tobytes(), reference.covariance.tobytes()])
 
 
 def identity(reference: Reference) -> str:
     """SHA-256 of all that samples are compared with: mean, covariance and, where there are some, features."""
     features = [] if reference.features is None else [reference.features.features]
-    return _digest([reference.moments.mean, reference.moments.covariance, *features])
-
-
-def _digest(arrays: Sequence[NDArray[Any]]) -> str:
-    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    arrays = [reference.moments.mean, reference.moments.covariance, *features]
+    return digest_of(array.tobytes() for array in arrays)

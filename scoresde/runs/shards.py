@@ -6,7 +6,6 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scoresde.files import digest, regular, replacing
+from scoresde.files import digest, digest_of, regular, replacing
 from scoresde.files.arrays import Npz
 from scoresde.noise import SEED_LIMIT
 from scoresde.runs import formats
@@ -251,7 +250,7 @@ class Shards:
 
 def seal(content: dict[str, Any]) -> str:
     """SHA-256 of what JSON can hold."""
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest_of([json.dumps(content, sort_keys=True)])
 
 
 def _sealed(content: dict[str, Any]) -> str:

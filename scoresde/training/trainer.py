@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import json
 import math
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data import Images, to_state
-from scoresde.files import regular, replacing
+from scoresde.files import digest_of, regular, replacing
 from scoresde.process import Process
 from scoresde.runs.differences import differences
 from scoresde.training.loss import loss
@@ -76,11 +75,8 @@ class Trainer:
     @cached_property
     def content(self) -> str:
         """SHA-256 of all images and labels, which tells other images at the same path from those of before."""
-        sha = hashlib.sha256(str(tuple(self.data.pixels.shape)).encode())
-        for values in (self.data.pixels, self.data.labels):
-            if values is not None:
-                sha.update(values.contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        found = [values for values in (self.data.pixels, self.data.labels) if values is not None]
+        return digest_of([str(tuple(self.data.pixels.shape)), *(each.contiguous().numpy().tobytes() for each in found)])
 
     def run(self, report: Callable[[Trainer], None], every: int) -> None:
         """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""

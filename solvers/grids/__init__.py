@@ -21,6 +21,6 @@ from solvers.grids import align_your_steps as _tables  # noqa: F401  (registers 
 from solvers.grids import auto as _auto  # noqa: F401
 from solvers.grids import in_time as _in_time  # noqa: F401
 from solvers.grids.grid import BY_STEPS, FIRST_HALF_LOG_SNR, Grid, get, names
-from solvers.grids.in_half_log_snr import vp_half_log_snr, vp_time
+from solvers.grids.in_half_log_snr import shifted, vp_half_log_snr, vp_time
 
-__all__ = ["BY_STEPS", "FIRST_HALF_LOG_SNR", "Grid", "get", "names", "vp_half_log_snr", "vp_time"]
+__all__ = ["BY_STEPS", "FIRST_HALF_LOG_SNR", "Grid", "get", "names", "shifted", "vp_half_log_snr", "vp_time"]

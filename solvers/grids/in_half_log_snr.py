@@ -117,8 +117,13 @@ def flow_shift(u: Array, first: float, last: float, shift: float = 1.0) -> Array
     """
     start, stop = (w / (shift - (shift - 1) * w) for w in 1 / (1 + np.exp([first, last])))
     even = start + u * (stop - start)
-    w = shift * even / (1 + (shift - 1) * even)
+    w = shifted(shift, even)
     return np.log1p(-w) - np.log(w)
+
+
+def shifted(shift: float, w: Array) -> Array:
+    """w → shift w/(1 + (shift − 1) w), times of rectified flow; see :func:`flow_shift`."""
+    return shift * w / (1 + (shift - 1) * w)
 
 
 @spaced_in("half_log_snr")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scoresde import preconditioning
 from scoresde.process import EDM, Flow, Process, VPDiscrete
 from solvers.errors import nearest
+from solvers.grids import shifted
 
 Array = NDArray[np.float64]
 TimeMap = Callable[[Any], Any]
@@ -55,7 +56,7 @@ class Shift:
             if mu is None:
                 raise ValueError("the scheduler's shift is dynamic (use_dynamic_shifting): give mu")
             factor = math.exp(mu) if self.kind == "exponential" else float(mu)
-        times = factor * times / (1 + (factor - 1) * times)
+        times = shifted(factor, times)
         if self.terminal:
             times = 1 - (1 - times) * (1 - self.terminal) / (1 - times[-1])
         return times
@@ -151,7 +152,7 @@ def _of_betas(config: Mapping[str, Any]) -> Trained:
         # EulerDiscreteScheduler feeds ¼ log σ here, on its own range of σ where it has one.
         low, high = (math.exp(-chain.half_log_snr(t)) for t in (chain.t_min, chain.t_max))
         process = EDM(config.get("sigma_min") or low, config.get("sigma_max") or high)
-        return Trained(process, prediction, *_QUARTER_LOG, partial(_c_in, 1.0))
+        return Trained(process, prediction, *_QUARTER_LOG, partial(preconditioning.c_in, 1.0))
     variance = config.get("variance_type") in ("learned", "learned_range")
     return Trained(chain, prediction, _identity, _identity, learned_variance=variance)
 
@@ -242,7 +243,7 @@ def _of_edm(config: Mapping[str, Any], maps: tuple[TimeMap, TimeMap] | None = No
     data = float(config.get("sigma_data", 0.5))
     scales = partial(_edm_scales, data, sign[kind])
     process = EDM(_need(config, "sigma_min"), _need(config, "sigma_max"))
-    return Trained(process, "sample", *(maps or _QUARTER_LOG), partial(_c_in, data), scales)
+    return Trained(process, "sample", *(maps or _QUARTER_LOG), partial(preconditioning.c_in, data), scales)
 
 
 def _of_cosine_edm(config: Mapping[str, Any]) -> Trained:
@@ -260,7 +261,7 @@ def _of_consistency(config: Mapping[str, Any]) -> Trained:
     maps = preconditioning.consistency(data, low)
 
     scales, fed = partial(_both, maps["skip"], maps["output_scale"]), partial(_as_float64, maps["time_input"])
-    return Trained(EDM(low, high), "sample", fed, _of_250_log, partial(_c_in, data), scales)
+    return Trained(EDM(low, high), "sample", fed, _of_250_log, partial(preconditioning.c_in, data), scales)
 
 
 def _of_score_sde(config: Mapping[str, Any]) -> Trained:
@@ -305,13 +306,8 @@ def _divided(by: float, t: Any) -> Any:
     return t / by
 
 
-def _c_in(data: float, sigma: Any) -> Any:
-    return (sigma**2 + data**2) ** -0.5
-
-
 def _edm_scales(data: float, sign: float, sigma: Any) -> tuple[Any, Any]:
-    total = sigma**2 + data**2
-    return data**2 / total, sign * sigma * data / total**0.5
+    return preconditioning.c_skip(data, 0.0, sigma), sign * preconditioning.c_out(data, 0.0, sigma)
 
 
 def _both(first: TimeMap, second: TimeMap, sigma: Any) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data import to_state
-from scoresde.files import regular, replacing
+from scoresde.files import digest, digest_of, regular, replacing
+from scoresde.files.bundled import CONFIG, WEIGHTS
 from scoresde.metrics.spaces.space import check_shape, in_batches, pixels_of
 from scoresde.networks.described import built, fill, read_json, stored
 
@@ -145,17 +145,17 @@ def save_features(
     """Write ``model.safetensors`` and then ``config.json``, which holds the weights' SHA-256, into ``folder``."""
     folder = Path(folder)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    with replacing(folder / "model.safetensors") as path:
+    with replacing(folder / WEIGHTS) as path:
         path.write_bytes(safetensors.torch.save(weights))
     config = {
         "format": FORMAT,
         "name": name,
         "network": network.config,
         "shape": list(shape),
-        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "sha256": digest(folder / WEIGHTS),
         "card": card,
     }
-    with replacing(folder / "config.json") as path:
+    with replacing(folder / CONFIG) as path:
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -166,18 +166,18 @@ def load_features(folder: str | Path, *, device: str | torch.device = "cpu") -> 
         ValueError: a file is missing, damaged or foreign, or the weights are not those of the config.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"no feature network in {str(folder)!r}: {name!r} is missing")
     try:
-        config = read_json(folder / "config.json")
+        config = read_json(folder / CONFIG)
         if config.get("format") != FORMAT:
             raise ValueError(f"its config is not of the format {FORMAT!r}")
-        weights = folder / "model.safetensors"
+        weights = folder / WEIGHTS
         content = regular(weights).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != config["sha256"]:
-            raise ValueError(f"its weights have SHA-256 {digest[:8]}…, its config names {str(config['sha256'])[:8]}…")
+        found = digest_of([content])
+        if found != config["sha256"]:
+            raise ValueError(f"its weights have SHA-256 {found[:8]}…, its config names {str(config['sha256'])[:8]}…")
         options, shapes = dict(config["network"]), stored(weights)
         network = built(lambda: FeatureNetwork(**options), options, shapes, "its config", str(weights))
         assert isinstance(network, FeatureNetwork)
@@ -191,4 +191,4 @@ def load_features(folder: str | Path, *, device: str | torch.device = "cpu") -> 
     except Exception as error:  # whatever odd settings lead to
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(f"the feature network in {str(folder)!r} is damaged or foreign: {reason}") from error
-    return FeatureSpace(network.to(device), f"{name} ({digest[:8]})", (channels, height, width), card)
+    return FeatureSpace(network.to(device), f"{name} ({found[:8]})", (channels, height, width), card)

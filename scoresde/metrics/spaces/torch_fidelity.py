@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoresde.files import digest_of
 from scoresde.metrics.spaces import scripts
 from scoresde.metrics.spaces.space import as_rgb, in_batches, pixels_of
 from solvers.errors import nearest
@@ -106,7 +106,5 @@ def _download_inception() -> None:
 
 def _digest(network: nn.Module) -> str:
     """Start of the SHA-256 of all parameters and buffers, by name: the same for a file and for a download."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
+    weights = sorted(network.state_dict().items())
+    return digest_of(key.encode() + value.detach().cpu().contiguous().numpy().tobytes() for key, value in weights)[:8]
