@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+PAGE = re.sub(r"\n  (?=\S)", " ", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))  # an entry is a line
 NAMED = re.findall(r"\[([\w/]+\.py): (test_\w*)\]", PAGE)
 
 

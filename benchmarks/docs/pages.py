@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from solvers.grids.grid import GRIDS
 
 DOCS, CONF = (Path(__file__).parents[2] / name for name in ("docs", "conf"))
 WRITTEN = "*Written by `python benchmarks/docs/pages.py` (`make docs`) from the code and the [certificate]({results}).*"
+WIDTH = 120
 CERTIFICATE = "../benchmarks/results/convergence.md"
 ABOUT_SOLVERS = """\
 *Steps* are intervals of the grid. The step to zero noise is one evaluation for every solver and comes beside the
@@ -248,7 +250,19 @@ def grid_page() -> str:
 def pages() -> dict[str, str]:
     """What the files in docs should hold."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return {"solvers.md": solver_page(results), "grids.md": grid_page()}
+    return {name: wrapped(text) for name, text in (("solvers.md", solver_page(results)), ("grids.md", grid_page()))}
+
+
+def wrapped(text: str) -> str:
+    """The page with no line of prose over ``WIDTH`` letters."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if len(line) <= WIDTH or line.startswith(("|", "#", "!")):
+            lines.append(line)
+            continue
+        indent = "  " if line.startswith("- ") else ""
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
 def configurations() -> dict[str, str]:

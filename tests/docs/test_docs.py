@@ -47,7 +47,7 @@ def test_every_solver_says_what_it_computes_when_to_use_it_and_whose_it_is(solve
 @pytest.mark.parametrize("solver", OURS, ids=lambda solver: solver.name)
 def test_every_solver_s_page_shows_what_was_measured_of_each_order_that_it_declares(solver: Solver):
     page = solver_docs.pages()["solvers.md"]
-    section = page.split(f"### `{solver.name}`")[1].split("###")[0]
+    section = page.split(f"### `{solver.name}`")[1].split("###")[0].replace("\n  ", " ")
     declared = re.search(r"\*\*Order\*\*: (.*)", section)
     found = re.search(r"\*\*Measured\*\*: (.*)", section)
     assert declared and found
@@ -71,3 +71,14 @@ def test_links_to_files_lead_somewhere(page: str):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [*(path.name for path in ROOT.glob("*.md")), *(f"docs/{path.name}" for path in PAGES)])
+def test_prose_has_one_width(page: str):
+    fence = False
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
+        fence ^= line.lstrip().startswith("```")
+        table = line.startswith("|") and line.endswith("|")
+        prose = not fence and not table and not line.lstrip().startswith(("#", "```", "!["))
+        prose &= not line.startswith("    ")
+        assert not prose or len(line) <= 120 or " " not in line.strip(), line
