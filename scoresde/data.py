@@ -1,7 +1,8 @@
 """Images for training and reference statistics, from wherever the user has them.
 
 Four sources: a folder of images, a zip or tar of images, an npz (also xz-compressed), and scikit-learn's digits. Images
-in folders named after classes carry those classes, in sorted order, as labels 0, 1, ….
+in folders named after classes carry those classes, in sorted order, as labels 0, 1, …; a ``dataset.json`` beside them,
+as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import logging
 import lzma
 import math
@@ -45,7 +47,10 @@ EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
 EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
 LARGEST = 2**30  # bytes of a picture's file
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
+LISTED = "dataset.json"  # of EDM and StyleGAN: {"labels": [[name, label], …]}, or null for none
+LARGEST_LIST = 2**28  # bytes of it
 MOST_CLASSES = 10**6
+MOST_CHANNELS = 16
 HEADERS = 2**20  # bytes of all headers of one member of a tar
 DIGITS = re.compile(rb"[0-9]{100}")  # no header has them; Python before 3.12.6 takes quadratic time over them
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a damaged picture is said by the error
@@ -89,7 +94,9 @@ def load(source: str | Path, split: str = "train") -> Images:
 
     Args:
         source: ``"digits"`` (scikit-learn's 8×8 digits), a folder, a ``.zip``, a tar (compressed or not), or an
-            ``.npz``/``.npz.xz`` with ``{split}_images`` (and ``{split}_labels``) or ``images`` (and ``labels``).
+            ``.npz``/``.npz.xz`` with ``{split}_images`` (and ``{split}_labels``), ``images`` (and ``labels``),
+            ``x_{split}`` (and ``y_{split}``) or ``arr_0`` (and ``arr_1``), channels first or last, labels (n,) or
+            (n, 1); or with the ``samples`` of ``scoresde sample``.
         split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test".
 
     Raises:
@@ -171,9 +178,16 @@ def _is_dropping(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in DROPPINGS for part in parts)
 
 
+def _is_list(name: str) -> bool:
+    return PurePosixPath(name) == PurePosixPath(LISTED)
+
+
 def _is_picture(name: str, beginning: bytes) -> bool:
-    """Whether a file is meant to be a picture: by its name, or where that says nothing by how it begins."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES or BEGINNINGS.match(beginning) is not None
+    """Whether a file is meant to be a picture: by its name, or where that says nothing by how it begins.
+
+    So is the list of labels, which is read with them.
+    """
+    return _is_list(name) or PurePosixPath(name).suffix.lower() in SUFFIXES or BEGINNINGS.match(beginning) is not None
 
 
 def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -337,11 +351,17 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
     pixels, shape = bytearray(), None  # of all pictures after each other, so that they are in memory once
     seen = set[str]()
     order: list[str] = []
+    listed: dict[str, int] | None = None
+    unlabelled = False
     for name, content in files:
         where = f"{name!r} in {str(path)!r}"
         if name in seen:
             raise DataError(f"{where} comes twice: leave one")
         seen.add(name)
+        if _is_list(name):
+            listed = _listed(where, content)
+            unlabelled = listed is None
+            continue
         try:
             array = _pixels(where, content, shape)
         except DataError:
@@ -354,13 +374,68 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
         shape = array.shape
         pixels += array.reshape(*shape[:2], -1).transpose(2, 0, 1).tobytes()
         check_unpacked(repr(str(path)), len(pixels), len(pixels))
-        order.append(PurePosixPath(name).parent.as_posix())
+        order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
     if shape is None:
         raise DataError(f"no images in {str(path)!r} (looked for {', '.join(sorted(SUFFIXES))})")
-    names = {folder: number for number, folder in enumerate(sorted(set(order)))}
-    labels = torch.tensor([names[folder] for folder in order]) if len(names) > 1 else None
+    labels = None if unlabelled else _labels(order, listed, path)
     found = torch.frombuffer(pixels, dtype=torch.uint8)
     return Images(found.view(len(order), -1, *shape[:2]), labels)
+
+
+def _listed(where: str, content: bytes) -> dict[str, int] | None:
+    """The label of each picture as a list has it; None if it says that there are none."""
+    if len(content) > LARGEST_LIST:
+        raise DataError(f"{where} has {len(content):,} bytes, more than {LARGEST_LIST:,}")
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is damaged: {line(error)}") from error
+    labels = found.get("labels") if isinstance(found, dict) else ()
+    if labels is None:
+        return None
+    plain = isinstance(labels, list) and all(
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and type(entry[1]) is int
+        and 0 <= entry[1] < MOST_CLASSES
+        for entry in labels
+    )
+    if not plain or not labels:
+        raise DataError(f'{where} is no list of labels: {{"labels": [["00000/img.png", 6], …]}}, or null for none')
+    return dict(labels)
+
+
+def _labels(order: list[str], listed: dict[str, int] | None, path: Path) -> Tensor | None:
+    """Labels of pictures by their names: as they are listed, or by their folders."""
+    if listed is not None:
+        if lacking := [name for name in order if name not in listed]:
+            raise DataError(f"{LISTED} in {str(path)!r} has no label for {lacking[0]!r} ({len(lacking)} in all)")
+        return torch.tensor([listed[name] for name in order])
+    folders = [PurePosixPath(name).parent.as_posix() for name in order]
+    names = {folder: number for number, folder in enumerate(sorted(set(folders)))}
+    return torch.tensor([names[folder] for folder in folders]) if len(names) > 1 else None
+
+
+def _on_white(image: Image.Image, grey: bool) -> Image.Image:
+    """The picture as a viewer shows it; what lies under transparent pixels is nobody's picture."""
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return image.convert("L" if grey else "RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a picture has more than 8 bits a channel, which Pillow cuts or scales without a word."""
+    if image.mode[0] in "IF":
+        return True
+    for tile in getattr(image, "tile", ()):
+        told = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if any(isinstance(each, str) and ";16" in each for each in told):
+            return True
+        if image.format == "PPM" and any(isinstance(each, int) and each > 255 for each in told):
+            return True
+    return False
 
 
 def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.ndarray:
@@ -375,7 +450,7 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.nd
         check_unpacked(where, len(content), math.prod(shape))
         if isinstance(image, TiffImageFile):  # a tile may be larger than the picture
             check_unpacked(where, len(content), image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0) * 4)
-        if image.mode[0] in "IF":
+        if _is_deep(image):
             raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
@@ -387,7 +462,7 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.nd
             )
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
             raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
-        return np.asarray(image.convert("L" if grey else "RGB"))
+        return np.asarray(_on_white(image, grey))
 
 
 class _Picture(io.BytesIO):
@@ -408,11 +483,16 @@ class _Picture(io.BytesIO):
 def _from_npz(path: Path, split: str) -> Images:
     name = repr(str(path))
     with Npz(unpack_xz(path) if path.suffix == ".xz" else path, name) as arrays:
-        prefix = next((p for p in (f"{split}_", "") if f"{p}images" in arrays), None)
-        if prefix is None:
+        layouts = [(f"{split}_images", f"{split}_labels"), ("images", "labels"), (f"x_{split}", f"y_{split}")]
+        layouts += [("samples", "labels"), ("arr_0", "arr_1")]
+        layout = next((each for each in layouts if each[0] in arrays), None)
+        if layout is None:
             raise DataError(f"{name} holds {arrays.held}, but neither '{split}_images' nor 'images'")
-        pixels = arrays[f"{prefix}images"]
-        labels = arrays.get(f"{prefix}labels")
+        pixels, labels = arrays[layout[0]], arrays.get(layout[1])
+    if layout[0] == "samples":  # of ours: states, and −1 for no label
+        pixels, labels = _of_states(pixels, name), None if labels is None or (labels < 0).any() else labels
+    if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not pixels.size:
         raise DataError(
             f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}"
@@ -425,10 +505,27 @@ def _from_npz(path: Path, split: str) -> Images:
         )
     if labels is not None and labels.max() >= MOST_CLASSES:
         raise DataError(f"labels in {str(path)!r} go up to {labels.max()}: number the classes from 0, without gaps")
-    return Images(_channels_first(pixels), None if labels is None else torch.as_tensor(labels.astype(np.int64)))
+    return Images(_channels_first(pixels, name), None if labels is None else torch.as_tensor(labels.astype(np.int64)))
 
 
-def _channels_first(pixels: np.ndarray) -> Tensor:
-    """(n, h, w) or (n, h, w, c) to (n, c, h, w)."""
+def _of_states(states: np.ndarray, name: str) -> np.ndarray:
+    """Pixels of states in [−1, 1], channels first."""
+    if states.dtype.kind != "f" or states.ndim != 4 or not np.isfinite(states).all():
+        raise DataError(
+            f"samples in {name} must be finite numbers of shape (n, c, h, w), got {states.dtype} {states.shape}"
+        )
+    return to_pixels(torch.from_numpy(np.ascontiguousarray(states))).numpy()
+
+
+def _channels_first(pixels: np.ndarray, name: str) -> Tensor:
+    """(n, h, w), (n, h, w, c) or (n, c, h, w) to (n, c, h, w).
+
+    Raises:
+        DataError: no axis is one of channels.
+    """
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+    if tensor.ndim == 4 and tensor.shape[1] in (1, 3) and tensor.shape[3] not in (1, 3):
+        return tensor
+    if tensor.ndim == 4 and tensor.shape[3] > MOST_CHANNELS:
+        raise DataError(f"images in {name} have the shape {pixels.shape}, in which no axis is one of 1 or 3 channels")
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()

@@ -599,7 +599,7 @@ def test_an_array_is_what_its_header_says_or_refused(content: bytes, words: str,
         np.full(6, 2**63, np.uint64),
         np.full(6, -1),
         np.full(6, 0.5),
-        np.zeros((6, 1), int),
+        np.zeros((6, 2), int),
     ],
 )
 def test_labels_that_would_wrap_or_are_none_are_refused(labels: np.ndarray, tmp_path: Path) -> None:

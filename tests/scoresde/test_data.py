@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import random
 import shutil
+import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +265,128 @@ def test_a_damaged_image_is_refused_or_still_an_image_but_never_another_error(tm
         except DataError:
             refused += 1
     assert refused > 0
+
+
+# Other people's layouts
+
+
+def png(array: np.ndarray, mode: str | None = None) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array, mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def dataset(folder: Path, listing: object, packed: str) -> Path:
+    """Six pictures in two folders that are no classes, with a list, as a folder, zip or tar."""
+    folder.mkdir()
+    for index in range(6):
+        place = folder / f"{index // 4:05d}" / f"img{index:08d}.png"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(png(np.full((4, 4, 3), index, np.uint8)))
+    (folder / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
+    if packed == "folder":
+        return folder
+    return Path(shutil.make_archive(str(folder.parent / "packed"), packed, folder))
+
+
+LISTED = [f"{index // 4:05d}/img{index:08d}.png" for index in range(6)]
+
+
+@pytest.mark.parametrize("packed", ["folder", "zip", "tar"])
+def test_labels_are_those_of_a_dataset_json(packed: str, tmp_path: Path) -> None:
+    right = [6, 9, 9, 4, 1, 1]
+    listing = {"labels": [[name, label] for name, label in zip(LISTED, right, strict=True)]}
+    images = load(dataset(tmp_path / "listed", listing, packed))
+    assert images.labels is not None and images.labels.tolist() == right
+    assert images.pixels[:, 0, 0, 0].tolist() == list(range(6))
+    assert load(dataset(tmp_path / "none", {"labels": None}, packed)).labels is None
+
+
+@pytest.mark.parametrize(
+    ("listing", "words"),
+    [
+        ({"labels": [[LISTED[0], 1]]}, "no label for '00000/img00000001.png' .5 in all"),
+        ({"labels": [[name, -1] for name in LISTED]}, "no list of labels"),
+        ({"labels": [[name, [1.0, 0.0]] for name in LISTED]}, "no list of labels"),
+        ({"labels": {}}, "no list of labels"),
+        ([1, 2], "no list of labels"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(listing: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        load(dataset(tmp_path / "listed", listing, "folder"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_seen_on_white(mode: str, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[...] = (255, 0, 0, 0)  # red that nobody sees
+    pixels[2:6, 2:6] = (0, 0, 0, 255)
+    pixels[2, 2, 3] = 128
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "sticker.png")
+    found = load(tmp_path).pixels[0]
+    assert found.shape[0] == (1 if mode == "LA" else 3)
+    assert (found[:, 0, 0] == 255).all() and (found[:, 3, 3] == 0).all()
+    assert mode == "P" or (found[:, 2, 2] - 127).abs().max() <= 1
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
+def test_more_than_8_bits_of_colour_are_refused(form: str, tmp_path: Path) -> None:
+    values = np.full((4, 4, 3), 200, np.uint16)
+    if form == "ppm":
+        content = b"P6 4 4 65535\n" + values.astype(">u2").tobytes()
+    elif form == "png":
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+        content = (
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        )
+    else:
+        entries = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140)]
+        entries += [(277, 3, 1, 3), (278, 3, 1, 4), (279, 4, 1, 96), (284, 3, 1, 1)]
+        table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        content = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
+        content += bytes(134 - len(content)) + struct.pack("<HHH", 16, 16, 16) + values.tobytes()
+    (tmp_path / f"scan.{form}").write_bytes(content)
+    with pytest.raises(DataError, match="more than 8 bits a channel"):
+        load(tmp_path)
+
+
+def test_common_layouts_of_arrays_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    grey, colour, labels = (
+        rng.integers(0, 256, (5, 9, 9), np.uint8),
+        rng.integers(0, 256, (5, 9, 9, 3), np.uint8),
+        [1, 0, 1, 1, 0],
+    )
+    first = colour.transpose(0, 3, 1, 2)
+    layouts: list[dict[str, object]] = [
+        {"train_images": colour, "train_labels": np.array(labels)[:, None].astype(np.uint8)},
+        {"arr_0": colour, "arr_1": np.array(labels)},
+        {"x_train": colour, "y_train": np.array(labels)},
+        {"images": first, "labels": np.array(labels)},
+    ]
+    for index, layout in enumerate(layouts):
+        np.savez(tmp_path / f"{index}.npz", **layout)  # type: ignore[arg-type]
+        images = load(tmp_path / f"{index}.npz")
+        assert images.labels is not None and images.labels.tolist() == labels
+        assert (images.pixels.numpy() == first).all()
+    np.savez(tmp_path / "grey.npz", arr_0=grey)
+    assert load(tmp_path / "grey.npz").pixels.shape == (5, 1, 9, 9)
+    np.savez(tmp_path / "none.npz", images=np.zeros((5, 40, 40, 40), np.uint8))
+    with pytest.raises(DataError, match="no axis is one of 1 or 3 channels"):
+        load(tmp_path / "none.npz")
+
+
+def test_samples_of_ours_are_images_like_any_other(tmp_path: Path) -> None:
+    states = torch.linspace(-1.2, 1.2, 3 * 16).view(3, 1, 4, 4)
+    np.savez(tmp_path / "samples.npz", samples=states.numpy(), labels=np.array([-1, -1, -1]), seeds=np.arange(3))
+    images = load(tmp_path / "samples.npz")
+    assert images.labels is None and torch.equal(images.pixels, to_pixels(states))
+    np.savez(tmp_path / "labelled.npz", samples=states.numpy(), labels=np.array([2, 0, 1]))
+    found = load(tmp_path / "labelled.npz").labels
+    assert found is not None and found.tolist() == [2, 0, 1]

@@ -60,6 +60,11 @@ def pixels_of(images: Tensor) -> Tensor:
     if not images.isfinite().all():
         bad = int((~images.isfinite()).flatten(1).any(1).sum())
         raise ValueError(f"{bad} of {len(images)} images hold values that are not finite")
+    if images.numel() and images.min() >= 0 and images.max() > 2:  # states that run away do so to both sides
+        raise ValueError(
+            f"images hold numbers from {float(images.min()):g} to {float(images.max()):g}, which are no states in "
+            "[-1, 1]: give pixels of 0 to 255 as uint8"
+        )
     return to_pixels(images)
 
 
