@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     reference = settings["reference"]
     if name == "model":
         options["path"] = options["path"] or models.find(settings["model"]["path"])
+        if not (Path(options["path"]) / "features").is_dir():
+            others = ", ".join(each for each in spaces.names() if each != "model")
+            raise ValueError(f"{str(options['path'])!r} has no feature network of its own: give features= ({others})")
     elif "shape" in options:
         options["shape"] = options["shape"] or checkpoint.shape
     if reference is None and name != "model":

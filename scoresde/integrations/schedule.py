@@ -236,6 +236,12 @@ def _time(trained: Trained, sigma: float) -> float:
     process = trained.process
     if sigma == 0:
         return process.t_clean
+    if not sigma > 0:
+        raise ValueError(f"sigma {sigma:g} is no noise level: sigmas are positive, the last may be 0")
     time = process.time(-math.log(sigma))
-    most = math.exp(-process.half_log_snr(process.t_max))
-    return process.t_max if time > process.t_max and sigma <= most * (1 + ROUNDED) else time
+    least, most = (math.exp(-process.half_log_snr(t)) for t in (process.t_min, process.t_max))
+    if sigma < least * (1 - ROUNDED):
+        raise ValueError(f"sigma {sigma:g} is below the least of this checkpoint, {least:.4g}")
+    if sigma > most * (1 + ROUNDED):
+        raise ValueError(f"sigma {sigma:g} is above the most of this checkpoint, {most:.6g}")
+    return min(max(time, process.t_min), process.t_max)

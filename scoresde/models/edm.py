@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.files import digest
+from scoresde.files import digest, regular
 from scoresde.files.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, is_key, load, told
 from scoresde.models.folders import save
 from scoresde.networks import build
@@ -96,6 +96,12 @@ def read(path: str | Path) -> Any:
         CheckpointError: the file is not there or damaged, or holds something else than weights and settings (named).
     """
     try:
+        with regular(path).open("rb") as file:
+            packed = file.read(2) == b"PK"
+        if packed:  # as training-state-*.pt of EDM is, and what most others keep
+            raise CheckpointError(
+                f"{str(path)!r} is a file of torch.save, not one of EDM's pickles: take its network-snapshot-*.pkl"
+            )
         return load(path, {**NUMPY, **TORCH, **_MEANINGS}, _otherwise)
     except PickleError as error:
         reason = re.sub("^is damaged", "is damaged or not a pickle", str(error))

@@ -34,6 +34,8 @@ LAYERS = ("layers", "depth", "num_blocks", "num_res")  # in names of settings th
 SIDES = ("sample_size", "max_size")  # in names of settings that say how large states are
 # What weights may be: no complex numbers, and none of 8 bits, which mean nothing without their scales.
 NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32)
+# Errors of huggingface_hub without a way to the hub; it is there where they are.
+OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError")
 NETWORKS, AUTOENCODERS = ("unet", "transformer"), ("vae", "vqvae")
 
 
@@ -101,6 +103,13 @@ def _read(source: str, dtype: torch.dtype, revision: str | None) -> Parts:
     return Parts(repr(source), network, files.config("scheduler_config.json", "scheduler") or {}, vae, read=True)
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 class _Files:
     """A folder or hub repository; parts lie in folders of their names, or in old repositories beside each other."""
 
@@ -128,6 +137,11 @@ class _Files:
             except RecursionError as error:
                 raise CheckpointError(f"{self.source!r}: {name} is nested without end") from error
             except (OSError, ValueError) as error:
+                if any(type(each).__name__ in OFFLINE for each in _chain(error)):
+                    raise CheckpointError(
+                        f"{self.source!r} is neither a folder nor in the cache of the hub, and the hub cannot be "
+                        "reached from here"
+                    ) from error
                 if "does not appear to have a file" not in str(error):
                     raise CheckpointError(f"{self.source!r} cannot be read: {_line(error)}") from error
                 continue

@@ -182,3 +182,14 @@ def test_jobs_of_a_multirun_run_side_by_side_with_joblib(tmp_path):
     assert done.returncode == 0, done.stderr
     found = {path.parent.name for path in (tmp_path / "out").glob("*/report.html")}
     assert found == {"seed=0", "seed=7"}
+
+
+def test_a_model_without_features_is_told_which_there_are(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "real.npz", images=np.zeros((4, 8, 8), np.uint8))
+    few = ["solvers=[ddim]", "nfe=[3]", "n=8", "batch_size=8", "reference_nfe=10", f"out={tmp_path / 'out'}"]
+    assert main(["bench", "model=folder", f"model.path={model}", f"reference={tmp_path / 'real.npz'}", *few]) == 1
+    said = capsys.readouterr().err
+    assert "has no feature network of its own: give features= (clip, dinov2, inception, pixels, torchscript)" in said
+    assert not (tmp_path / "out").exists()

@@ -206,3 +206,13 @@ class TestFidelity:
             spaces.get("inception", weights=str(tmp_path / "other.pth"))
         with pytest.raises(ValueError, match="has no model 'clip-vit-b-16'; did you mean 'clip-vit-b-32'"):
             Fidelity("clip-vit-b-16")
+
+
+def test_pixels_as_floating_point_numbers_are_no_states() -> None:
+    pixels = torch.randint(0, 256, (20, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    space = spaces.get("pixels", shape=[1, 4, 4])
+    with pytest.raises(ValueError, match=r"numbers from 0 to 25\d, which are no states in .-1, 1.: give pixels of 0"):
+        space.features(pixels.float())
+    assert space.features(pixels.to(torch.uint8)).shape == (20, 16)
+    wild = torch.tensor([-300.0, 5.0, 0.2, 1.0]).view(1, 1, 2, 2)  # a run that went astray is measured as it is
+    assert spaces.get("pixels", shape=[1, 2, 2]).features(wild).isfinite().all()

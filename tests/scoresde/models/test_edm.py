@@ -336,3 +336,12 @@ def test_a_format_without_its_file_is_wrong_usage(capsys: Any) -> None:
     assert "scoresde convert edm in.pkl out/" in capsys.readouterr().err
     assert main(["convert", "edm", "in.pkl"]) == 2
     assert "out must be given" in capsys.readouterr().err
+
+
+def test_a_file_of_torch_save_is_told_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = nn.Conv2d(3, 3, 3)
+    torch.save({"net": net.state_dict()}, tmp_path / "training-state-000.pt")
+    assert main(["convert", "edm", str(tmp_path / "training-state-000.pt"), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "is a file of torch.save, not one of EDM's pickles: take its network-snapshot-*.pkl" in said
+    assert said.count("\n") == 1 and not (tmp_path / "out" / "config.json").exists()

@@ -541,3 +541,17 @@ def without_diffusers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_diffusers_missing_is_said_plainly(without_diffusers: None, pixels: Path) -> None:
     with pytest.raises(ImportError, match=r"checkpoints of diffusers need it: install scoresde\[diffusers\]"):
         models.load(pixels)
+
+
+def test_a_hub_that_cannot_be_reached_is_not_a_checkpoint_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        try:
+            raise LocalEntryNotFoundError("no way to the hub")
+        except LocalEntryNotFoundError as error:
+            raise OSError("a/model does not appear to have a file named model_index.json.") from error
+
+    monkeypatch.setattr("diffusers.ConfigMixin.load_config", unreachable)
+    with pytest.raises(CheckpointError, match="neither a folder nor in the cache of the hub, and the hub cannot be"):
+        from_diffusers("a/model")

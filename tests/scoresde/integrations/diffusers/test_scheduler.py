@@ -389,7 +389,7 @@ def test_what_it_cannot_drive_is_refused_by_name(options: dict[str, Any], error:
         ("chain", {"timesteps": [900, 100], "num_inference_steps": 3}, "num_inference_steps = 3.*make 2 steps"),
         ("chain", {"timesteps": [100, 900]}, "decrease strictly"),
         ("chain", {"timesteps": [1000, 900]}, "must start at or below t_max"),
-        ("chain", {"sigmas": [20, 1, 0]}, "must start at or below t_max"),
+        ("chain", {"sigmas": [20, 1, 0]}, "sigma 20 is above the most of this checkpoint"),
     ],
 )
 def test_illegal_timesteps_are_refused(kind: str, arguments: dict[str, Any], words: str) -> None:
@@ -427,3 +427,18 @@ def test_a_flow_model_s_grid_and_a_pipeline_s_sigmas() -> None:
     with pytest.raises(ValueError, match="the scheduler has the grid log_snr.*choose one"):
         scheduler.set_timesteps(sigmas=[1.0, 0.5, 0.1], mu=0.8)
     Scheduler.from_config(config).set_timesteps(sigmas=[1.0, 0.5, 0.1, 0.0], mu=0.8)
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "words"),
+    [
+        ([14.0, 5.0, 1.0, 0.002, 0.0], "sigma 0.002 is below the least of this checkpoint, 0.02917"),
+        ([20.0, 5.0, 1.0, 0.1, 0.0], "sigma 20 is above the most of this checkpoint, 14.6146"),
+        ([14.0, 1.0, -0.1], "sigma -0.1 is no noise level"),
+    ],
+)
+def test_sigmas_out_of_range_are_said_in_sigmas(sigmas: list[float], words: str) -> None:
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    scheduler = Scheduler.from_config(diffusers.DDIMScheduler(**betas).config, solver="dpmpp_2m")
+    with pytest.raises(ValueError, match=words):
+        scheduler.set_timesteps(sigmas=sigmas)
