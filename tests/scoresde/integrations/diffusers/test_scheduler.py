@@ -439,6 +439,6 @@ def test_a_flow_model_s_grid_and_a_pipeline_s_sigmas() -> None:
 )
 def test_sigmas_out_of_range_are_said_in_sigmas(sigmas: list[float], words: str) -> None:
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-    scheduler = Scheduler.from_config(diffusers.DDIMScheduler(**betas).config, solver="dpmpp_2m")
+    scheduler = Scheduler.from_config(lib.DDIMScheduler(**betas).config, solver="dpmpp_2m")
     with pytest.raises(ValueError, match=words):
         scheduler.set_timesteps(sigmas=sigmas)
