@@ -34,7 +34,7 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
         options["path"] = options["path"] or models.find(settings["model"]["path"])
         if not (Path(options["path"]) / "features").is_dir():
             others = ", ".join(each for each in spaces.names() if each != "model")
-            raise ValueError(f"{str(options['path'])!r} has no feature network of its own: give features= ({others})")
+            raise ValueError(f"there is no feature network in {str(options['path'])!r}: give features= ({others})")
     elif "shape" in options:
         options["shape"] = options["shape"] or checkpoint.shape
     if reference is None and name != "model":
