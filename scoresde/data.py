@@ -352,7 +352,6 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
     seen = set[str]()
     order: list[str] = []
     listed: dict[str, int] | None = None
-    unlabelled = False
     for name, content in files:
         where = f"{name!r} in {str(path)!r}"
         if name in seen:
@@ -360,7 +359,6 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
         seen.add(name)
         if _is_list(name):
             listed = _listed(where, content)
-            unlabelled = listed is None
             continue
         try:
             array = _pixels(where, content, shape)
@@ -377,22 +375,24 @@ def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
         order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
     if shape is None:
         raise DataError(f"no images in {str(path)!r} (looked for {', '.join(sorted(SUFFIXES))})")
-    labels = None if unlabelled else _labels(order, listed, path)
+    labels = _labels(order, listed, path)
     found = torch.frombuffer(pixels, dtype=torch.uint8)
     return Images(found.view(len(order), -1, *shape[:2]), labels)
 
 
 def _listed(where: str, content: bytes) -> dict[str, int] | None:
-    """The label of each picture as a list has it; None if it says that there are none."""
+    """The label of each picture as a list has it, of none if it says so; None for another file of that name."""
     if len(content) > LARGEST_LIST:
         raise DataError(f"{where} has {len(content):,} bytes, more than {LARGEST_LIST:,}")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is damaged: {line(error)}") from error
-    labels = found.get("labels") if isinstance(found, dict) else ()
-    if labels is None:
+    if isinstance(found, dict) and "labels" not in found:
         return None
+    labels = found["labels"] if isinstance(found, dict) else ()
+    if labels is None:
+        return {}
     plain = isinstance(labels, list) and all(
         isinstance(entry, list)
         and len(entry) == 2
@@ -409,6 +409,8 @@ def _listed(where: str, content: bytes) -> dict[str, int] | None:
 def _labels(order: list[str], listed: dict[str, int] | None, path: Path) -> Tensor | None:
     """Labels of pictures by their names: as they are listed, or by their folders."""
     if listed is not None:
+        if not listed:
+            return None
         if lacking := [name for name in order if name not in listed]:
             raise DataError(f"{LISTED} in {str(path)!r} has no label for {lacking[0]!r} ({len(lacking)} in all)")
         return torch.tensor([listed[name] for name in order])
@@ -509,12 +511,12 @@ def _from_npz(path: Path, split: str) -> Images:
 
 
 def _of_states(states: np.ndarray, name: str) -> np.ndarray:
-    """Pixels of states in [−1, 1], channels first."""
+    """Pixels, channels last, of states in [−1, 1]."""
     if states.dtype.kind != "f" or states.ndim != 4 or not np.isfinite(states).all():
         raise DataError(
             f"samples in {name} must be finite numbers of shape (n, c, h, w), got {states.dtype} {states.shape}"
         )
-    return to_pixels(torch.from_numpy(np.ascontiguousarray(states))).numpy()
+    return to_pixels(torch.from_numpy(np.ascontiguousarray(states))).permute(0, 2, 3, 1).numpy()
 
 
 def _channels_first(pixels: np.ndarray, name: str) -> Tensor:

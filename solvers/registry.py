@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         if name not in self._makers and name not in self._aliases:
             installed()
         found = known(self.kind, name, [*self._makers, *self._aliases])
-        return self._makers[self._aliases.get(found) or found]
+        return self._makers[self._aliases.get(found, found)]
 
     def options(self, name: str) -> dict[str, Any]:
         """Options of the thing of that name with their defaults; ``inspect.Parameter.empty`` where there is none."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import solvers
+from benchmarks.recorded import RESULTS
 from solvers import PlannedSolver
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +183,17 @@ def test_one_register_for_all_that_is_chosen_by_name() -> None:
     }
     assert lookups == ["solvers/coefficients/frames.py"]  # which also knows the frame that a process prefers
     assert set(unknown) <= {"solvers/errors.py", "scoresde/commands/app.py", "scoresde/commands/main.py"}
+
+
+def test_scripts_write_where_their_results_are_kept() -> None:
+    named = set[str]()
+    for path in sources("benchmarks"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "recorded.py" or not re.search(r"__file__\)[^\n]*results", text), path
+        named |= set(re.findall(r'RESULTS / "([\w.]+)"', text))
+    assert len(named) > 6
+    for name in named:
+        assert (RESULTS / name).is_file(), name
 
 
 def test_what_a_module_keeps_to_itself_is_nobody_s_import() -> None:

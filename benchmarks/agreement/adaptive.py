@@ -8,17 +8,15 @@ counted by a wrapper. A peer that is not there is reported as absent.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import solvers
-from benchmarks.agreement.ode import PROCESSES, TOLERANCE, Problem, compared, levels, write
+from benchmarks.agreement.ode import PROCESSES, TOLERANCE, Problem, command, levels
 from benchmarks.peers import adapters
 
 
@@ -130,19 +128,10 @@ def _words(options: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "agreement_adaptive.md"
-    parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
-    parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
-    arguments = parser.parse_args(argv)
-    names = dict.fromkeys(row.peer for row in ROWS)
-    rows, absent = compared(
-        names,
-        ROWS,
-        arguments.peers,
-        lambda peer, row: {**asdict(row), "version": peer.version, **compare(peer, row)},
-    )
-    write(arguments.out, report(rows, absent), rows, absent)
+    def measured(peer: adapters.Peer, row: Row) -> dict[str, Any]:
+        return {**asdict(row), "version": peer.version, **compare(peer, row)}
+
+    command(argv, __doc__, "agreement_adaptive.md", ROWS, measured, report)
 
 
 if __name__ == "__main__":

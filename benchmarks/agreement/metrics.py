@@ -27,11 +27,12 @@ import numpy as np
 import torch
 
 import scoresde
+from benchmarks.recorded import RESULTS
 from scoresde.files import replacing
 from scoresde.metrics import BUNDLED, Moments, SampleFeatures, frechet_distance, spaces
 from scoresde.metrics.collector import kid, precision_recall
 
-OUT = Path(__file__).parent / "results" / "agreement_metrics.md"
+OUT = RESULTS / "agreement_metrics.md"
 TOLERANCE = 1e-6
 PARTS = ("datasets", "models", "transforms", "transforms.functional")  # of torchvision that torch-fidelity imports
 

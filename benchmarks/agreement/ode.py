@@ -36,6 +36,7 @@ from torch import Tensor
 import solvers
 from benchmarks.agreement.table import ROWS, Ours, Row
 from benchmarks.peers import adapters
+from benchmarks.recorded import RESULTS
 from scoresde.exact import GaussianMixture
 from scoresde.files import replacing
 from scoresde.process import EDM, VP, Flow, Process
@@ -286,15 +287,26 @@ def _number(value: float | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "agreement.md"
+    command(argv, __doc__, "agreement.md", ROWS, lambda peer, row: measure(row, peer), report)
+
+
+def command(
+    argv: Sequence[str] | None,
+    about: str | None,
+    name: str,
+    rows: Sequence[Any],
+    measured: Callable[[adapters.Peer, Any], dict[str, Any]],
+    told: Callable[[Sequence[Mapping[str, Any]], Mapping[str, str]], str],
+) -> None:
+    """The command line of a comparison with peers: measure ``rows`` and write what is ``told`` of them."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default, peers = RESULTS / name, [peer for peer in adapters.NAMES if any(row.peer == peer for row in rows)]
     parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
-    parser.add_argument("--only", action="append", choices=adapters.NAMES, help="compare this peer alone; repeatable")
+    parser.add_argument("--only", action="append", choices=peers, help="compare this peer alone; repeatable")
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     arguments = parser.parse_args(argv)
-    names = arguments.only or adapters.NAMES
-    rows, absent = compared(names, ROWS, arguments.peers, lambda peer, row: measure(row, peer))
-    write(arguments.out, report(rows, absent), rows, absent)
+    found, absent = compared(arguments.only or peers, rows, arguments.peers, measured)
+    write(arguments.out, told(found, absent), found, absent)
 
 
 def compared(

@@ -30,6 +30,7 @@ from torch import Tensor
 import scoresde
 from benchmarks.agreement.ode import TOLERANCE, write
 from benchmarks.agreement.tiny_pipelines import CASES, Case
+from benchmarks.recorded import RESULTS
 from scoresde.integrations.diffusers import Scheduler
 from solvers import Solver
 from solvers import get as solver
@@ -237,7 +238,7 @@ def measured(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "agreement_pipelines.md"
+    default = RESULTS / "agreement_pipelines.md"
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     arguments = parser.parse_args(argv)
     loops, rows = measured(print)

@@ -9,12 +9,10 @@ from λ = −3 to 4, states of order one. A peer that is not there is reported a
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from benchmarks.agreement.ode import PROCESSES, TOLERANCE, Problem, compared, levels, write
+from benchmarks.agreement.ode import PROCESSES, TOLERANCE, Problem, command, levels
 from benchmarks.peers import adapters
 from solvers import PlannedSolver
 
@@ -211,19 +209,10 @@ def _call(name: str, options: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "agreement_sde.md"
-    parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
-    parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
-    arguments = parser.parse_args(argv)
-    names = dict.fromkeys(row.peer for row in ROWS)
-    rows, absent = compared(
-        names,
-        ROWS,
-        arguments.peers,
-        lambda peer, row: {**asdict(row), "version": peer.version, "difference": difference(peer, row)},
-    )
-    write(arguments.out, report(rows, absent), rows, absent)
+    def measured(peer: adapters.Peer, row: Row) -> dict[str, Any]:
+        return {**asdict(row), "version": peer.version, "difference": difference(peer, row)}
+
+    command(argv, __doc__, "agreement_sde.md", ROWS, measured, report)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from torch.utils.benchmark import Measurement, Timer
 
 import scoresde
 import solvers
+from benchmarks.recorded import RESULTS
 from scoresde.files import replacing
 from scoresde.noise import Noise
 from scoresde.runs.hardware import cpu
@@ -79,7 +80,7 @@ class Timing:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time the executor beside diffusers' schedulers and its bound.")
-    default = Path(__file__).parent / "results" / "overhead.md"
+    default = RESULTS / "overhead.md"
     parser.add_argument("--out", type=Path, default=default, help="markdown file; a .json of the same name goes beside")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     parser.add_argument("--quick", action="store_true", help="a smoke test: small tensors, little time, no conclusions")

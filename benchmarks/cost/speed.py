@@ -44,6 +44,7 @@ import scoresde
 from benchmarks.cost.overhead import follow, set_evaluations
 from benchmarks.peers import adapters
 from benchmarks.peers.adapters import k_diffusion
+from benchmarks.recorded import RESULTS
 from scoresde.bench.cases import COMPILE
 from scoresde.files import replacing
 from scoresde.models import Checkpoint
@@ -305,7 +306,7 @@ def report(rows: Sequence[Speed], args: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "speed.md"
+    default = RESULTS / "speed.md"
     parser.add_argument("--solvers", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))

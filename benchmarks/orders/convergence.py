@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 import solvers
+from benchmarks import recorded
 from benchmarks.orders.cases import DETERMINISTIC, PROCESSES, STOCHASTIC, Case, label
 from benchmarks.orders.figure import draw
 from benchmarks.orders.report import GRIDS, failures, report
@@ -34,7 +35,7 @@ from solvers.certificate.orders import OrderCertificate, certify_order, ode_erro
 from solvers.certificate.slopes import SHAPES, Slopes, smooth_grid
 from solvers.certificate.weak import certify_weak, check_quadrature, remembered
 
-RESULTS = Path(__file__).parents[1] / "results" / "convergence.json"
+RESULTS = recorded.RESULTS / "convergence.json"
 FULL_STEPS = (16, 32, 64, 128)
 TOLERANCES = tuple(10.0**-k for k in range(3, 10))
 

@@ -40,6 +40,7 @@ from benchmarks.peers import problems as peer_problems
 from benchmarks.peers.grids import LOWS
 from benchmarks.peers.problems import Joined, Source, scaled
 from benchmarks.peers.report import NFE, OURS, Cache, write
+from benchmarks.recorded import RESULTS
 from benchmarks.tuning.grids import candidates, label
 from benchmarks.tuning.problems import planned
 from scoresde import ScoreModel, sample
@@ -291,7 +292,7 @@ def run(arguments: argparse.Namespace, kept: Cache) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "results" / "peers.md"
+    default = RESULTS / "peers.md"
     parts = [OURS, *peer_grids.PEERS]
     parser.add_argument("--peers", type=Path, help="folder with clones of the public repositories")
     parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(peer_problems.FILES.values())}")

@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 
 from benchmarks.peers import problems as peer_problems
 from benchmarks.peers.problems import Problem
+from benchmarks.recorded import RESULTS
 from benchmarks.tuning.grids import label, mean
 from benchmarks.tuning.problems import bundled, planned
 from scoresde.files import replacing
@@ -150,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(peer_problems.FILES.values())}")
     parser.add_argument("--nfe", nargs="+", type=int, choices=NFE, default=NFE, help="budgets")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "auto.md")
+    parser.add_argument("--out", type=Path, default=RESULTS / "auto.md")
     arguments = parser.parse_args()
     start = time.perf_counter()
     try:

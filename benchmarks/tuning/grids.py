@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import solvers
+from benchmarks.recorded import RESULTS
 from benchmarks.tuning.problems import EXACT, Problem, bundled, exact
 from scoresde.files import replacing
 from scoresde.process import EDM, VP, Flow
@@ -146,7 +147,7 @@ def mean(values: Sequence[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "grids.md")
+    parser.add_argument("--out", type=Path, default=RESULTS / "grids.md")
     parser.add_argument("--errors", type=Path, help="where all errors are kept as JSON; read if it exists")
     arguments = parser.parse_args()
     start = time.perf_counter()

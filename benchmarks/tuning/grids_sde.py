@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import solvers
+from benchmarks.recorded import RESULTS
 from benchmarks.tuning.grids import NFE, PROCESSES, Place, label, largest, mean, places
 from scoresde.files import replacing
 from scoresde.process import Process
@@ -117,7 +118,7 @@ def report(errors: Errors, seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "grids_sde.md")
+    parser.add_argument("--out", type=Path, default=RESULTS / "grids_sde.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     start = time.perf_counter()

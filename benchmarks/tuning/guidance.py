@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import scoresde
+from benchmarks.recorded import RESULTS
 from scoresde import guidance, models
 from scoresde.data import to_pixels
 from scoresde.files import replacing
@@ -172,7 +173,7 @@ def figure(rows: list[Row], checkpoint: Checkpoint, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="FID against guidance scale and NFE, on the bundled model.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "guidance.md")
+    parser.add_argument("--out", type=Path, default=RESULTS / "guidance.md")
     parser.add_argument("--report", action="store_true", help="write table and figure from the rows that are there")
     args = parser.parse_args()
     checkpoint, fid = models.load("mnist", dtype=torch.bfloat16), FID.load()

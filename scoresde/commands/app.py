@@ -223,11 +223,12 @@ def _plug(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def _chosen(folder: Path, item: str) -> bool | None:
-    """Whether a choice of a group is one of ours; None for what is no single choice."""
-    group, equals, value = item.partition("=")
-    if not equals or not group.isidentifier() or not value.isidentifier() or not (folder / group).is_dir():
+    """Whether the choices of a group are ours; None for what is no choice."""
+    group, _, value = item.partition("=")
+    names = value.split(",")  # several, with -m
+    if not group.isidentifier() or not all(map(str.isidentifier, names)) or not (folder / group).is_dir():
         return None
-    return (folder / group / f"{value}.yaml").is_file()
+    return all((folder / group / f"{name}.yaml").is_file() for name in names)
 
 
 def _is_ours(registry: Any, name: str) -> bool:

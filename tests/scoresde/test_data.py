@@ -317,6 +317,11 @@ def test_a_list_that_is_none_is_refused(listing: object, words: str, tmp_path: P
         load(dataset(tmp_path / "listed", listing, "folder"))
 
 
+def test_another_file_of_that_name_says_nothing(tmp_path: Path) -> None:
+    labels = load(dataset(tmp_path / "other", {"title": "photos", "items": []}, "folder")).labels
+    assert labels is not None and labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_seen_on_white(mode: str, tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 4), np.uint8)
@@ -387,6 +392,9 @@ def test_samples_of_ours_are_images_like_any_other(tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", samples=states.numpy(), labels=np.array([-1, -1, -1]), seeds=np.arange(3))
     images = load(tmp_path / "samples.npz")
     assert images.labels is None and torch.equal(images.pixels, to_pixels(states))
+    four = torch.rand(2, 4, 8, 8)  # of a latent model
+    np.savez(tmp_path / "latent.npz", samples=four.numpy())
+    assert torch.equal(load(tmp_path / "latent.npz").pixels, to_pixels(four))
     np.savez(tmp_path / "labelled.npz", samples=states.numpy(), labels=np.array([2, 0, 1]))
     found = load(tmp_path / "labelled.npz").labels
     assert found is not None and found.tolist() == [2, 0, 1]
