@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.process import Process
-from scoresde.score import ScoreModel, expand
+from scoresde.score import ScoreModel, as_times, expand
 from solvers import prediction as predictions
 
 
@@ -37,7 +37,7 @@ class Energy(ScoreModel):
         self.energy = energy
 
     def _predict(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
-        times = t.to(torch.float64)
+        times = as_times(t, x)
         alpha, sigma = expand(self.process.alpha(times), x), expand(self.process.sigma(times), x)
         a, b = predictions.convert("score", self.prediction, alpha, sigma)
         return a * x - b * self._gradient(x, t, cond)

@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 import solvers
 from scoresde import conditions
-from scoresde.noise import Noise, check_seed
+from scoresde.noise import Noise, begun_at, check_seed
 from scoresde.process import Process
 from scoresde.score import ScoreModel, models, networks
 from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
+from solvers.arrays import has_float64, wide
 from solvers.errors import StepsError
 from solvers.grids import Grid
 from solvers.plan.instructions import Eval
@@ -49,6 +50,8 @@ class Result:
         guidance: what guided the model, in words; empty if nothing did. A guided evaluation counts one in ``nfe`` and
             ``evaluations``, however many networks it asks.
         network_calls: evaluations of networks that each sample took: more than ``evaluations`` under guidance.
+        noise_from: λ = log(α/σ) of the noise level that keys the draws of a stochastic solver beside the seeds, so that
+            the parts of one work never draw the same: that of ``x_init``. None where a run begins at full noise.
     """
 
     samples: Tensor
@@ -61,6 +64,7 @@ class Result:
     evaluations: list[int] = field(default_factory=list)
     guidance: str = ""
     network_calls: list[int] = field(default_factory=list)
+    noise_from: float | None = None
 
 
 class NonFiniteError(FloatingPointError):
@@ -198,7 +202,8 @@ class Sampler:
 
         Args:
             shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed.
-            x_init: initial state at grid[0], batch first.
+            x_init: initial state at grid[0], batch first. Below full noise the draws of a seed are other ones at each
+                noise level of the start, so that a work may be done in parts with the same seeds.
             seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
             cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
             batch_size: run in batches padded to this size (solvers with steps of each sample's own: of at most this
@@ -225,6 +230,8 @@ class Sampler:
         model = self.model
         dtype = _state_dtype(dtype, x_init)
         device = _device(device, model, x_init)
+        if dtype == torch.float64 and not has_float64(device):
+            raise ValueError(f"device = {str(device)!r} has no float64: take dtype = torch.float32")
         count, inner = _shape(shape, x_init)
         chosen = _seeds(seeds, count)
         if cond is not None and not isinstance(cond, Mapping):
@@ -236,7 +243,8 @@ class Sampler:
         _check_modes(model)
         _check_labels(model, cond or {})
 
-        job = _Job(model, runner, times, inner, dtype, device, callback, trajectory)
+        begun = 0 if x_init is None else begun_at(model.process, times[0])
+        job = _Job(model, runner, times, inner, dtype, device, callback, trajectory, begun)
         size = count if batch_size is None else batch_size
         batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
         parts: list[_Part] = []
@@ -263,6 +271,7 @@ class Sampler:
             evaluations=[count for part in parts for count in part.evaluations],
             guidance=model.guidance,
             network_calls=[count for part in parts for count in part.network_calls],
+            noise_from=model.process.half_log_snr(times[0]) if begun and runner.draws else None,
             seeds=chosen,
             times=times,
             batch_size=batch_size,
@@ -272,14 +281,14 @@ class Sampler:
 
     def _runner(self) -> _Runner:
         if self.plan is not None:
-            return _Runner(self.plan.run, self.plan.nfe)
+            return _Runner(self.plan.run, self.plan.nfe, draws=self.plan.draws > 0)
         chosen, model = self.solver, self.model
         assert isinstance(chosen, Solver)
 
         def run(predict: Any, x: Tensor, noise: Any, step: Any) -> Tensor:
             return chosen.run(model.process, self.times, predict, x, noise, prediction=model.prediction, step=step)
 
-        return _Runner(run, None, bool(chosen.adaptive), chosen.per_sample)
+        return _Runner(run, None, bool(chosen.adaptive), chosen.per_sample, bool(chosen.stochastic))
 
 
 @dataclass
@@ -303,6 +312,7 @@ class _Runner:
     nfe: int | None
     adaptive: bool = False
     per_sample: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True)
@@ -317,6 +327,7 @@ class _Job:
     device: torch.device
     callback: Callback | None
     keep: bool
+    begun: int
 
     def run(
         self,
@@ -344,16 +355,16 @@ class _Job:
         advance: Callable[[], Any],
         checked: bool,
     ) -> _Part:
-        noise = Noise([seeds[i] for i in index], self.inner, self.dtype, self.device)
+        noise = Noise([seeds[i] for i in index], self.inner, self.dtype, self.device, self.begun)
         if x_init is None:
             x = self.model.process.sigma(self.times[0]) * noise()
         else:
-            x = x_init[index].to(device=self.device, dtype=self.dtype)
+            x = x_init[index].to(self.dtype).to(self.device)
             noise.draw = 1  # draw 0 belongs to the initial state, used or not
         selected = conditions.select(dict(cond or {}), index, self.device)
         states, times = [x], [self.times[0]]
         # Of calls for some of the samples: evaluations of the model, and of the networks in it.
-        counts, asked = torch.zeros(2, len(index), dtype=torch.int64, device=self.device)
+        counts, asked = torch.zeros(2, len(index), dtype=torch.int64, device=wide(self.device))
         calls, networks = 0, 0
 
         def predict(state: Tensor, t: Any, rows: Tensor | None = None) -> dict[str, Tensor]:

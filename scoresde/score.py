@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scoresde.process import Process
 from solvers import prediction as predictions
 from solvers.aliasing import Isolated
+from solvers.arrays import wide
 
 TimeMap = Callable[[Tensor], Tensor]
 # What networks can be run in by name, the finest first.
@@ -153,8 +154,9 @@ class _Reseen:
 
     def __call__(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         there, here = self.model.process, self.process
-        times = there.time(here.half_log_snr(t.to(torch.float64)))
-        norm = torch.hypot(there.alpha(times), there.sigma(times)) / torch.hypot(here.alpha(t), here.sigma(t))
+        own = as_times(t, x)
+        times = there.time(here.half_log_snr(own))
+        norm = torch.hypot(there.alpha(times), there.sigma(times)) / torch.hypot(here.alpha(own), here.sigma(own))
         state = x * expand(norm, x)
         if self.prediction == self.model.prediction:
             return self.model.output(state, times, **cond)
@@ -197,8 +199,10 @@ def networks(model: ScoreModel) -> Iterator[nn.Module]:
 
 
 def as_times(t: float | Tensor, x: Tensor) -> Tensor:
-    """t as float64 of shape (batch,) on the device of x."""
-    times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+    """t as float64 of shape (batch,), beside x or on the CPU where the device of x has no float64."""
+    where = wide(x.device)
+    # Tensors leave their device in their own precision, which may not have this one.
+    times = t.to(where).double() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device=where)
     if times.ndim == 0:
         return times.expand(len(x))
     if times.shape != (len(x),):
@@ -207,5 +211,5 @@ def as_times(t: float | Tensor, x: Tensor) -> Tensor:
 
 
 def expand(values: Tensor, x: Tensor) -> Tensor:
-    """(batch,) to (batch, 1, …) in the dtype of x."""
-    return values.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
+    """(batch,) to (batch, 1, …) in the dtype and on the device of x."""
+    return values.to(x.dtype).to(x.device).reshape(-1, *([1] * (x.ndim - 1)))

@@ -261,6 +261,7 @@ def _views(result: Any, prediction: str, x: Tensor, t: Point) -> Views:
 def mix(*terms: tuple[Any, Tensor]) -> Tensor:
     """Σ c x over pairs (c, x), where c is a number or a tensor with a number for each sample, in the dtype of x."""
     scaled = (
-        (c if isinstance(c, (int, float)) else c.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))) * x for c, x in terms
+        (c if isinstance(c, (int, float)) else c.to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))) * x
+        for c, x in terms
     )
     return functools.reduce(operator.add, scaled)

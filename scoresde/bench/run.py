@@ -243,8 +243,8 @@ class Bench:
         return states, error
 
     def _sync(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
 
 def _work(case: Case) -> float:

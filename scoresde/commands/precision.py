@@ -54,6 +54,6 @@ def _seconds(model: ScoreModel, state: Tensor, cond: dict[str, Tensor]) -> float
     start = time.perf_counter()
     with torch.no_grad():
         model.output(state, 0.5 * (model.process.t_min + model.process.t_max), **cond)
-    if state.device.type == "cuda":
-        torch.cuda.synchronize(state.device)
+    if state.device.type != "cpu":
+        torch.accelerator.synchronize(state.device)
     return time.perf_counter() - start

@@ -28,6 +28,7 @@ from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards
 from scoresde.score import PRECISIONS
 from solvers import Solver
+from solvers.arrays import has_float64
 from solvers.errors import known
 from solvers.grids import Grid
 
@@ -71,6 +72,8 @@ class Request:
         name, device = known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        if name == "float64" and not has_float64(device):
+            raise ValueError(f"device {str(device)!r} has no float64: take dtype=float32")
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
         solver = _solver(settings)

@@ -99,19 +99,25 @@ def dtype(config: DictConfig, key: str, names: tuple[str, ...] = tuple(PRECISION
 
 
 def device(config: DictConfig) -> torch.device:
-    """The device of that name; ``auto`` is the first GPU if there is one.
+    """The device of that name; ``auto`` is the accelerator of this machine (cuda, mps, xpu, …) if there is one.
 
     Raises:
         ValueError: unknown device, or one this machine does not have.
     """
     if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return torch.device("cpu") if there is None else there
     try:
         chosen = torch.device(config.device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {config.device!r}; known: auto, cpu, cuda, cuda:<number>") from error
+        known = "auto, cpu, cuda, cuda:<number>, mps, xpu"
+        raise ValueError(f"unknown device {config.device!r}; known: {known}") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {config.device!r} is not there: torch sees {torch.cuda.device_count()} GPUs")
+    try:
+        torch.ones(1, device=chosen).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:
+        raise ValueError(f"device {config.device!r} is not there: this torch cannot compute on it here") from error
     return chosen
 
 

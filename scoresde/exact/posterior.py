@@ -36,16 +36,16 @@ class PosteriorMean(ScoreModel):
 
     def _predict(self, x: Tensor, t: Tensor, **cond: Any) -> Tensor:
         flat, alpha, sigma = self._flat(x, t)
-        x0 = self._mean(flat, alpha, sigma, **cond).reshape(x.shape)
+        x0 = self._mean(flat, alpha, sigma, **cond).to(x.device).reshape(x.shape)
         a, b = predictions.convert("sample", self.prediction, expand(alpha, x), expand(sigma, x))
         return b * x0 + a * x
 
     def _flat(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x as (batch, dim), and α(t) and σ(t) as (batch, 1)."""
+        """x as (batch, dim), and α(t) and σ(t) as (batch, 1), on the CPU where the device of x has no float64."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"states must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         times = as_times(t, x)[:, None]
-        return x.reshape(len(x), -1), self.process.alpha(times), self.process.sigma(times)
+        return x.to(times.device).reshape(len(x), -1), self.process.alpha(times), self.process.sigma(times)
 
 
 class Labelled(PosteriorMean):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.conditions import select
 from scoresde.guidance.guided import Guided, known
-from scoresde.score import ScoreModel
+from scoresde.score import ScoreModel, as_times
 
 
 class OnInterval(Guided):
@@ -82,8 +82,8 @@ class OnInterval(Guided):
         if self._everywhere:
             return True
         if isinstance(t, Tensor) and t.ndim:
-            times = t.to(torch.float64)
+            times = as_times(t, t)
             level = self.process.sigma(times) / self.process.alpha(times)
-            return (self.low < level) & (level <= self.high)
+            return ((self.low < level) & (level <= self.high)).to(t.device)
         alpha, sigma = self.process.alpha(float(t)), self.process.sigma(float(t))
         return self.low < (sigma / alpha if alpha > 0 else math.inf) <= self.high

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.integrations.schedule import planned, seeded, steps_of
+from scoresde.integrations.schedule import ROUNDED, planned, seeded, steps_of
 from scoresde.process import EDM
 from scoresde.score import check_output
 from solvers import Plan
@@ -38,6 +38,7 @@ class Sampler(Protocol):
         *,
         noise_sampler: NoiseSampler | None = None,
         seeds: Sequence[int] | None = None,
+        sigma_max: float | None = None,
     ) -> Tensor: ...
 
 
@@ -54,7 +55,10 @@ def sampler(solver: str, **options: Any) -> Sampler:
     - disable: of the progress bar.
     - noise_sampler: called as ``noise_sampler(sigma, sigma_next)`` for each draw, with intervals that do not overlap,
       such as a Brownian tree's; returns standard normals.
-    - seeds: one per sample, whose draws are those of :func:`scoresde.sample`. Without either, ``torch.randn``.
+    - seeds: one per sample, whose draws are those of :func:`scoresde.sample`, other ones at each level below full noise
+      that a run begins with. Without either, ``torch.randn``.
+    - sigma_max: the level of full noise; None is that of the model or of what it wraps (``inner_model``), as
+      k-diffusion's models have it, and without such ``sigmas[0]``.
 
     and returns the state at ``sigmas[-1]``.
 
@@ -81,6 +85,7 @@ def sampler(solver: str, **options: Any) -> Sampler:
         *,
         noise_sampler: NoiseSampler | None = None,
         seeds: Sequence[int] | None = None,
+        sigma_max: float | None = None,
     ) -> Tensor:
         levels = [float(sigma) for sigma in sigmas]
         # The lower end of the process bounds grids only, and these are given.
@@ -109,7 +114,9 @@ def sampler(solver: str, **options: Any) -> Sampler:
             count += 1
             return denoised.to(state.dtype)
 
-        noise = _noise(plan, state, noise_sampler, seeds)
+        top = _sigma_max(model) if sigma_max is None else float(sigma_max)
+        full = process if top is None or levels[0] >= top * (1 - ROUNDED) else EDM(process.t_min, top)
+        noise = _noise(plan, state, noise_sampler, seeds, full)
         with tqdm(total=len(levels) - 1, disable=disable) as bar:
 
             def step(state: Tensor, sigma: float) -> None:
@@ -121,13 +128,24 @@ def sampler(solver: str, **options: Any) -> Sampler:
     return sample
 
 
+def _sigma_max(model: Any) -> float | None:
+    """The highest noise level of a model of k-diffusion, which may be wrapped."""
+    seen: list[Any] = []
+    while model is not None and not any(model is other for other in seen):
+        if (found := getattr(model, "sigma_max", None)) is not None:
+            return float(found)
+        seen.append(model)
+        model = getattr(model, "inner_model", None)
+    return None
+
+
 def _noise(
-    plan: Plan, like: Tensor, noise_sampler: NoiseSampler | None, seeds: Sequence[int] | None
+    plan: Plan, like: Tensor, noise_sampler: NoiseSampler | None, seeds: Sequence[int] | None, process: EDM
 ) -> Callable[[], Tensor]:
     if noise_sampler is not None and seeds is not None:
         raise ValueError("give noise_sampler or seeds, not both")
     if seeds is not None:
-        return seeded(seeds, like)
+        return seeded(seeds, like, process, plan.times[0])
     if noise_sampler is None:
         return lambda: torch.randn_like(like)
     ends = intervals(plan)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import solvers
 from scoresde.integrations.diffusers.conventions import Trained
-from scoresde.noise import Noise
-from scoresde.process import EDM
+from scoresde.noise import Noise, begun_at
+from scoresde.process import EDM, Process
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
 from solvers.plan.instructions import Draw, Eval, Lin, Step, reads, writes
@@ -49,17 +49,41 @@ def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
     return solver
 
 
-def seeded(seeds: Sequence[int], like: Tensor) -> Noise:
-    """The noise of a batch of states shaped like that: one seed per sample, draw 0 being the initial state's.
+def seeded(seeds: Sequence[int], like: Tensor, process: Process, t: float) -> Noise:
+    """The noise of a batch of states shaped like that which begin at time t: one seed per sample, from draw 1 on.
 
     Raises:
         ValueError: there are not as many seeds as samples.
     """
     if len(seeds) != len(like):
         raise ValueError(f"there are {len(seeds)} seeds for a batch of {len(like)}")
-    noise = Noise(seeds, like.shape[1:], like.dtype, like.device)
+    noise = Noise(seeds, like.shape[1:], like.dtype, like.device, begun_at(process, t))
     noise.draw = 1
     return noise
+
+
+def distilled(trained: int, original: int, steps: int | None, strength: float = 1.0) -> list[int]:
+    """Timesteps of a consistency model among those it was distilled at, i · trained/original − 1 for i = 1 … original.
+
+    They are spread evenly by their positions, from the noisiest; of the share ``strength`` of them from zero noise on.
+
+    Source: Luo et al. 2023, Latent consistency models, sec. 4.3 (skipping-step), as diffusers' LCMScheduler reads it.
+
+    Raises:
+        ValueError: more steps than there are, more originals than timesteps, or no number of steps.
+    """
+    if steps is None:
+        raise ValueError("give num_inference_steps with original_inference_steps")
+    if not 1 <= original <= trained:
+        raise ValueError(f"original_inference_steps must be from 1 to {trained}, got {original}")
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must be in (0, 1], got {strength:g}")
+    known = [i * (trained // original) - 1 for i in range(int(original * strength), 0, -1)]
+    if not 1 <= steps <= len(known):
+        raise ValueError(
+            f"num_inference_steps must be from 1 to original_inference_steps × strength = {len(known)}, got {steps}"
+        )
+    return [known[int(position)] for position in np.floor(np.linspace(0, len(known), steps, endpoint=False))]
 
 
 def steps_of(plan: Plan) -> list[int]:
@@ -78,11 +102,14 @@ class Schedule:
         trained: conventions of the network.
         solver: the method.
         plan: the method on the grid.
+        fed: process times, rising, and what the network is fed at each, where that is not the network's ``time_input``;
+            between them it is linear.
     """
 
     trained: Trained
     solver: PlannedSolver
     plan: Plan
+    fed: tuple[Sequence[float], Sequence[float]] | None = None
 
     @cached_property
     def evaluations(self) -> list[Eval]:
@@ -103,7 +130,17 @@ class Schedule:
     @cached_property
     def timesteps(self) -> list[float]:
         """What the network is fed as its time, for each evaluation."""
-        return [float(self.trained.time_input(evaluation.t)) for evaluation in self.evaluations]
+        times = [evaluation.t for evaluation in self.evaluations]
+        if self.fed is not None:
+            return np.interp(times, *self.fed).tolist()
+        return [float(self.trained.time_input(t)) for t in times]
+
+    @cached_property
+    def memoryless(self) -> bool:
+        """Whether each step needs nothing but the state that it begins with."""
+        steps = self.steps
+        begins = [index for index in range(1, len(steps)) if steps[index - 1] < steps[index]]
+        return all(_cut(self.plan, index) is not None for index in begins)
 
     @cached_property
     def sigmas(self) -> list[float]:
@@ -125,14 +162,17 @@ class Schedule:
             PlanError: it would not begin there with these evaluations; the message says why.
         """
         if not 0 <= index < len(self.evaluations):
-            raise PlanError(f"begin index {index} is not one of the {len(self.evaluations)} evaluations from 0")
+            raise PlanError(
+                f"begin index {index} is not one of the {len(self.evaluations)} evaluations from 0: no step is left, "
+                "which in image to image means that strength × num_inference_steps is below 1"
+            )
         step, first = self.steps[index], self.evaluations[index]
         if (rest := _cut(self.plan, index)) is not None:
             return rest
         times = self.plan.times[step:]
         if first.t == times[0] and (index == 0 or self.steps[index - 1] < step):
             anew = Schedule(
-                self.trained, self.solver, self.solver.plan(self.trained.process, times, self.plan.prediction)
+                self.trained, self.solver, self.solver.plan(self.trained.process, times, self.plan.prediction), self.fed
             )
             left = [evaluation.t for evaluation in self.evaluations[index:]]
             begun = _cut(anew.plan, 0)
@@ -142,7 +182,7 @@ class Schedule:
         raise PlanError(
             f"{self.solver} cannot begin at evaluation {index} of {len(self.evaluations)}, t = {first.t:g} in step "
             f"{step}: it would not evaluate at the timesteps that are left{hint}. Solvers with one evaluation a step, "
-            "such as 'dpmpp_2m', begin anywhere; others where a step begins, if all steps are alike"
+            "such as 'dpmpp_2m', begin anywhere (at any strength); others where a step begins, if all steps are alike"
         )
 
 
@@ -187,13 +227,15 @@ def schedule(
         steps: intervals of the grid, the one to zero noise included.
         timesteps: what the network is fed, decreasing, in the place of steps; zero noise follows.
         sigmas: noise levels, decreasing, in the place of steps. For flow models σ before the shift, zero noise follows;
-            elsewhere σ/α with the end included, which may be 0.
+            elsewhere σ/α with the end included, which may be 0. Of a flow model with timesteps, one for each, if the
+            network is fed other times than its noise levels.
         mu: of a dynamic shift.
 
     Raises:
         ValueError: arguments that do not fit together, or illegal times.
     """
-    if timesteps is not None and sigmas is not None:
+    both = timesteps is not None and sigmas is not None
+    if both and trained.shift is None:
         raise ValueError("give timesteps or sigmas, not both")
     given = timesteps if timesteps is not None else sigmas
     if given is None and steps is None:
@@ -204,7 +246,14 @@ def schedule(
             raise ValueError(f"num_inference_steps = {steps}, but the times given make {length} steps")
         steps = length
     assert steps is not None
-    if timesteps is not None:
+    fed = None
+    if timesteps is not None and sigmas is not None:
+        if len(timesteps) != len(sigmas):
+            raise ValueError(f"there are {len(timesteps)} timesteps for {len(sigmas)} sigmas: give one for each")
+        levels = _flow(trained, None, steps, sigmas, mu)
+        times = levels if rule is None else _flow(trained, rule, steps, sigmas, mu)
+        fed = ([*reversed(levels)], [0.0, *(float(t) for t in reversed(timesteps))])
+    elif timesteps is not None:
         times = [float(trained.process_time(float(t))) for t in timesteps] + [trained.process.t_clean]
     elif trained.shift is not None:
         times = _flow(trained, rule, steps, sigmas, mu)
@@ -212,9 +261,8 @@ def schedule(
         times = [_time(trained, float(sigma)) for sigma in sigmas]
     else:
         times = list((rule or solver.recommended)(trained.process, steps))
-    return Schedule(
-        trained, solver, solver.plan(trained.process, check_times(trained.process, times), trained.prediction)
-    )
+    plan = solver.plan(trained.process, check_times(trained.process, times), trained.prediction)
+    return Schedule(trained, solver, plan, fed)
 
 
 def _flow(

@@ -85,7 +85,7 @@ class Moments:
             ValueError: another shape, or a value that is not finite; nothing is added then.
         """
         if isinstance(features, Tensor):
-            features = features.detach().double().cpu().numpy()
+            features = features.detach().cpu().double().numpy()
         values = np.asarray(features, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.size:
             raise ValueError(f"features must have shape (n, {self.size}), got {values.shape}")
@@ -134,7 +134,7 @@ class Moments:
             ValueError: it is not such a sum for as many features as the shift has.
         """
         moments = cls(len(shift), space)
-        values = packed.detach().double().cpu().numpy()
+        values = packed.detach().cpu().double().numpy()
         if values.shape != (1 + moments.size + moments.size**2,) or values[0] < 0 or values[0] != round(values[0]):
             raise ValueError(f"no packed moments of {moments.size} features: shape {values.shape}")
         moments.count = int(values[0])

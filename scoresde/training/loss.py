@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from scoresde.process import Process
+from scoresde.score import expand
 from solvers import prediction as predictions
+from solvers.arrays import has_float64, wide
 
 
 def loss(
@@ -29,15 +31,17 @@ def loss(
     """
     batch = len(x0)
     device = x0.device
-    order = torch.randperm(batch, generator=generator, device=device)
-    strata = (order + torch.rand(batch, generator=generator, device=device, dtype=torch.float64)) / batch
+    order = torch.randperm(batch, generator=generator, device=device).to(wide(device))
+    kind = torch.float64 if has_float64(device) else torch.float32
+    within = torch.rand(batch, generator=generator, device=device, dtype=kind).to(wide(device)).double()
+    strata = (order + within) / batch
     t = process.t_min + (process.t_max - process.t_min) * strata
-    alpha, sigma = (f(t).view(-1, *[1] * (x0.ndim - 1)) for f in (process.alpha, process.sigma))
+    alpha, sigma = process.alpha(t), process.sigma(t)
     epsilon = torch.randn(x0.shape, generator=generator, device=device, dtype=x0.dtype)
-    x = alpha.to(x0.dtype) * x0 + sigma.to(x0.dtype) * epsilon
+    x = expand(alpha, x0) * x0 + expand(sigma, x0) * epsilon
     # a x + b ε as a combination of x0 and ε, in which nothing cancels when α is small.
     a, b = predictions.convert("epsilon", prediction, alpha, sigma)
-    target = (a * alpha).to(x0.dtype) * x0 + (a * sigma + b).to(x0.dtype) * epsilon
+    target = expand(a * alpha, x0) * x0 + expand(a * sigma + b, x0) * epsilon
     fed = t if time_input is None else time_input(t)
-    out = net(x, fed.to(torch.float32) if fed.is_floating_point() else fed, **cond)
+    out = net(x, (fed.to(torch.float32) if fed.is_floating_point() else fed).to(device), **cond)
     return (out.to(x0.dtype) - target).square().mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from solvers.adaptive.bridge import Increment, nothing_known
@@ -14,6 +15,11 @@ from solvers.base import mix
 from solvers.catalogue import registered
 
 
+def _rung(factor: Tensor) -> Tensor:
+    """The next lower power of √2, so that rounding, which differs between batches, changes a step's size but rarely."""
+    return torch.exp2((2 * torch.log2(factor)).floor() / 2)
+
+
 @registered
 class AdaptiveSDE(PerSampleSolver):
     """Euler–Maruyama x' and an Euler–Maruyama step with drift and noise of its end, x̃; x'' = (x' + x̃)/2 is kept.
@@ -21,8 +27,8 @@ class AdaptiveSDE(PerSampleSolver):
     With the drift F = f x − g² ∇log p: x' = x − h F(x, t) + g(t) ΔB and x̃ = x − h F(x', t − h) + g(t − h) ΔB, the same
     increment ΔB, the stochastic improved Euler method of weak order 2. The difference x' − x'', each element in units
     of max(atol, rtol max(|x'|, |x' before|)), is the error E, its root mean square over the sample. Up to 1 the step is
-    taken, and the next is 0.9 h E^(−0.9). The first is a hundredth of the way. An attempt, taken or not, costs two
-    evaluations.
+    taken, and the next is 0.9 h E^(−0.9), with that factor lowered to a power of √2. The first is a hundredth of the
+    way. An attempt, taken or not, costs two evaluations.
 
     Whether a step is rejected depends on its ΔB, so that a fresh one after a rejection, or the old one scaled to the
     shorter step, is not normal any more: errors then grow as tolerances fall. Here a rejected increment stays a part of
@@ -52,7 +58,7 @@ class AdaptiveSDE(PerSampleSolver):
     stochastic = True
     order = None
     weak_order = 2
-    controller = Controller(1 / 0.9)
+    controller = Controller(1 / 0.9, limit=_rung)
 
     def __init__(self, rtol: float = 0.02, atol: float = 0.0078, max_nfe: int = MAX_NFE):
         super().__init__(rtol, atol, max_nfe)

@@ -9,6 +9,9 @@ from solvers.adaptive.loop import Active, where
 from solvers.base import mix
 
 
+ROUNDING = 1e-6  # of a piece of path, below which its rest is none
+
+
 def nothing_known(active: Active) -> dict[str, Tensor]:
     """The memory of a Brownian path that nobody has looked at.
 
@@ -32,10 +35,12 @@ class Increment:
 
     def __init__(self, active: Active, target: Tensor, normal: Tensor):
         self._depth, self._times, self._increments = (active.memory[name] for name in ("depth", "times", "increments"))
-        self._each, self._top = torch.arange(len(normal), device=normal.device), (self._depth - 1).clamp(min=0)
+        self._each, self._top = torch.arange(len(normal), device=target.device), (self._depth - 1).clamp(min=0)
         self._known = self._depth > 0
         nearest = self._times[self._each, self._top]
-        self.to = torch.maximum(target, nearest).where(self._known, target)
+        # Steps that are powers of √2 of each other end where others did but for rounding: then there, and no rest.
+        reached = target - nearest <= ROUNDING * (active.at - nearest)
+        self.to = nearest.where(self._known & reached, target)
         self._whole = self._known & (self.to == nearest)
         h, length = active.at - self.to, (active.at - nearest).where(self._known, 1.0)
         share = (h / length).where(self._known, 0.0)

@@ -4,8 +4,8 @@ Every sample has its own time, its own step size and its own decision whether a 
 the loop all samples that are not yet at the end attempt one step together, as one batch: an evaluation is ``predict(x,
 t, rows)`` with a time for each row. Samples that reach the end leave the batch. So a batch costs the sum of what its
 samples cost alone, each gets what it would get alone, and the number of batched evaluations is that of the sample that
-takes longest. Times, step sizes and coefficients are float64 tensors beside the state; once in a turn the host waits
-for them, to know who is left.
+takes longest. Times, step sizes and coefficients are float64 tensors beside the state, or on the CPU where its device
+has no float64; once in a turn the host waits for them, to know who is left.
 
 A solver says what variable it steps in, how a step is attempted and how its controller judges it; the loop, both ends
 and the bookkeeping are here.
@@ -25,6 +25,7 @@ from torch import Tensor
 from solvers.adaptive.controllers import Controller
 from solvers.adaptive.tolerances import MAX_NFE, check_resolved, check_tolerances, dtype_name
 from solvers.aliasing import Isolated, shown
+from solvers.arrays import wide
 from solvers.base import Hook, Noise, Predict, Solver, check_defined, mix, row_views
 from solvers.errors import StepsError
 from solvers.grids.grid import FIRST_HALF_LOG_SNR
@@ -168,7 +169,7 @@ class PerSampleSolver(Solver):
         denoise = process.sigma(grid[1]) == 0
         first, last = Point.at(process, grid[0]), Point.at(process, process.t_min if denoise else grid[1])
         check_defined(prediction, first)
-        evaluate, rows = row_views(predict, prediction), torch.arange(len(x), device=x.device)
+        evaluate, rows = row_views(predict, prediction), torch.arange(len(x), device=wide(x.device))
 
         def view(x: Tensor, t: Point) -> Views:
             return evaluate(x, _everywhere(t, x), rows)
@@ -188,7 +189,7 @@ class PerSampleSolver(Solver):
 
     def _integrate(self, run: Run, x: Tensor, rows: Tensor) -> Tensor:
         """Every sample from the first to the last noise level."""
-        start, end = (torch.full((len(x),), w, dtype=torch.float64, device=x.device) for w in self._ends(run))
+        start, end = (torch.full((len(x),), w, dtype=torch.float64, device=rows.device) for w in self._ends(run))
         active = Active(rows, x, start, end - start, end, {}, torch.full_like(start, math.nan)[:, None].expand(-1, 2))
         calls = 0
 
@@ -243,15 +244,16 @@ class PerSampleSolver(Solver):
 
 def where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """For each sample one or the other."""
-    return yes.where(chosen.reshape(-1, *[1] * (yes.ndim - 1)), no)
+    return yes.where(chosen.to(yes.device).reshape(-1, *[1] * (yes.ndim - 1)), no)
 
 
 def rms(x: Tensor) -> Tensor:
-    """Root mean square over the elements of each sample, (n,), float64."""
-    return x.reshape(len(x), -1).square().mean(1).to(torch.float64).sqrt()
+    """Root mean square over the elements of each sample, (n,), float64, where that of x's device is."""
+    return x.reshape(len(x), -1).square().mean(1).to(wide(x.device)).to(torch.float64).sqrt()
 
 
 def _everywhere(t: Point, x: Tensor) -> Any:
     """The same noise level for each sample."""
-    values = (torch.full((len(x),), value, dtype=torch.float64, device=x.device) for value in (t.t, t.alpha, t.sigma))
+    where = wide(x.device)
+    values = (torch.full((len(x),), value, dtype=torch.float64, device=where) for value in (t.t, t.alpha, t.sigma))
     return Point(*values, t.lam, t.process)  # type: ignore[arg-type]

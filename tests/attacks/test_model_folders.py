@@ -27,6 +27,7 @@ from scoresde import models
 from scoresde.metrics import BUNDLED, load_features
 from scoresde.models import CheckpointError
 from scoresde.networks import described
+from scoresde.score import networks
 
 diffusers_logging.set_verbosity_error()
 
@@ -342,10 +343,15 @@ def in_pickles(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda we
 @pytest.mark.parametrize("how", [{}, {"_use_new_zipfile_serialization": False}])
 def test_weights_in_pickles_are_read_as_tensors(how: dict[str, Any], theirs: Path) -> None:
     draw = dict[str, Any](nfe=2, shape=(1, 1, 8, 8), seeds=0)
-    expected = scoresde.sample(models.from_diffusers(theirs).model, **draw).samples
+    before = models.from_diffusers(theirs)
+    expected = scoresde.sample(before.model, **draw).samples
     in_pickles(theirs, **how)
     found = models.from_diffusers(theirs)
-    assert torch.equal(scoresde.sample(found.model, **draw).samples, expected)
+    for one, other in zip(networks(found.model), networks(before.model), strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    # Equal weights at other places in memory are multiplied in another order on some processors.
+    samples = scoresde.sample(found.model, **draw).samples
+    assert float((samples - expected).abs().max()) < 1e-5 * float(expected.abs().max())
     change(theirs / "unet" / "config.json", "layers_per_block", value=10**7)
     refused(lambda: models.from_diffusers(theirs), "layers_per_block = 10000000, and the weights are [0-9]+ tensors")
 

@@ -5,7 +5,9 @@ pipe.scheduler = Scheduler.from_config(pipe.scheduler.config, solver="dpmpp_3m")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,31 @@ except ImportError as error:
     raise ImportError("scoresde.integrations.diffusers needs diffusers: install scoresde[diffusers]") from error
 
 from scoresde.integrations.diffusers.conventions import read
-from scoresde.integrations.schedule import Schedule, planned, schedule, seeded
+from scoresde.integrations.schedule import Schedule, distilled, planned, schedule, seeded
+from scoresde.noise import Noise
+from scoresde.process import VPDiscrete
 from scoresde.score import check_output
 from solvers import Plan, Solver, grids
 from solvers.grids import Grid
 from solvers.plan.execute import Run
+from solvers.prediction import convert
 
 Generators = torch.Generator | list[torch.Generator] | None
 Choice = str | Mapping[str, Any]
+# What ``step`` returned in the middle of a step, as long as somebody holds it, and the process time that it is for.
+_INSIDE: list[tuple[weakref.ref[Tensor], float]] = []
+
+
+@dataclass
+class StepOutput(SchedulerOutput):
+    """What :meth:`Scheduler.step` returns.
+
+    Attributes:
+        prev_sample: the input of the next evaluation before ``scale_model_input``; after the last, the sample.
+        pred_original_sample: E[x0 | x] of the evaluation that was given, for previews.
+    """
+
+    pred_original_sample: Tensor | None = None
 
 
 class Scheduler(SchedulerMixin, ConfigMixin):
@@ -110,7 +129,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         self._start: Plan | None = None
         self._begin_index: int | None = None
         self._step_index: int | None = None
-        self._generator: Generators = None
+        self._draws: _Draws | None = None
 
     # --- what pipelines read
 
@@ -144,6 +163,28 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         """The evaluation that comes next; None until a run has begun."""
         return self._step_index
 
+    @property
+    def betas(self) -> Tensor:
+        """Forward variances of the chain, shape (num_train_timesteps,); models of a flow or of EDM have none."""
+        return torch.tensor(self._chain.betas, dtype=torch.float32)
+
+    @property
+    def alphas(self) -> Tensor:
+        """1 − β."""
+        return 1 - self.betas
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """ᾱ = α² at each index of the chain."""
+        chain = self._chain
+        return torch.tensor(chain.alpha(np.arange(len(chain.betas), dtype=np.float64)) ** 2, dtype=torch.float32)
+
+    @property
+    def _chain(self) -> VPDiscrete:
+        if not isinstance(self._trained.process, VPDiscrete):
+            raise AttributeError(f"{self._trained.process!r} is no chain of betas")
+        return self._trained.process
+
     def __len__(self) -> int:
         return int(self.config.get("num_train_timesteps", 1000))
 
@@ -156,6 +197,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
         mu: float | None = None,
+        original_inference_steps: int | None = None,
+        strength: float = 1.0,
     ) -> None:
         """Plan a run, and forget the one before.
 
@@ -165,13 +208,27 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             device: of ``timesteps``.
             timesteps: instead: times as the network is fed them, decreasing; zero noise follows.
             sigmas: instead: noise levels, decreasing. For flow models before the shift, and zero noise follows;
-                elsewhere σ/α, the last one being the end.
+                elsewhere σ/α, the last one being the end. A flow model may be given both, one timestep for each sigma:
+                the network is then fed those, and between them what is linear in σ.
             mu: of a flow model's dynamic shift; it is of no use elsewhere, where pipelines give it too.
+            original_inference_steps: the timesteps are taken from this many even ones, those that a consistency model
+                was distilled at. None is the number in its configuration if the solver is ``lcm`` or ``tcd`` and there
+                is no grid.
+            strength: the share of those, from zero noise on, that is used.
 
         Raises:
             ValueError: arguments that do not fit together, illegal times, a dynamic shift without mu, or a prediction
                 type that is undefined at the first time (ε where α = 0).
         """
+        if original_inference_steps is None and timesteps is None and sigmas is None and self._rule is None:
+            if self._solver.family == "distilled":
+                original_inference_steps = self.config.get("original_inference_steps")
+        elif original_inference_steps is not None and (timesteps is not None or sigmas is not None or self._rule):
+            raise ValueError(
+                "original_inference_steps choose the timesteps: give no timesteps, no sigmas and no grid with them"
+            )
+        if original_inference_steps is not None:
+            timesteps = distilled(len(self), original_inference_steps, num_inference_steps, strength)
         made = schedule(
             self._trained, self._solver, self._rule, num_inference_steps, timesteps=timesteps, sigmas=sigmas, mu=mu
         )
@@ -184,20 +241,19 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         """Let the run begin with that evaluation, as image-to-image pipelines do.
 
         Raises:
-            PlanError: the solver cannot begin there with the timesteps that are left.
+            PlanError: the solver cannot begin there with the timesteps that are left, or none is left.
         """
         self._start, self._begin_index = self._planned.start(begin_index), begin_index
+        self._run, self._step_index = None, None
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The state as the network is fed it, and may write into: times c_in(σ) for EDM's networks, else a copy."""
         if self._trained.input_scale is None:
             return sample.clone()
-        if self._run is not None:
-            t = self._run.evaluation.t
-        else:
-            index = self._begin_index if self._begin_index is not None else self._index(timestep)
-            t = self._planned.evaluations[index].t
-        return sample * float(self._trained.input_scale(t))
+        evaluation = self._planned.evaluations[self._place(timestep)]
+        if self._run is not None and self._step_index == self._place(timestep):
+            evaluation = self._run.evaluation
+        return sample * float(self._trained.input_scale(evaluation.t))
 
     def step(
         self,
@@ -206,62 +262,113 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
-    ) -> SchedulerOutput | tuple[Tensor]:
+        *,
+        per_token_timesteps: Tensor | None = None,
+        pred_original_sample: Tensor | None = None,
+        **others: Any,
+    ) -> StepOutput | tuple[Tensor, Tensor]:
         """Feed the plan the network's output at ``timestep``.
 
         Args:
             model_output: shape of ``sample``, or with twice its channels where the network learned a variance, which
                 is not used.
-            timestep: where the run begins, if no begin index is set; after that evaluations follow one another.
+            timestep: what the network was fed. The evaluation that is due goes on; another at which a step begins
+                begins there, from ``sample``, as where a run goes back or was left early.
             sample: what ``step`` returned before, or an edit of it: the difference goes to the state. The state is kept
                 in float32 or float64, whatever dtype samples are passed around in.
             generator: of the noise that solvers draw.
-            return_dict: return a SchedulerOutput, or a tuple.
+            return_dict: return a StepOutput, or its two values as a tuple.
+            per_token_timesteps: of a flow model whose parts are at times of their own, shape (batch, tokens) for
+                samples (batch, tokens, channels). Parts at ``timestep`` take the solver's step; others one of Euler's,
+                from their own level to the next of the schedule below it, which at zero noise is none.
+            pred_original_sample: x0, where the pipeline made it from the network's output itself.
+            others: what pipelines pass to schedulers of one kind, ``eta``, ``use_clipped_model_output`` and
+                ``prev_timestep``, is taken where it says what the solver does anyway.
 
         Returns:
-            ``prev_sample``, the input of the next evaluation before ``scale_model_input``; after the last, the sample.
+            ``prev_sample`` and ``pred_original_sample``.
 
         Raises:
-            ValueError: ``set_timesteps`` was not called, all evaluations are done, shapes do not fit, or the output is
-                on another device or holds no floating-point numbers.
+            ValueError: ``set_timesteps`` was not called, all evaluations are done, a timestep that is neither due nor
+                where a step begins, shapes that do not fit, an output on another device or without floating-point
+                numbers, or a first sample that a run before left in the middle of a step.
+            PlanError: the solver cannot begin at that timestep.
+            TypeError: an argument of no use here.
         """
-        self._generator = generator
-        run = self._run or self._begun(timestep, sample)
-        assert self._step_index is not None
+        place = self._place(timestep)
+        self._check(others, place)
+        run = self._run if self._run is not None and place == self._step_index else self._begun(place, sample)
+        assert self._step_index is not None and self._draws is not None
         if sample.shape != run.x.shape:
             raise ValueError(f"sample has the shape {tuple(sample.shape)}, the state has {tuple(run.x.shape)}")
         if self._trained.learned_variance and model_output.shape[1] == 2 * sample.shape[1]:
             model_output = model_output[:, : sample.shape[1]]
-        if model_output.shape != sample.shape:
-            raise ValueError(
-                f"model_output has the shape {tuple(model_output.shape)}, sample has {tuple(sample.shape)}"
-            )
-        check_output(model_output, sample)
-        x, dtype = run.x, run.x.dtype
+        given = model_output if pred_original_sample is None else pred_original_sample
+        if given.shape != sample.shape:
+            raise ValueError(f"model_output has the shape {tuple(given.shape)}, sample has {tuple(sample.shape)}")
+        check_output(given, sample)
+        levels = None if per_token_timesteps is None else self._levels(per_token_timesteps, place, sample)
+        x, dtype, at = run.x, run.x.dtype, run.evaluation
         run.replace(sample.clone() if sample.dtype == dtype else x + (sample.to(dtype) - x.to(sample.dtype).to(dtype)))
-        output = model_output.to(dtype, copy=True)  # the pipeline may write to its own again
-        if self._trained.output_scales is not None:
-            skip, out = self._trained.output_scales(run.evaluation.t)
+        output = given.to(dtype, copy=True)  # the pipeline may write to its own again
+        if pred_original_sample is not None:
+            a, b = convert("sample", self._trained.prediction, at.alpha, at.sigma)
+            output = a * run.x + b * output
+        elif self._trained.output_scales is not None:
+            skip, out = (float(scale) for scale in self._trained.output_scales(at.t))
             output = skip * run.x + out * output
+        state = run.x
+        a, b = convert(self._trained.prediction, "sample", at.alpha, at.sigma)
+        denoised = a * state + b * output
         run.give(output)
+        self._draws.generator = generator
         more = run.advance()
-        self._run, self._generator = run if more else None, None
+        self._draws.generator = None
+        self._run = run if more else None
         self._step_index += 1
-        previous = (run.x if more else run.state).to(sample.dtype, copy=True)
-        return SchedulerOutput(prev_sample=previous) if return_dict else (previous,)
+        previous = run.x if more else run.state
+        if levels is not None:
+            here, level, below = levels
+            previous = torch.where(here, previous, state + (below - level) * output)
+            denoised = torch.where(here, denoised, state - level * output)
+        previous = previous.to(sample.dtype, copy=True)
+        if more and self._planned.steps[place] == self._planned.steps[place + 1]:
+            _INSIDE[:] = [pair for pair in _INSIDE if pair[0]() is not None]
+            _INSIDE.append((weakref.ref(previous), run.evaluation.t))
+        denoised = denoised.to(sample.dtype)
+        return StepOutput(previous, denoised) if return_dict else (previous, denoised)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """α x0 + σ ε at the given times, as the network is fed them, of shape () or (batch,)."""
-        times = self._trained.process_time(torch.as_tensor(timesteps, dtype=torch.float64).reshape(-1))
-        process, shape = self._trained.process, (-1, *[1] * (original_samples.ndim - 1))
-        alpha, sigma = (
-            function(times).to(original_samples).reshape(shape) for function in (process.alpha, process.sigma)
-        )
+        """α x0 + σ ε at the given times, as the network is fed them, of shape () or (batch,).
+
+        Raises:
+            ValueError: there are no times.
+        """
+        alpha, sigma = self._factors(original_samples, timesteps)
         return alpha * original_samples + sigma * noise
 
     def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
         """:meth:`add_noise` as pipelines of flow models call it."""
         return self.add_noise(sample, noise, timestep)
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """(α ε − σ x0)/√(α² + σ²) at the given times, what a network of v-prediction is trained to return.
+
+        Raises:
+            ValueError: there are no times.
+        """
+        alpha, sigma = self._factors(sample, timesteps)
+        return (alpha * noise - sigma * sample) / torch.hypot(alpha, sigma)
+
+    def _factors(self, like: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ at times as the network is fed them, to multiply a batch by; made on the CPU, in float64."""
+        fed = torch.as_tensor(timesteps).cpu().to(torch.float64).reshape(-1)
+        if not len(fed):
+            raise ValueError(f"there are no timesteps: {_NONE_LEFT}")
+        times, process = self._trained.process_time(fed), self._trained.process
+        shape = (-1, *[1] * (like.ndim - 1))
+        alpha, sigma = (function(times).to(like.dtype).to(like.device) for function in (process.alpha, process.sigma))
+        return alpha.reshape(shape), sigma.reshape(shape)
 
     # --- a run
 
@@ -271,41 +378,137 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("there is no schedule yet: call set_timesteps first")
         return self._schedule
 
-    def _begun(self, timestep: float | Tensor, sample: Tensor) -> Run:
-        if self._step_index is not None:
-            raise ValueError(f"all {len(self._planned.evaluations)} evaluations are done: call set_timesteps")
-        if self._start is None:
-            self.set_begin_index(self._index(timestep))
+    def _place(self, timestep: float | Tensor | None) -> int:
+        """The evaluation that a timestep means: the one that is due, or the one where a step begins at that time.
+
+        Raises:
+            ValueError: neither; or the last of a run that is done.
+        """
+        made = self._planned
+        count = len(made.evaluations)
+        done = self._run is None and self._step_index is not None
+        due = None if done else self._step_index if self._run is not None else self._begin_index or 0
+        if timestep is None:
+            if due is None:
+                raise ValueError(f"all {count} evaluations are done: call set_timesteps")
+            return due
+        value, kind = _number(timestep)
+        if due is not None and due < count:
+            ours = self.timesteps[due].cpu()
+            # Pipelines pass times in their own precision, or as whole numbers.
+            if float(ours.to(kind)) == value or (not kind.is_floating_point and abs(float(ours) - value) < 1):
+                return due
+        known = self.timesteps.cpu()
+        places = (known.to(kind).double() == value).nonzero().flatten().tolist()
+        begins = [place for place in places if place == 0 or made.steps[place - 1] < made.steps[place]]
+        if done and (not places or made.steps[places[0]] == made.steps[-1]):
+            raise ValueError(f"all {count} evaluations are done: call set_timesteps")
+        if begins:
+            return begins[0]
+        if self._run is not None and due is not None:
+            raise ValueError(
+                f"timestep {value:g} is neither the one that is due, {float(known[due]):g}, nor one at which a step "
+                f"begins; the scheduler's timesteps are {known.tolist()}"
+            )
+        if places:
+            return places[0]  # where the solver says itself why it cannot begin there
+        raise ValueError(f"timestep {value:g} is none of the scheduler's timesteps {known.tolist()}")
+
+    def _begun(self, place: int, sample: Tensor) -> Run:
+        if self._start is None or self._begin_index != place:
+            self.set_begin_index(place)
         assert self._start is not None
+        first = self._planned.evaluations[place]
+        for reference, time in _INSIDE:
+            kept = reference()
+            if kept is None or time == first.t or (kept.shape, kept.device) != (sample.shape, sample.device):
+                continue
+            if torch.equal(kept, sample.to(kept.dtype)):
+                raise ValueError(
+                    "the sample to begin with was left in the middle of a step, by a solver of several evaluations a "
+                    "step: cut between steps (another denoising_end), or take a solver with one, such as 'dpmpp_2m'"
+                )
         dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
         state = sample.to(dtype, copy=True)
-        run = Run(self._start, state, self._noise(state) if self._start.draws else None)
+        self._draws = _Draws(self._own(state, first.t), state)
+        run = Run(self._start, state, self._draws)
         run.advance()
-        self._step_index = self._begin_index
+        self._step_index = place
         return run
 
-    def _index(self, timestep: float | Tensor | None) -> int:
-        """The first evaluation at that timestep, of those that begin a step if there are such."""
-        made = self._planned
-        value = float("nan") if timestep is None else float(timestep)
-        found = np.flatnonzero(self.timesteps.cpu().numpy() == np.float32(value)).tolist()
-        if not found:
-            raise ValueError(f"timestep {value} is none of the scheduler's timesteps {self.timesteps.tolist()}")
-        return next((index for index in found if index == 0 or made.steps[index - 1] < made.steps[index]), found[0])
+    def _own(self, state: Tensor, t: float) -> Noise | None:
+        """Noise of the seeds, if there are such."""
+        if self._seeds is None:
+            return None
+        seeds = range(self._seeds, self._seeds + len(state)) if isinstance(self._seeds, int) else self._seeds
+        return seeded(seeds, state, self._trained.process, t)
 
-    def _noise(self, like: Tensor) -> Callable[[], Tensor]:
-        """The next standard normal: of the generator given to ``step``, else of the seeds, else of torch."""
-        seeds = self._seeds
-        if isinstance(seeds, int):
-            seeds = range(seeds, seeds + len(like))
-        own = None if seeds is None else seeded(seeds, like)
+    def _levels(self, tokens: Tensor, place: int, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which tokens are at the timestep; the noise level of each, and the next of the schedule below it."""
+        if self._trained.shift is None or self._trained.prediction != "flow":
+            raise ValueError("per_token_timesteps are for flow models whose network predicts the velocity")
+        if tuple(tokens.shape) != tuple(sample.shape[:2]) or sample.ndim != 3:
+            raise ValueError(
+                f"per_token_timesteps must be of shape (batch, tokens), got {tuple(tokens.shape)} for samples of "
+                f"{tuple(sample.shape)}"
+            )
+        here = tokens == self.timesteps[place].to(tokens)
+        if not self._planned.memoryless and bool((~here & (tokens > 0)).any()):
+            raise ValueError(
+                f"{self._solver} remembers evaluations, which parts that begin later have not had: take a solver "
+                "without memory, such as 'euler', for per_token_timesteps"
+            )
+        dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
+        level = tokens.to(dtype) / len(self)
+        known = self.sigmas.to(level)
+        below = torch.where(known < level[..., None] - 1e-6, known, 0.0).amax(-1)
+        return here[..., None], level[..., None], below[..., None]
 
-        def draw() -> Tensor:
-            if self._generator is None and own is not None:
-                return own()
-            return randn_tensor(like.shape, generator=self._generator, device=like.device, dtype=like.dtype)
+    def _check(self, others: Mapping[str, Any], place: int) -> None:
+        """Refuse what pipelines pass to schedulers of one kind, where the solver does something else."""
+        for key, value in others.items():
+            if key == "eta":
+                fits, why = not value or value == self._solver.options.get("eta"), f"{self._solver} was chosen before"
+            elif key == "use_clipped_model_output":
+                fits, why = not value, "nothing is clipped"
+            elif key == "prev_timestep":
+                after = self.timesteps[place + 1].item() if place + 1 < len(self.timesteps) else None
+                fits, why = value is None or float(value) == after, f"the next is {after}"
+            else:
+                raise TypeError(f"step() has no argument {key!r}")
+            if not fits:
+                raise ValueError(f"{key} = {value} of step(): {why}; choose it with Scheduler.from_config")
 
-        return draw
+
+class _Draws:
+    """The next standard normal: of the generator given to ``step``, else of the seeds, else of torch."""
+
+    def __init__(self, own: Noise | None, like: Tensor):
+        self.generator: Generators = None
+        self._own, self._shape, self._device, self._dtype = own, like.shape, like.device, like.dtype
+
+    def __call__(self) -> Tensor:
+        if self.generator is None and self._own is not None:
+            return self._own()
+        return randn_tensor(self._shape, generator=self.generator, device=self._device, dtype=self._dtype)
+
+
+_NONE_LEFT = "no step is left, which in image to image means that strength × num_inference_steps is below 1"
+
+
+def _number(timestep: float | Tensor) -> tuple[float, torch.dtype]:
+    """A timestep, which may be repeated for each sample, and the precision that it is in.
+
+    Raises:
+        ValueError: several different times.
+    """
+    if not isinstance(timestep, Tensor):
+        return float(timestep), torch.int64 if isinstance(timestep, (int, np.integer)) else torch.float32
+    values = timestep.detach().cpu().reshape(-1)
+    if not len(values) or bool((values != values[0]).any()):
+        raise ValueError(f"timestep must be one time, got {timestep.tolist()}; parts have per_token_timesteps")
+    kind = timestep.dtype
+    return float(values[0]), torch.float32 if kind == torch.float64 else kind
 
 
 def _described(choice: Choice | Solver | Grid) -> dict[str, Any]:

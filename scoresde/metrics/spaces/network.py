@@ -79,13 +79,14 @@ class FeatureNetwork(nn.Module):
         Raises:
             ValueError: their covariance is singular to 1e-7 of its largest eigenvalue: a feature is dead or a copy.
         """
-        values, vectors = torch.linalg.eigh(torch.cov(features.double().T))
+        known = features.cpu().double()
+        values, vectors = torch.linalg.eigh(torch.cov(known.T))
         if not values[0] > 1e-7 * values[-1]:
             raise ValueError(
                 f"features cannot be whitened: the eigenvalues of their covariance go from {float(values[0]):.3g} "
                 f"to {float(values[-1]):.3g}, so one is dead or a copy; train longer or take fewer"
             )
-        self.centre.copy_(features.double().mean(0))
+        self.centre.copy_(known.mean(0))
         self.whitening.copy_(vectors / values.sqrt() @ vectors.T)
 
 
