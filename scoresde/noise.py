@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.process import Process
 from solvers.arrays import wide
+from solvers.steps import Process
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)

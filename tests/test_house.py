@@ -94,7 +94,7 @@ ROOMS = {
         "models": SCORES | {"files", "networks", "preconditioning", "integrations"},
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},
-        "training": {"files", "data", "process", "runs"},
+        "training": {"files", "data", "process", "score", "runs"},
         "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "sampling"},
         "report": {"files", "bench"},

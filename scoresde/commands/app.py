@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from scoresde.commands.interrupts import quick_to_stop
-from scoresde.files.text import plain
+from scoresde.files.text import lines, plain
 from solvers.errors import nearest
 from solvers.registry import ENTRY_POINTS
 
@@ -46,6 +48,11 @@ FLAGS += (
 )
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
 PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
+
+
+NUMBERS = re.compile(r"[\[\]\s,\d.eE+]+")  # a number, a list of such, or a sweep over them
+POWER = re.compile(r"\d+(\.\d+)?[eE]\+?\d{1,2}")
+EXACT = 2**53  # up to which a float is a whole number for certain
 
 
 _PLUGGED: dict[str, dict[str, str]] = {}  # what plugins have added to each group, as the files of choices read
@@ -137,7 +144,9 @@ def launch(command: str, arguments: Sequence[str]) -> None:
 
     def job(config: DictConfig) -> None:
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
-        status = guarded(lambda: _start(command, config, arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_note, warnings.showwarning)
+            status = guarded(lambda: _start(command, config, arguments))
         if status:
             raise SystemExit(status)
 
@@ -150,14 +159,25 @@ def launch(command: str, arguments: Sequence[str]) -> None:
             raise UsageError(_explain(error, command, arguments)) from error
 
 
+def _note(others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    """Say a warning of ours in a line of its own; others are for whoever wrote what they warn of."""
+    if category.__module__.startswith("scoresde."):
+        print(f"scoresde: note: {lines(message)}", file=sys.stderr, flush=True)
+    else:
+        others(message, category, *rest)
+
+
 def as_typed(argument: str) -> str:
-    """A setting that is a file's name, such that Hydra reads it as it is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``.
+    """A setting such that Hydra reads it as it is meant.
+
+    The name of a file is what is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``. Elsewhere ``1e4`` is a whole number.
 
     Raises:
         UsageError: a list or an empty name for ``out``.
     """
     if not PATHS.match(argument):
-        return argument
+        key, equals, value = argument.partition("=")
+        return f"{key}{equals}{POWER.sub(_whole, value) if NUMBERS.fullmatch(value) else value}"
     key, _, value = argument.partition("=")
     try:
         read = OverridesParser.create().parse_override(argument).value()
@@ -168,6 +188,12 @@ def as_typed(argument: str) -> str:
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
     other |= isinstance(read, str) and read != value and not value.startswith(("'", '"')) and "\\" not in value
     return f"{key}={quoted(value)}" if value and other else argument
+
+
+def _whole(found: re.Match[str]) -> str:
+    """``1e4`` as ``10000``; ``1.5e0`` as it is."""
+    value = float(found[0])
+    return str(int(value)) if value.is_integer() and value <= EXACT else found[0]
 
 
 def converted(arguments: Sequence[str]) -> list[str]:

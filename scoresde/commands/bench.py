@@ -17,6 +17,7 @@ from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
 from scoresde.commands import measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
+from scoresde.data import Resizing
 from scoresde.files.text import say
 from scoresde.metrics import Floors, floors
 from scoresde.runs import record
@@ -57,6 +58,7 @@ def run(config: DictConfig, out: Path) -> None:
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     measure = measured.measure(settings, checkpoint, device)
+    Resizing.drop(common, "reference_")
     common[record.INPUTS] = {
         "features": measure.space.name,
         "reference": identity(measure.reference),

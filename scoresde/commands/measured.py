@@ -11,6 +11,7 @@ import torch
 
 from scoresde import models
 from scoresde.commands import values
+from scoresde.data import Resizing
 from scoresde.metrics import FeatureSpace, Measure, PixelSpace, real_images, spaces
 from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.spaces.pixels import LARGEST
@@ -29,6 +30,7 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
         ValueError: no reference where the model brings none, or one that is damaged or of another space.
     """
     name, options = values.named(settings["features"])
+    shape, resizing = checkpoint.image_shape(device), Resizing.of(settings, "reference_")
     reference = settings["reference"]
     if name == "model":
         options["path"] = options["path"] or models.find(settings["model"]["path"])
@@ -36,15 +38,15 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
             others = ", ".join(each for each in spaces.names() if each != "model")
             raise ValueError(f"there is no feature network in {str(options['path'])!r}: give features= ({others})")
     elif "shape" in options:
-        options["shape"] = options["shape"] or checkpoint.shape
+        options["shape"] = options["shape"] or shape
     if reference is None and name != "model":
         raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
     space = spaces.get(str(name), device=device, **options)
-    real = real_images.reference(reference or options["path"], space)
+    real = real_images.reference(reference or options["path"], space, resizing)
     classifier = space if isinstance(space, FeatureSpace) else None
-    if classifier is not None and classifier.shape != checkpoint.shape:
-        raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {checkpoint.shape}")
-    return Measure(space, real, _pixels(reference, checkpoint), classifier)
+    if classifier is not None and classifier.shape != shape:
+        raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {shape}")
+    return Measure(space, real, _pixels(reference, shape, resizing), classifier)
 
 
 def own(settings: Mapping[str, Any]) -> bool:
@@ -52,9 +54,11 @@ def own(settings: Mapping[str, Any]) -> bool:
     return settings["features"]["name"] == "model" and settings["reference"] is None
 
 
-def _pixels(reference: str | None, checkpoint: Checkpoint) -> tuple[PixelSpace, Gaussian] | None:
+def _pixels(
+    reference: str | None, shape: tuple[int, int, int], resizing: Resizing
+) -> tuple[PixelSpace, Gaussian] | None:
     """Pixel space, where real images were given and are small enough."""
-    if reference is None or not real_images.holds_images(reference) or math.prod(checkpoint.shape) > LARGEST:
+    if reference is None or not real_images.holds_images(reference) or math.prod(shape) > LARGEST:
         return None
-    space = PixelSpace(checkpoint.shape)
-    return space, real_images.reference(reference, space).moments
+    space = PixelSpace(shape)
+    return space, real_images.reference(reference, space, resizing).moments

@@ -29,10 +29,11 @@ from scoresde.runs.shards import Shards
 from scoresde.score import PRECISIONS
 from solvers import Solver
 from solvers.arrays import has_float64
-from solvers.errors import known
+from solvers.errors import known, nearest
 from solvers.grids import Grid
 
 N, SEED, NFE = 64, 0, 20
+NAMED = 20  # classes that an error lists
 PASSING = ("out", "threads")  # what may differ when a run goes on
 
 
@@ -97,7 +98,7 @@ class Request:
             grid = checkpoint.grid
         sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
-        for key in ("features", "reference"):
+        for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
         if scoring is not None:
@@ -167,7 +168,18 @@ def _labels(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
         return np.arange(n) % classes
     if label == "data" and counts:
         return class_labels(n, counts).numpy()
+    names = checkpoint.class_names
+    if isinstance(label, str) and label in names:
+        return np.full(n, names.index(label))
     if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < classes:
         known = f"0 to {classes - 1}, cycle{', data' if counts else ''} or null" if classes else "null: no classes here"
-        raise ValueError(f"label must be {known}, got {label!r}")
+        called = f", or a class by its name: {_listed(names)}" if names else ""
+        meant = nearest(label, names) if isinstance(label, str) and names else ""
+        raise ValueError(f"label must be {known}{called}, got {label!r}{meant}")
     return np.full(n, label)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first names of classes, quoted as a shell and Hydra need them."""
+    told = ", ".join(repr(name) for name in names[:NAMED])
+    return f"{told}, …" if len(names) > NAMED else told

@@ -18,7 +18,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import values
-from scoresde.data import load, to_pixels
+from scoresde.data import Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
@@ -32,6 +32,7 @@ MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 PASSING = ("out", "device", "threads", "every")  # what may differ when a run is taken up again
+NAMED = 100  # classes that are told by their names
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
 
 
@@ -90,6 +91,9 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
         f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(device)}"
     )
+    if names := trainer.data.names:
+        told = [f"{label} {name}" for label, name in enumerate(names[:NAMED])]
+        say(f"classes: {', '.join(told)}{', …' if len(names) > NAMED else ''}; sample takes label=<name> or the number")
     if trainer.resume():
         say(f"going on from step {trainer.step} of {trainer.steps}")
         if trainer.step == trainer.steps:
@@ -109,6 +113,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         prediction=trainer.prediction,
         shape=tuple(trainer.data.pixels.shape[1:]),
         classes=trainer.data.classes,
+        class_names=trainer.data.names,
         time_scale=_time_scale(trainer.process),
         training=_card(trainer, settings),
         dtype=weights,
@@ -123,7 +128,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
     process = processes.get(name, **options)
-    data = load(settings["data"]["path"], settings["data"].get("split", "train"))
+    described = settings["data"]
+    resizing = Resizing.of(described, "data.")
+    Resizing.drop(described)
+    data = load(described["path"], described.get("split", "train"), resizing)
     shape = tuple(data.pixels.shape[1:])
     if shape[0] not in (1, 3):
         raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")
@@ -170,7 +178,7 @@ def _report(trainer: Trainer) -> None:
 def _draw(trainer: Trainer) -> None:
     pixels = to_pixels(_picture(trainer, ROWS, STEPS))
     classes = trainer.data.classes
-    names = [str(label) for label in range(classes)] if classes else None
+    names = list(trainer.data.names or map(str, range(classes))) if classes else None
     save_grid(trainer.folder / "samples.png", pixels, classes or UNLABELLED_COLUMNS, column_labels=names)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

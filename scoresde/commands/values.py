@@ -41,6 +41,8 @@ def whole_number(key: str, value: Any, least: int = 1) -> int:
     Raises:
         ValueError: names the key and its value.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1e4, in a file
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{key} must be a whole number of at least {least}, got {value!r}")
     return value

@@ -10,6 +10,8 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,31 +129,78 @@ class Npz:
     def __getitem__(self, key: str) -> NDArray[Any]:
         if key not in self._members:
             raise ValueError(f"{self._name} lacks {key!r}; it holds {self.held}")
-        try:
+        with self._readable():
             return self._read(self._members[key])
-        except Exception as error:
+
+    def described(self, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and dtype of an array, which is not read.
+
+        Raises:
+            ValueError: as for reading it.
+        """
+        with self._readable(), opened(self._archive, self._members[key]) as file:
+            shape, _, dtype = self._header(file, self._members[key])
+        return shape, dtype
+
+    def rows(self, key: str, count: int) -> Iterator[NDArray[Any]]:
+        """The array in parts of at most ``count`` along its first axis; one that lies column by column at once.
+
+        Raises:
+            ValueError: as for reading it.
+        """
+        member: Any = self._members[key]
+        with self._readable(), opened(self._archive, member) as file:
+            shape, fortran, dtype = self._header(file, member)
+            row = math.prod(shape[1:]) * dtype.itemsize
+            if not fortran and len(shape) > 1 and row:
+                for first in range(0, shape[0], count):
+                    part = min(count, shape[0] - first)
+                    yield np.frombuffer(self._filled(file, part * row), dtype).reshape(part, *shape[1:])
+                if file.read(1):
+                    raise EOFError("it does not end where it should")
+                return
+        whole = self[key]
+        for first in range(0, len(whole), count):
+            yield whole[first : first + count]
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of a damaged archive anything may come
             raise ValueError(f"{self._name} is not a readable npz: {line(error)}") from error
 
     def _read(self, member: zipfile.ZipInfo) -> NDArray[Any]:
-        file: Any
         with opened(self._archive, member) as file:
-            version = npy.read_magic(file)
-            if version not in HEADERS:
-                raise ValueError(f"version {version} of the npy format is not known")
-            shape, fortran, dtype = HEADERS[version](file)
-            if dtype.hasobject or dtype.fields or dtype.subdtype or not dtype.itemsize:
-                raise ValueError(f"an array of {dtype} is not of numbers or text (allow_pickle=False)")
-            size, left = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-            if min((0, *shape)) < 0 or size != left:
-                raise ValueError(f"an array of {dtype} {shape} has {size:,} bytes, and {left:,} follow")
-            content = bytearray(size)
-            view, filled = memoryview(content), 0
-            while filled < size and (count := file.readinto(view[filled : filled + BLOCK])):
-                filled += count
-            if filled < size or file.read(1):
-                raise EOFError(f"it breaks off after {filled:,} of {size:,} bytes")
+            shape, fortran, dtype = self._header(file, member)
+            content = self._filled(file, size := math.prod(shape) * dtype.itemsize)
+            if file.read(1):
+                raise EOFError(f"it does not end after {size:,} bytes")
         array = np.frombuffer(content, dtype) if size else np.zeros(0, dtype)
         return array.reshape(shape, order="F" if fortran else "C")
+
+    @staticmethod
+    def _header(file: Any, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+        version = npy.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"version {version} of the npy format is not known")
+        shape, fortran, dtype = HEADERS[version](file)
+        if dtype.hasobject or dtype.fields or dtype.subdtype or not dtype.itemsize:
+            raise ValueError(f"an array of {dtype} is not of numbers or text (allow_pickle=False)")
+        size, left = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if min((0, *shape)) < 0 or size != left:
+            raise ValueError(f"an array of {dtype} {shape} has {size:,} bytes, and {left:,} follow")
+        return shape, fortran, dtype
+
+    @staticmethod
+    def _filled(file: Any, size: int) -> bytearray:
+        content = bytearray(size)
+        view, filled = memoryview(content), 0
+        while filled < size and (count := file.readinto(view[filled : filled + BLOCK])):
+            filled += count
+        if filled < size:
+            raise EOFError(f"it breaks off after {filled:,} of {size:,} bytes")
+        return content
 
     def __enter__(self) -> Npz:
         return self

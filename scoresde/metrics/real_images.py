@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from scoresde.data import load, located
+from scoresde.data import DataError, Resizing, Stream, located
 from scoresde.files import digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
@@ -20,43 +21,49 @@ CACHE = "SCORESDE_CACHE"
 BATCH = 500
 
 
-def reference(path: str | Path, space: Space) -> Reference:
+def reference(path: str | Path, space: Space, resizing: Resizing | None = None) -> Reference:
     """What samples are compared with, from wherever it is.
 
     Args:
         path: a model's folder or a file of statistics, as :meth:`Reference.load` takes them; or images, as
-            :func:`scoresde.data.load` takes them: a folder, an archive or an npz. Features of images are kept in
-            ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of their pixels and the space's name.
+            :func:`scoresde.data.load` takes them: a folder, an archive, an npz or a run. They are read in batches, and
+            their features are kept in ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of their files and
+            the space's name.
         space: the feature space.
+        resizing: what becomes of images first; None leaves them as they are.
 
     Raises:
-        ValueError: there is nothing there, nothing that is understood, nothing that the space takes, or fewer than two
-            images.
+        ValueError: there is nothing there, nothing that is understood, nothing that the space takes, fewer than two
+            images, or a resizing of statistics.
     """
     path = located(path)
+    resizing = resizing or Resizing()
     if not holds_images(path):
+        if resizing:
+            raise ValueError(f"{str(path)!r} holds statistics, of which nothing can be {resizing}: give images")
         found = Reference.load(path, space)
         _check_count(path, found.moments.count)
         _check_count(path, None if found.features is None else len(found.features.features))
         return found
-    images = load(path)
-    _check_count(path, len(images))
-    content = [space.name, str(tuple(images.pixels.shape)), images.pixels.numpy().tobytes()]
-    kept = cache() / "references" / digest_of(content)
+    stream = Stream(path, resizing=resizing)
+    kept = cache() / "references" / digest_of([space.name, stream.digest()])
     with suppress(ValueError):  # not there, or damaged: made (again)
         found = Reference.load(kept, space)
-        if found.features is not None and len(found.features.features) == found.moments.count == len(images):
-            return found
+        if found.features is not None and len(found.features.features) == found.moments.count:
+            return replace(found, resized=str(resizing))
     try:
-        features = np.concatenate([space.features(part).numpy() for part in images.pixels.split(BATCH)])
+        features = np.concatenate([space.features(part).numpy() for part in stream.batches(BATCH)])
+    except DataError:
+        raise
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is no reference: {error}") from error
-    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels.numpy()
+    _check_count(path, len(features))
+    labels = np.zeros(len(features), np.int64) if stream.labels is None else stream.labels.numpy()
     SampleFeatures(space.name, features, labels, {"images": path.name}).save(kept / "test_features.npz")
     moments = Moments(space.size, space.name)
     moments.update(features)
     moments.save(kept / "reference.npz")  # last: it says that both are there
-    return Reference.load(kept, space)
+    return replace(Reference.load(kept, space), resized=str(resizing))
 
 
 def _check_count(path: Path, count: int | None) -> None:

@@ -26,6 +26,7 @@ class Reference:
         features: of some real images, for KID, precision, recall and sliced Wasserstein; None where there are none, and
             those figures are not to be had. They need not be those of the moments: the bundled reference has the
             moments of 60,000 training images and the features of 10,000 test images.
+        resized: what became of the images first, in words; empty for nothing.
 
     Raises:
         ValueError: moments and features are of two spaces.
@@ -33,6 +34,7 @@ class Reference:
 
     moments: Moments | Statistics
     features: SampleFeatures | None = None
+    resized: str = ""
 
     def __post_init__(self) -> None:
         if self.features is not None and self.features.space != self.moments.space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def save(
     prediction: str,
     shape: tuple[int, ...],
     classes: int = 0,
+    class_names: Sequence[str] = (),
     time_scale: float = 1.0,
     preconditioning: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -52,6 +53,7 @@ def save(
         process, prediction: as in :class:`scoresde.ScoreModel`.
         shape: shape (channels, height, width) of one image.
         classes: number of classes, 0 for none.
+        class_names: their names in the order of their labels; none where nobody knows.
         time_scale: the network is fed ``time_scale`` times process time.
         preconditioning: what surrounds the network instead, as :func:`scoresde.preconditioning.described` has it.
         training: how the model was made; kept as it is.
@@ -70,6 +72,7 @@ def save(
         "time_scale": float(time_scale),
         "shape": list(shape),
         "classes": classes,
+        **({"class_names": list(class_names)} if class_names else {}),
         **({} if preconditioning is None else {"preconditioning": dict(preconditioning)}),
         "training": dict(training or {}),
     }
@@ -138,6 +141,10 @@ def _described(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int, fl
         raise ValueError(f"shape = {shape!r:.60} is no [channels, height, width]")
     if type(classes) is not int or classes < 0:
         raise ValueError(f"classes = {classes!r:.60} is no number of classes")
+    names = config.get("class_names", [])
+    plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not plain or len(names) not in (0, classes) or len(set(names)) < len(names):
+        raise ValueError(f"class_names = {names!r:.60} are not {classes} different names")
     if type(scale) not in (int, float) or not 0 < scale < math.inf:
         raise ValueError(f"time_scale = {scale!r:.60} is no positive number")
     if not isinstance(training, dict):

@@ -41,6 +41,20 @@ class Checkpoint:
     encode: Callable[[Any], Tensor] | None = None
     grid: Grid | None = None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their labels, as the data's folders had them; empty where unknown."""
+        return tuple(self.card.get("class_names", ()))
+
+    def image_shape(self, device: torch.device) -> tuple[int, int, int]:
+        """Shape (channels, height, width) of an image: of a state, or of what ``decode`` makes of one, on a device."""
+        if self.decode is None:
+            return self.shape
+        with torch.no_grad():
+            decoded = self.decode(torch.zeros(1, *self.shape, device=device))
+        channels, height, width = decoded.shape[1:]
+        return channels, height, width
+
 
 def check_levels(process: Process) -> None:
     """Refuse a process whose noise hides everything long before its end, or that is not one of growing noise.

@@ -63,7 +63,11 @@ class Scoring:
             "metrics": {name: asdict(estimate) for name, estimate in figures.metrics.items()},
             "feature_space": figures.feature_space,
             "samples": figures.samples,
-            "reference": {"images": figures.reference, "features": figures.reference_features},
+            "reference": {
+                "images": figures.reference,
+                "features": figures.reference_features,
+                **({"resized": resized} if (resized := self.measure.reference.resized) else {}),
+            },
             "reference_sha256": self.about["reference"],
             "features_sha256": self._source(shards),
         }

@@ -8,7 +8,6 @@ from torch import Tensor
 from solvers.adaptive.loop import Active, where
 from solvers.base import mix
 
-
 ROUNDING = 1e-6  # of a piece of path, below which its rest is none
 
 

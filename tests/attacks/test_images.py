@@ -28,6 +28,7 @@ from PIL import Image
 
 from scoresde import data
 from scoresde.data import DataError
+from scoresde.data.images import _Picture
 from scoresde.files.arrays import Npz
 from scoresde.metrics import Moments, real_images, sliced_wasserstein, spaces
 from scoresde.metrics.collector import kid, precision_recall
@@ -190,7 +191,7 @@ def test_tags_that_lie_over_each_other_are_not_kept_each(tmp_path: Path) -> None
 
 
 def test_what_reads_a_picture_again_and_again_is_stopped() -> None:
-    file = data._Picture(bytes(100_000))
+    file = _Picture(bytes(100_000))
     for _ in range(8):
         file.seek(0)
         assert len(file.read()) == 100_000

@@ -1,8 +1,9 @@
 """Images for training and reference statistics, from wherever the user has them.
 
-Four sources: a folder of images, a zip or tar of images, an npz (also xz-compressed), and scikit-learn's digits. Images
-in folders named after classes carry those classes, in sorted order, as labels 0, 1, …; a ``dataset.json`` beside them,
-as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
+Five sources: a folder of images, a zip or tar of images, an npz (also xz-compressed), the folder of a run of
+``scoresde sample``, and scikit-learn's digits. Images in folders named after classes carry those classes, in sorted
+order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json`` beside them, as EDM and StyleGAN write
+it, gives the labels itself. What is transparent is seen on white.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import stat
 import tarfile
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
-from scoresde.files import RATIO, SMALL, check_unpacked, regular
+from scoresde.data.resizing import Resizing
+from scoresde.files import RATIO, SMALL, check_unpacked, digest, digest_of, regular
 from scoresde.files.arrays import Npz, entries, line, opened, rest, unpack_xz
 
 # Pictures are read by their content, and by these decoders alone: others of Pillow's run programs.
@@ -46,6 +49,9 @@ SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few byt
 EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
 EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
 LARGEST = 2**30  # bytes of a picture's file
+SHARD = re.compile(r"[0-9]+-[0-9]+\.(npz|zip)")  # of a run's samples: its first seed and its last
+LOADED = 4096  # images of an array that are copied at once
+KINDS = 8  # of files left out that are named
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 LISTED = "dataset.json"  # of EDM and StyleGAN: {"labels": [[name, label], …]}, or null for none
 LARGEST_LIST = 2**28  # bytes of it
@@ -60,12 +66,20 @@ class DataError(ValueError):
     """A data set that cannot be read, with its path and the reason."""
 
 
+class DataWarning(UserWarning):
+    """Files that lie among the images and are left out, by kind and count."""
+
+
 @dataclass(frozen=True)
 class Images:
-    """Images as uint8 of shape (n, channels, height, width), and labels of shape (n,) as int64, or None."""
+    """Images as uint8 of shape (n, channels, height, width), and labels of shape (n,) as int64, or None.
+
+    ``names`` are those of the classes, in the order of the labels, where folders had such.
+    """
 
     pixels: Tensor
     labels: Tensor | None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -76,7 +90,7 @@ class Images:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
     def take(self, index: Tensor) -> Images:
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+        return Images(self.pixels[index], None if self.labels is None else self.labels[index], self.names)
 
 
 def to_state(pixels: Tensor) -> Tensor:
@@ -89,37 +103,124 @@ def to_pixels(state: Tensor) -> Tensor:
     return ((state.to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load(source: str | Path, split: str = "train") -> Images:
+def load(source: str | Path, split: str = "train", resizing: Resizing | None = None) -> Images:
     """Read all images of a source into memory.
 
     Args:
         source: ``"digits"`` (scikit-learn's 8×8 digits), a folder, a ``.zip``, a tar (compressed or not), or an
             ``.npz``/``.npz.xz`` with ``{split}_images`` (and ``{split}_labels``), ``images`` (and ``labels``),
             ``x_{split}`` (and ``y_{split}``) or ``arr_0`` (and ``arr_1``), channels first or last, labels (n,) or
-            (n, 1); or with the ``samples`` of ``scoresde sample``.
+            (n, 1); or what ``scoresde sample`` wrote: its folder, ``samples.npz``, ``shards/``, ``images/`` or zip.
         split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test".
+        resizing: what becomes of each picture first; None leaves them as they are.
 
     Raises:
         DataError: nothing there, no images in it, images of several sizes, of more than 8 bits or with several frames,
             labels that are not one integer per image from 0 to 10⁶, an unknown split, a damaged file, a link or one
             name twice in an archive, something that is no file or may not be read, or what would unpack to more than
             memory should hold.
+
+    Warns:
+        DataWarning: files are left out that are no pictures by name or content.
     """
-    if str(source) == "digits":
-        return _digits(split)
-    path = Path(source)
+    stream = Stream(source, split, resizing)
+    pixels, shape, count = bytearray(), None, 0  # of all pictures after each other, so that they are in memory once
+    for batch in stream.batches(1 if stream.pictures else LOADED):
+        shape, count = batch.shape[1:], count + len(batch)
+        pixels += batch.numpy().tobytes()
+        check_unpacked(repr(str(source)), len(pixels), len(pixels))
+    assert shape is not None
+    found = torch.frombuffer(pixels, dtype=torch.uint8).view(count, *shape)
+    return Images(found, stream.labels, stream.names)
+
+
+class Stream:
+    """Images of a source one batch after another, so that no more than one of them need be in memory.
+
+    Args:
+        source, split, resizing: as for :func:`load`.
+
+    Attributes:
+        pictures: whether they are files of pictures.
+        labels, names: as of :class:`Images`; known once all batches were read.
+
+    Raises:
+        DataError: as for :func:`load`; here, and while batches are read.
+    """
+
+    def __init__(self, source: str | Path, split: str = "train", resizing: Resizing | None = None):
+        self.labels: Tensor | None = None
+        self.names: tuple[str, ...] = ()
+        self._split, self._resizing, self._source = split, resizing or Resizing(), source
+        self._digits = str(source) == "digits"
+        if self._digits:
+            self._parts, self.pictures = [], False
+            return
+        self._path = path = located(source)
+        with _explained(path):
+            self._parts = _written(path) if path.is_dir() else [path]
+            for part in self._parts:
+                if not part.is_dir():
+                    regular(part)
+            self.pictures = not self._parts[0].name.endswith((".npz", ".npz.xz"))
+
+    def digest(self) -> str:
+        """SHA-256 of the files that are read, of their names where those say something, and of the resizing."""
+        if self._digits:
+            return digest_of([f"digits {self._split}"])
+        with _explained(self._path):
+            found = [str(self._resizing), self._split]
+            for part in self._parts:
+                if not part.is_dir():
+                    found.append(digest(part))
+                    continue
+                for name, content in _from_folder(part, _Left()):
+                    found += [name, digest_of([content])]
+        return digest_of(found)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """uint8 of shape (n, channels, height, width), n at most ``size``."""
+        if self._digits:
+            found = _digits(self._split)
+            self.labels = found.labels
+            yield from _alike(found.pixels, self._resizing, "'digits'").split(size)
+            return
+        with _explained(self._path):
+            if self.pictures:
+                yield from self._decoded(size)
+            else:
+                yield from self._unpacked(size)
+
+    def _decoded(self, size: int) -> Iterator[Tensor]:
+        waiting: list[np.ndarray] = []
+        reading = _Reading(self._path, self._resizing)
+        for part in self._parts:
+            for array in reading.arrays(_files(part, reading.left)):
+                waiting.append(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+                if len(waiting) == size:
+                    yield torch.from_numpy(np.stack(waiting))
+                    waiting.clear()
+        if waiting:
+            yield torch.from_numpy(np.stack(waiting))
+        self.labels, self.names = reading.labels()
+        reading.left.tell(self._path)
+
+    def _unpacked(self, size: int) -> Iterator[Tensor]:
+        labels: list[Tensor | None] = []
+        for part in self._parts:
+            arrays = _Arrays(part, self._split)
+            labels.append(arrays.labels)
+            for pixels in arrays.batches(size):
+                yield _alike(pixels, self._resizing, arrays.name)
+        known = [each for each in labels if each is not None]
+        self.labels = torch.cat(known) if len(known) == len(labels) else None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What goes wrong in reading, said as a DataError of that path."""
     try:
-        path = located(source)
-        if path.is_dir():
-            return _decode(_from_folder(path), path)
-        regular(path)
-        if path.name.endswith((".npz", ".npz.xz")):
-            return _from_npz(path, split)
-        if zipfile.is_zipfile(path) and _begins(path, b"PK"):  # and not a tar that ends with one
-            return _decode(_from_zip(path), path)
-        with _unpacked(path) as stream:
-            if stream is not None:
-                return _decode(_from_tar(stream, path), path)
+        yield
     except FileNotFoundError as error:
         if error.filename not in (None, str(path)):
             raise DataError(f"{error.filename!r} in {str(path)!r} leads to nothing") from error
@@ -136,7 +237,64 @@ def load(source: str | Path, split: str = "train") -> Images:
         raise DataError(line(error) if named else f"{str(path)!r} cannot be read: {line(error)}") from error
     except Exception as error:  # of a damaged archive anything may come
         raise DataError(f"{str(path)!r} is damaged: {line(error)}") from error
-    raise DataError(f"{str(path)!r} is neither a folder, a zip, a tar nor an npz")
+
+
+def _written(folder: Path) -> list[Path]:
+    """What of a folder holds its images: the samples of a run of ``scoresde sample``, or itself.
+
+    Raises:
+        DataError: a run that kept no samples.
+    """
+    if (folder / "config.yaml").is_file() and (folder / "versions.json").is_file():
+        for name in ("samples.npz", "samples.zip", "images"):
+            if (folder / name).exists():
+                return [folder / name]
+        found = _shards(folder / "shards")
+        if not found and (folder / "shards").is_dir():
+            raise DataError(f"{str(folder)!r} is a run that kept no samples (keep=false)")
+        return found or [folder]
+    return _shards(folder) or [folder]
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Files of shards, npz or zip, in the order of their seeds."""
+    found = [path for path in folder.glob("*") if SHARD.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.split("-")[0]))
+
+
+class _Left:
+    """Counts files that are left out, by their kind."""
+
+    def __init__(self) -> None:
+        self._kinds: Counter[str] = Counter()
+
+    def __call__(self, name: str) -> None:
+        self._kinds[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+
+    @property
+    def told(self) -> str:
+        """How many, and of which kinds; empty for none."""
+        total = self._kinds.total()
+        counted = ", ".join(f"{kind} ({count})" for kind, count in self._kinds.most_common(KINDS))
+        more = ", …" if len(self._kinds) > KINDS else ""
+        return f"{total} {'file' if total == 1 else 'files'} left out: {counted}{more}" if total else ""
+
+    def tell(self, path: Path) -> None:
+        if self.told:
+            warnings.warn(f"{self.told}, in {str(path)!r}", DataWarning, stacklevel=2)
+
+
+def _files(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each picture, and of the list of labels."""
+    if path.is_dir():
+        yield from _from_folder(path, left)
+    elif zipfile.is_zipfile(path) and _begins(path, b"PK"):  # and not a tar that ends with one
+        yield from _from_zip(path, left)
+    else:
+        with _unpacked(path) as stream:
+            if stream is None:
+                raise DataError(f"{str(path)!r} is neither a folder, a zip, a tar nor an npz")
+            yield from _from_tar(stream, path, left)
 
 
 def located(source: str | Path) -> Path:
@@ -190,7 +348,7 @@ def _is_picture(name: str, beginning: bytes) -> bool:
     return _is_list(name) or PurePosixPath(name).suffix.lower() in SUFFIXES or BEGINNINGS.match(beginning) is not None
 
 
-def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
+def _from_folder(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
     """Links to folders and files are followed, since the user made them; a link to where one comes from is not."""
     found, seen = list[Path](), set[tuple[int, int]]()
     for folder, inner, files in os.walk(path, onerror=_raise, followlinks=True):
@@ -209,9 +367,11 @@ def _from_folder(path: Path) -> Iterator[tuple[str, bytes]]:
             continue
         with place.open("rb") as file:
             beginning = file.read(BEGINNING)
-            if _is_picture(name, beginning):
-                _check_size(name, path, place.stat().st_size)
-                yield name, beginning + file.read()
+            if not _is_picture(name, beginning):
+                left(name)
+                continue
+            _check_size(name, path, place.stat().st_size)
+            yield name, beginning + file.read()
 
 
 def _check_size(name: str, path: Path, size: int) -> None:
@@ -223,7 +383,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
+def _from_zip(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         members = entries(archive, repr(str(path)), path.stat().st_size)
         for member in sorted(members, key=lambda member: member.filename):
@@ -232,6 +392,7 @@ def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             with opened(archive, member) as file:
                 beginning = file.read(BEGINNING)
                 if not _is_picture(member.filename, beginning):
+                    left(member.filename)
                     continue
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise DataError(
@@ -241,7 +402,7 @@ def _from_zip(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.filename, beginning + rest(file)
 
 
-def _from_tar(stream: _Bounded, path: Path) -> Iterator[tuple[str, bytes]]:
+def _from_tar(stream: _Bounded, path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
     # One pass in the archive's own order: seeking in a compressed tar would decompress it again and again.
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         behind = 0
@@ -262,9 +423,11 @@ def _from_tar(stream: _Bounded, path: Path) -> Iterator[tuple[str, bytes]]:
                 continue
             stream.check(member.size)  # a sparse file is larger than what it takes
             beginning = file.read(BEGINNING)
-            if _is_picture(member.name, beginning):
-                _check_size(member.name, path, member.size)
-                yield member.name, beginning + rest(file)
+            if not _is_picture(member.name, beginning):
+                left(member.name)
+                continue
+            _check_size(member.name, path, member.size)
+            yield member.name, beginning + rest(file)
         # A damaged header looks like the end of the archive to tarfile, and checksums are only seen at the very end.
         stream.seek(archive.offset)
         if stream.read(512) != bytes(512):
@@ -347,37 +510,62 @@ def _unpacked(path: Path) -> Iterator[_Bounded | None]:
         yield _Bounded(stream, name, packed, opener is not None)
 
 
-def _decode(files: Iterator[tuple[str, bytes]], path: Path) -> Images:
-    pixels, shape = bytearray(), None  # of all pictures after each other, so that they are in memory once
-    seen = set[str]()
-    order: list[str] = []
-    listed: dict[str, int] | None = None
-    for name, content in files:
-        where = f"{name!r} in {str(path)!r}"
-        if name in seen:
-            raise DataError(f"{where} comes twice: leave one")
-        seen.add(name)
-        if _is_list(name):
-            listed = _listed(where, content)
-            continue
-        try:
-            array = _pixels(where, content, shape)
-        except DataError:
-            raise
-        except UnidentifiedImageError as error:
-            raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
-        except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
-            said = line(error)
-            raise DataError(said if said.startswith(where) else f"{where} is not a readable image: {said}") from error
-        shape = array.shape
-        pixels += array.reshape(*shape[:2], -1).transpose(2, 0, 1).tobytes()
-        check_unpacked(repr(str(path)), len(pixels), len(pixels))
-        order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
-    if shape is None:
-        raise DataError(f"no images in {str(path)!r} (looked for {', '.join(sorted(SUFFIXES))})")
-    labels = _labels(order, listed, path)
-    found = torch.frombuffer(pixels, dtype=torch.uint8)
-    return Images(found.view(len(order), -1, *shape[:2]), labels)
+class _Reading:
+    """Pictures that are decoded one after another, and what their names say of labels."""
+
+    def __init__(self, path: Path, resizing: Resizing):
+        self._path, self._resizing, self.left = path, resizing, _Left()
+        self._order: list[str] = []
+        self._listed: dict[str, int] | None = None
+
+    def arrays(self, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
+        """Pixels, (height, width) or (height, width, 3), all alike."""
+        seen, shape = set[str](), None
+        for name, content in files:
+            where = f"{name!r} in {str(self._path)!r}"
+            if name in seen:
+                raise DataError(f"{where} comes twice: leave one")
+            seen.add(name)
+            if _is_list(name):
+                self._listed = _listed(where, content)
+                continue
+            try:
+                array = _pixels(where, content, shape, self._resizing)
+            except DataError:
+                raise
+            except UnidentifiedImageError as error:
+                raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
+            except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
+                said = line(error)
+                raise DataError(
+                    said if said.startswith(where) else f"{where} is not a readable image: {said}"
+                ) from error
+            shape = array.shape
+            self._order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
+            yield array
+        if shape is None:
+            left = f"; {self.left.told}" if self.left.told else ""
+            raise DataError(f"no images in {str(self._path)!r} (looked for {', '.join(sorted(SUFFIXES))}){left}")
+
+    def labels(self) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Labels of pictures by their names, as they are listed or by their folders, and names of the classes."""
+        order, listed = self._order, self._listed
+        if listed is not None:
+            if not listed:
+                return None, ()
+            if lacking := [name for name in order if name not in listed]:
+                raise DataError(
+                    f"{LISTED} in {str(self._path)!r} has no label for {lacking[0]!r} ({len(lacking)} in all)"
+                )
+            return torch.tensor([listed[name] for name in order]), ()
+        folders = [PurePosixPath(name).parent.as_posix() for name in order]
+        names = set(folders)
+        if len(names) < 2:
+            return None, ()
+        numbers = all(name.isascii() and name.isdecimal() for name in names)
+        ordered = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
+        places = {folder: number for number, folder in enumerate(ordered)}
+        return torch.tensor([places[folder] for folder in folders]), tuple(ordered)
 
 
 def _listed(where: str, content: bytes) -> dict[str, int] | None:
@@ -406,19 +594,6 @@ def _listed(where: str, content: bytes) -> dict[str, int] | None:
     return dict(labels)
 
 
-def _labels(order: list[str], listed: dict[str, int] | None, path: Path) -> Tensor | None:
-    """Labels of pictures by their names: as they are listed, or by their folders."""
-    if listed is not None:
-        if not listed:
-            return None
-        if lacking := [name for name in order if name not in listed]:
-            raise DataError(f"{LISTED} in {str(path)!r} has no label for {lacking[0]!r} ({len(lacking)} in all)")
-        return torch.tensor([listed[name] for name in order])
-    folders = [PurePosixPath(name).parent.as_posix() for name in order]
-    names = {folder: number for number, folder in enumerate(sorted(set(folders)))}
-    return torch.tensor([names[folder] for folder in folders]) if len(names) > 1 else None
-
-
 def _on_white(image: Image.Image, grey: bool) -> Image.Image:
     """The picture as a viewer shows it; what lies under transparent pixels is nobody's picture."""
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -440,7 +615,7 @@ def _is_deep(image: Image.Image) -> bool:
     return False
 
 
-def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.ndarray:
+def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing: Resizing) -> np.ndarray:
     """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked; ``others`` have such a shape."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is refused, and the bound on the size is ours
@@ -457,14 +632,30 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None) -> np.nd
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
             raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
-        if others not in (None, shape):
-            raise DataError(
-                f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
-                "number of channels"
-            )
+        if not resizing:
+            _check_alike(where, shape, others)
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
             raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
-        return np.asarray(_on_white(image, grey))
+        made = _on_white(image, grey)
+        if not resizing:
+            return np.asarray(made)
+        try:
+            made = np.asarray(resizing(made))
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+        _check_alike(where, made.shape, others)
+        return made
+
+
+def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None) -> None:
+    if others in (None, shape):
+        return
+    settings = ["size= (and crop=true for the square in the middle)"] if shape[:2] != others[:2] else []
+    settings += ["channels=1 or 3"] if len(shape) != len(others) else []
+    raise DataError(
+        f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
+        f"number of channels: give {' and '.join(settings)}"
+    )
 
 
 class _Picture(io.BytesIO):
@@ -482,32 +673,65 @@ class _Picture(io.BytesIO):
         return found
 
 
-def _from_npz(path: Path, split: str) -> Images:
-    name = repr(str(path))
-    with Npz(unpack_xz(path) if path.suffix == ".xz" else path, name) as arrays:
+class _Arrays:
+    """Images and labels in an npz.
+
+    Attributes:
+        labels: of all images, or None.
+    """
+
+    def __init__(self, path: Path, split: str):
+        self.name = name = repr(str(path))
+        self._npz = Npz(unpack_xz(path) if path.suffix == ".xz" else path, name)
+        arrays = self._npz
         layouts = [(f"{split}_images", f"{split}_labels"), ("images", "labels"), (f"x_{split}", f"y_{split}")]
         layouts += [("samples", "labels"), ("arr_0", "arr_1")]
         layout = next((each for each in layouts if each[0] in arrays), None)
         if layout is None:
             raise DataError(f"{name} holds {arrays.held}, but neither '{split}_images' nor 'images'")
-        pixels, labels = arrays[layout[0]], arrays.get(layout[1])
-    if layout[0] == "samples":  # of ours: states, and −1 for no label
-        pixels, labels = _of_states(pixels, name), None if labels is None or (labels < 0).any() else labels
-    if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not pixels.size:
-        raise DataError(
-            f"images in {str(path)!r} must be uint8 of shape (n, h, w[, c]), got {pixels.dtype} {pixels.shape}"
-        )
-    if labels is not None and (labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or labels.min() < 0):
-        least = f", the least {labels.min()}" if labels.size and labels.dtype.kind in "iu" else ""
-        raise DataError(
-            f"labels in {str(path)!r} must be {len(pixels)} integers ≥ 0, one per image, "
-            f"got {labels.dtype} of shape {labels.shape}{least}"
-        )
-    if labels is not None and labels.max() >= MOST_CLASSES:
-        raise DataError(f"labels in {str(path)!r} go up to {labels.max()}: number the classes from 0, without gaps")
-    return Images(_channels_first(pixels, name), None if labels is None else torch.as_tensor(labels.astype(np.int64)))
+        self._key, labels = layout[0], arrays.get(layout[1])
+        shape, dtype = arrays.described(self._key)
+        ours = self._key == "samples"  # states, and −1 for no label
+        if ours and (dtype.kind != "f" or len(shape) != 4 or 0 in shape):
+            raise DataError(f"samples in {name} must be finite numbers of shape (n, c, h, w), got {dtype} {shape}")
+        if not ours and (dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape):
+            raise DataError(f"images in {name} must be uint8 of shape (n, h, w[, c]), got {dtype} {shape}")
+        if ours:
+            labels = None if labels is None or (labels < 0).any() else labels
+        if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels is not None and (labels.shape != shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0):
+            least = f", the least {labels.min()}" if labels.size and labels.dtype.kind in "iu" else ""
+            raise DataError(
+                f"labels in {name} must be {shape[0]} integers ≥ 0, one per image, "
+                f"got {labels.dtype} of shape {labels.shape}{least}"
+            )
+        if labels is not None and labels.max() >= MOST_CLASSES:
+            raise DataError(f"labels in {name} go up to {labels.max()}: number the classes from 0, without gaps")
+        self.labels = None if labels is None else torch.as_tensor(labels.astype(np.int64))
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """uint8 of shape (n, channels, height, width)."""
+        with self._npz as arrays:
+            for pixels in arrays.rows(self._key, size):
+                known = _of_states(pixels, self.name) if self._key == "samples" else pixels
+                yield _channels_first(known, self.name)
+
+
+def _alike(pixels: Tensor, resizing: Resizing, name: str) -> Tensor:
+    """Pixels (n, channels, height, width), each image resized."""
+    if not resizing:
+        return pixels
+    made = []
+    for image in pixels.permute(0, 2, 3, 1).numpy():
+        if image.shape[2] not in (1, 3):
+            raise DataError(f"images in {name} have {image.shape[2]} channels: those of 1 or 3 can be resized")
+        try:
+            array = np.asarray(resizing(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)))
+        except ValueError as error:
+            raise DataError(f"images in {name}: {error}") from error
+        made.append(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+    return torch.from_numpy(np.stack(made))
 
 
 def _of_states(states: np.ndarray, name: str) -> np.ndarray:
