@@ -79,7 +79,8 @@ def check(cond: Any, count: int, name: str = "cond") -> None:
     """Refuse conditions of which a part does not belong to each sample.
 
     Raises:
-        ValueError, TypeError: a tensor that has not the batch first, or an array of numpy; the message says where.
+        ValueError, TypeError: a tensor that has not the batch first, an array of numpy, or a list of other things as
+            long as the batch; the message says where.
     """
     if isinstance(cond, Tensor):
         if cond.ndim == 0 or len(cond) != count:
@@ -89,9 +90,20 @@ def check(cond: Any, count: int, name: str = "cond") -> None:
     elif isinstance(cond, Mapping):
         for key, value in cond.items():
             check(value, count, f"{name}[{key!r}]")
+    elif isinstance(cond, list) and len(cond) == count > 1 and not any(map(_holds_tensors, cond)):
+        raise TypeError(
+            f"{name} is a list of {count}, as many as there are samples, and only tensors are split into batches: give "
+            "a tensor, or a tuple of what is the same for all"
+        )
     elif isinstance(cond, (list, tuple)):
         for position, value in enumerate(cond):
             check(value, count, f"{name}[{position}]")
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_tensors, value.values()))
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_holds_tensors, value)))
 
 
 def select(cond: Any, index: list[int] | Tensor, device: torch.device) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ import solvers
 from scoresde import conditions
 from scoresde.noise import Noise, begun_at, check_seed
 from scoresde.process import Process
-from scoresde.score import ScoreModel, models, networks
+from scoresde.score import ScoreModel, models, networks, precision_of
 from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
 from solvers.arrays import has_float64, wide
@@ -28,6 +28,7 @@ from solvers.grids import Grid
 from solvers.plan.instructions import Eval
 from solvers.steps import check_times
 
+NETWORK = "network"  # as the dtype of a state: that of the network
 Callback = Callable[[Tensor, float], "Tensor | None"]
 GridLike = str | Grid | Sequence[float] | NDArray[np.float64] | Tensor
 
@@ -83,7 +84,7 @@ def sample(
     seeds: int | Sequence[int] | None = None,
     cond: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: str | torch.device | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
     callback: Callback | None = None,
@@ -186,7 +187,7 @@ class Sampler:
         seeds: int | Sequence[int] | None = None,
         cond: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         device: str | torch.device | None = None,
         decode: Callable[[Tensor], Tensor] | None = None,
         callback: Callback | None = None,
@@ -208,7 +209,8 @@ class Sampler:
             cond: keyword arguments for the network; every tensor in it, nested too, has the batch first.
             batch_size: run in batches padded to this size (solvers with steps of each sample's own: of at most this
                 size); None runs the request as one batch as it is.
-            dtype: of the state, float32 (default) or float64.
+            dtype: of the state, float32 (default) or float64; or ``"network"``, the network's own, where memory is
+                short: in 16 bits each step rounds the state (docs/python.md has the cost).
             device: where the state lives; None is the device of ``x_init`` or of the network.
             decode: applied to the samples of each batch, such as an autoencoder's decoder.
             callback: called as ``callback(x, t)`` after each step with a copy of the state; a tensor that it returns,
@@ -228,7 +230,7 @@ class Sampler:
                 first.
         """
         model = self.model
-        dtype = _state_dtype(dtype, x_init)
+        dtype = _state_dtype(dtype, x_init, model)
         device = _device(device, model, x_init)
         if dtype == torch.float64 and not has_float64(device):
             raise ValueError(f"device = {str(device)!r} has no float64: take dtype = torch.float32")
@@ -541,16 +543,20 @@ def _random(module: torch.nn.Module) -> str:
     return ""
 
 
-def _state_dtype(dtype: torch.dtype | None, x_init: Tensor | None) -> torch.dtype:
+def _state_dtype(dtype: torch.dtype | str | None, x_init: Tensor | None, model: ScoreModel) -> torch.dtype:
     if x_init is not None and not (isinstance(x_init, Tensor) and x_init.is_floating_point()):
         got = x_init.dtype if isinstance(x_init, Tensor) else type(x_init).__name__
         raise TypeError(f"x_init must be a floating-point tensor, got {got}")
+    if dtype == NETWORK:
+        return next(filter(None, map(precision_of, networks(model))), torch.float32)
     if dtype is None:
         dtype = torch.float64 if x_init is not None and x_init.dtype == torch.float64 else torch.float32
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"the state is kept in float32 or float64, got {dtype}; a network may have any dtype of its own"
+            f"the state is kept in float32 or float64, got {dtype}; a network may have any dtype of its own, and "
+            f"dtype={NETWORK!r} keeps the state in that"
         )
+    assert isinstance(dtype, torch.dtype)
     return dtype
 
 
@@ -593,10 +599,19 @@ def _whole(name: str, value: Any) -> None:
 def _seeds(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     if seeds is None:
         return [secrets.randbits(63) for _ in range(count)]
+    if isinstance(seeds, (Tensor, np.ndarray)):
+        seeds = seeds.tolist()
     if isinstance(seeds, (int, float, np.number)):
         first = check_seed(seeds)
         check_seed(first + count - 1)
         return list(range(first, first + count))
+    if isinstance(seeds, str):
+        raise ValueError(f"seeds must be whole numbers, got {seeds[:1]!r} of the text {seeds!r:.40}: give int of it")
+    if not isinstance(seeds, Iterable):
+        raise TypeError(
+            f"seeds must be a whole number, or one for each sample, got {type(seeds).__name__}"
+            + (": give generator.initial_seed()" if isinstance(seeds, torch.Generator) else "")
+        )
     values = [check_seed(seed) for seed in seeds]
     if len(values) != count:
         raise ValueError(f"seeds must number the batch of {count}, got {len(values)}")

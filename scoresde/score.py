@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -22,18 +23,21 @@ class ScoreModel:
     """Any network that predicts ε, x0, v, the score or the flow velocity, as a model of ∇log p_t(x) = −ε(x, t)/σ(t).
 
     Args:
-        net: called as ``net(x, t, **cond)``, returns a tensor shaped like x. x has shape (batch, …), t shape (batch,).
-            For an ``nn.Module`` x is cast to the dtype of its first floating-point parameter; times stay in float32 or
-            better whatever that dtype is, and the output is cast back to the dtype of x. A network may write into its
-            arguments and return one buffer every time: it then works on copies, and its results are copied.
+        net: called as ``net(x, t, **cond)``, returns a tensor shaped like x, or a mapping or dataclass in which one
+            is. x has shape (batch, …), t shape (batch,). For an ``nn.Module`` x is cast to the dtype of its first
+            floating-point parameter; times are in float32, or in float64 for a network in that, whatever that dtype
+            is, and the output is cast back to the dtype of x. A network may write into its arguments and return one
+            buffer every time: it then works on copies, and its results are copied.
         process: the forward process whose marginals the network was trained on.
         prediction: what the network returns: ``epsilon``, ``sample``, ``v_prediction``, ``score`` or ``flow``.
         time_input: maps process time (batch,), float64, to what the network is fed, such as ``lambda t: 1000 * t``;
-            None feeds process time.
+            whole numbers and 16-bit ones reach the network as they are. None feeds process time.
         input_scale: maps process time (batch,) to a factor for x before the network (EDM's c_in); None feeds x.
         output_scale: maps process time (batch,) to a factor for what the network returns (EDM's c_out); None is 1.
         skip: maps process time (batch,) to how much of x is added to that (EDM's c_skip); None adds none. The sum is
             what ``prediction`` names.
+        learned_variance: the network returns twice the channels of x, the second half being a variance, which is not
+            used.
 
     Attributes:
         guidance: what guides the model (:mod:`scoresde.guidance`), in words; empty for a network as it is.
@@ -55,6 +59,7 @@ class ScoreModel:
         input_scale: TimeMap | None = None,
         output_scale: TimeMap | None = None,
         skip: TimeMap | None = None,
+        learned_variance: bool = False,
     ):
         if not callable(net):
             raise TypeError(f"net must be callable as net(x, t, **cond), got {type(net).__name__}")
@@ -62,14 +67,14 @@ class ScoreModel:
             raise TypeError(f"process must be a scoresde.Process, got {process!r}")
         self.net, self.process, self.prediction = net, process, predictions.check(prediction)
         self.time_input, self.input_scale = time_input, input_scale
-        self.output_scale, self.skip = output_scale, skip
+        self.output_scale, self.skip, self.learned_variance = output_scale, skip, learned_variance
         self._isolated = Isolated("the network", ("x", "t"))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_isolated"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"learned_variance": False, **state})
         self._isolated = Isolated("the network", ("x", "t"))  # what is known of tensors stays in its process
 
     def output(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
@@ -82,7 +87,7 @@ class ScoreModel:
         times = as_times(t, x)
         dtype, device = self._net_dtype(x), x.device
         fed = times if self.time_input is None else self.time_input(times)
-        if fed.is_floating_point():
+        if fed.is_floating_point() and fed.itemsize > 2:
             fed = fed.to(torch.float64 if dtype == torch.float64 else torch.float32)
         scaled = x if self.input_scale is None else x * expand(self.input_scale(times), x)
         state, time = scaled.to(dtype), fed.to(device)
@@ -94,7 +99,13 @@ class ScoreModel:
 
     def _network(self, x: Tensor, t: Tensor, /, **cond: Any) -> Tensor:
         """The network's own output, checked."""
-        out = check_output(self.net(x, t, **cond), x)
+        try:
+            out = self.net(x, t, **cond)
+        except (RuntimeError, TypeError) as error:
+            if (advice := _advice(error, x, t, cond)) is None:
+                raise
+            raise type(error)(f"{advice} ({' '.join(str(error).split())[:200]})") from error
+        out = check_output(_first(out, x, self.learned_variance), x)
         return out.detach() if out.requires_grad and not torch.is_grad_enabled() else out
 
     def outputs(self, x: Tensor, t: float | Tensor, **cond: Any) -> dict[str, Tensor]:
@@ -139,11 +150,71 @@ class ScoreModel:
         return predictions.convert(source, target, expand(alpha, x), expand(sigma, x))
 
     def _net_dtype(self, x: Tensor) -> torch.dtype:
-        if isinstance(self.net, nn.Module):
-            for parameter in self.net.parameters():
-                if parameter.is_floating_point():
-                    return parameter.dtype
-        return x.dtype
+        found = precision_of(self.net) if isinstance(self.net, nn.Module) else None
+        return x.dtype if found is None else found
+
+
+def _advice(error: Exception, x: Tensor, t: Tensor, cond: dict[str, Any]) -> str | None:
+    """What would do where a network does not take its arguments as they are given; None for any other failure."""
+    said = str(error)
+    if isinstance(error, TypeError):
+        name = next((key for key in cond if f"unexpected keyword argument {key!r}" in said), None)
+        if name is None:
+            return None
+        return (
+            f"the network takes no condition by the name {name!r}: give net=lambda x, t, {name}: network(x, t, {name})"
+        )
+    if "indices" in said and "scalar type" in said and t.is_floating_point():
+        return (
+            "the network looks times up in a table, and was given floating-point ones: give whole numbers, such as "
+            "time_input=lambda t: t.round().long()"
+        )
+    if ("dtype" in said or "scalar type" in said) and t.is_floating_point() and t.dtype != x.dtype:
+        kind = str(x.dtype)
+        return (
+            f"the network computes in {kind.removeprefix('torch.')} and was given times in float32: give such, "
+            f"time_input=lambda t: t.to({kind})"
+        )
+    return None
+
+
+def _first(out: Any, x: Tensor, learned_variance: bool) -> Any:
+    """What of a network's output is shaped like x: of a mapping or dataclass its only such tensor, of twice the
+    channels the first half.
+
+    Raises:
+        ValueError: it is to be said which.
+    """
+    twice = (len(x), 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else None
+    wanted = twice if learned_variance else tuple(x.shape)
+    if is_dataclass(out) and not isinstance(out, (type, Mapping)):
+        out = {field.name: getattr(out, field.name) for field in fields(out)}
+    if isinstance(out, Mapping):
+        fitting = [key for key, value in out.items() if isinstance(value, Tensor) and tuple(value.shape) == wanted]
+        if len(fitting) != 1:
+            told = ", ".join(f"{key!r} {_told(value)}" for key, value in out.items())
+            raise ValueError(
+                f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {told}: say "
+                "which, net=lambda x, t: network(x, t)[…]"
+            )
+        out = out[fitting[0]]
+    advice = ""
+    if isinstance(out, (tuple, list)):
+        fits = (place for place, value in enumerate(out) if isinstance(value, Tensor) and tuple(value.shape) == wanted)
+        advice = f": give net=lambda x, t: network(x, t)[{next(fits, 0)}]"
+    elif isinstance(out, Tensor) and tuple(out.shape) == twice:
+        if learned_variance:
+            return out[:, : x.shape[1]]
+        advice = ": if the second half is a learned variance, give learned_variance=True"
+    if advice:
+        raise ValueError(
+            f"the network must return a tensor shaped like its input {tuple(x.shape)}, got {_told(out)}{advice}"
+        )
+    return out
+
+
+def _told(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 class _Reseen:
@@ -180,6 +251,11 @@ def check_output(out: Any, x: Tensor, name: str = "the network") -> Tensor:
     return out
 
 
+def precision_of(network: nn.Module) -> torch.dtype | None:
+    """The dtype of a network's first floating-point parameter; None where it has none."""
+    return next((each.dtype for each in network.parameters() if each.is_floating_point()), None)
+
+
 def models(model: ScoreModel) -> Iterator[ScoreModel]:
     """The model and all that it asks, those of guides among them."""
     yield model
@@ -201,8 +277,12 @@ def networks(model: ScoreModel) -> Iterator[nn.Module]:
 def as_times(t: float | Tensor, x: Tensor) -> Tensor:
     """t as float64 of shape (batch,), beside x or on the CPU where the device of x has no float64."""
     where = wide(x.device)
-    # Tensors leave their device in their own precision, which may not have this one.
-    times = t.to(where).double() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device=where)
+    if not isinstance(t, Tensor):
+        times = torch.tensor(t, dtype=torch.float64, device=where)
+    elif t.is_meta:
+        times = t.float()  # no numbers that could be brought anywhere
+    else:
+        times = t.to(where).double()  # tensors leave their device in its own precision, which may not have this one
     if times.ndim == 0:
         return times.expand(len(x))
     if times.shape != (len(x),):

@@ -9,7 +9,7 @@ import torch
 
 from scoresde import guidance, models
 from scoresde.models import Checkpoint
-from scoresde.score import ScoreModel
+from scoresde.score import ScoreModel, networks
 
 
 def guided(
@@ -34,13 +34,47 @@ def guided(
     if not checkpoint.classes and _by_class(recipe):
         raise ValueError(f"guidance {recipe.name!r} is by class, and this model has no classes: take guidance=none")
     weak = None if folder is None else models.load(folder, device=device, dtype=dtype).model
-    return recipe(model, unconditional={"label": checkpoint.classes}, weak=weak)
+    return recipe(model, unconditional={"label": _no_label(group, checkpoint, recipe)}, weak=weak)
+
+
+def _no_label(group: Mapping[str, Any], checkpoint: Checkpoint, recipe: guidance.Guidance) -> int:
+    """The label that stands for none, as the guidance names it or the model has it.
+
+    Raises:
+        ValueError: the model has none, or not the one that is named.
+    """
+    count = next((c for net in networks(checkpoint.model) if type(c := getattr(net, "label_count", None)) is int), None)
+    named = _unconditional(group)
+    if named is None:
+        if _by_class(recipe) and count == checkpoint.classes:
+            raise ValueError(
+                f'this model has no label for "no label": guidance.unconditional= names the one of 0 to {count - 1} '
+                "that stands for it"
+            )
+        return checkpoint.classes
+    most = checkpoint.classes if count is None else count - 1
+    if type(named) is not int or not 0 <= named <= most:
+        raise ValueError(f"guidance.unconditional must be a label from 0 to {most}, got {named!r}")
+    return named
+
+
+def _unconditional(group: Mapping[str, Any]) -> Any:
+    inner = group.get("of")
+    found = group.get("unconditional")
+    return _unconditional(inner) if found is None and isinstance(inner, Mapping) else found
 
 
 def recorded(group: Mapping[str, Any]) -> dict[str, Any]:
     """The group with the fingerprint of a weaker model, which tells a retrained one from what was there before."""
     folder = weak_folder(group)
-    return dict(group) if folder is None else {**group, "weak_sha256": models.fingerprint(folder)}
+    known = _said(group)
+    return known if folder is None else {**known, "weak_sha256": models.fingerprint(folder)}
+
+
+def _said(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The group without a label that nobody named, so that runs of before there was such a setting are the same."""
+    found = {key: value for key, value in group.items() if key != "unconditional" or value is not None}
+    return {**found, "of": _said(found["of"])} if isinstance(found.get("of"), Mapping) else found
 
 
 def weak_folder(group: Mapping[str, Any]) -> str | None:
@@ -51,6 +85,7 @@ def weak_folder(group: Mapping[str, Any]) -> str | None:
 def _without_weak(group: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     options = dict(group)
     folder = options.pop("weak", None)
+    options.pop("unconditional", None)
     if isinstance(options.get("of"), Mapping):
         options["of"], inner = _without_weak(options["of"])
         folder = folder or inner

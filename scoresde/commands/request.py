@@ -26,6 +26,7 @@ from scoresde.runs import record
 from scoresde.runs.ranks import Ranks
 from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards
+from scoresde.sampling import NETWORK
 from scoresde.score import PRECISIONS
 from solvers import Solver
 from solvers.arrays import has_float64
@@ -33,6 +34,7 @@ from solvers.errors import known, nearest
 from solvers.grids import Grid
 
 N, SEED, NFE = 64, 0, 20
+FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
 PASSING = ("out", "threads")  # what may differ when a run goes on
 
@@ -86,6 +88,8 @@ class Request:
             settings["nfe"] = NFE
 
         settings["dtype"] = name
+        if known("state", settings["state"], (FULL, NETWORK)) == FULL:
+            del settings["state"]  # as in runs of before there was a choice
         checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[name])
         settings["model"]["sha256"] = models.fingerprint(config.model.path)
         process_name, options = values.named(settings["process"])
@@ -138,7 +142,7 @@ class Request:
             seeds=seeds,
             cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
             batch_size=self.settings["batch_size"],
-            dtype=torch.float64 if wide else torch.float32,
+            dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
             device=self.device,
             decode=self.checkpoint.decode,
             progress=progress,

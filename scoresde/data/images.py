@@ -275,7 +275,8 @@ class _Left:
     def told(self) -> str:
         """How many, and of which kinds; empty for none."""
         total = self._kinds.total()
-        counted = ", ".join(f"{kind} ({count})" for kind, count in self._kinds.most_common(KINDS))
+        kinds = sorted(self._kinds.items(), key=lambda item: (-item[1], item[0]))
+        counted = ", ".join(f"{kind} ({count})" for kind, count in kinds[:KINDS])
         more = ", …" if len(self._kinds) > KINDS else ""
         return f"{total} {'file' if total == 1 else 'files'} left out: {counted}{more}" if total else ""
 

@@ -1,4 +1,4 @@
-"""Reading images: four kinds of source give the same images, and what cannot be read whole is refused."""
+"""Reading images: five kinds of source give the same images, and what cannot be read whole is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 import struct
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scoresde.data import DataError, load, to_pixels, to_state
+from scoresde.data import DataError, DataWarning, Resizing, Stream, load, to_pixels, to_state
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
@@ -398,3 +399,123 @@ def test_samples_of_ours_are_images_like_any_other(tmp_path: Path) -> None:
     np.savez(tmp_path / "labelled.npz", samples=states.numpy(), labels=np.array([2, 0, 1]))
     found = load(tmp_path / "labelled.npz").labels
     assert found is not None and found.tolist() == [2, 0, 1]
+
+
+# Classes, what is left out, sizes, runs, and streams
+
+
+def pictures(folder: Path, *names: str, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    found = load(pictures(tmp_path, *(f"{month}/a.png" for month in range(1, 13))))
+    assert found.names == tuple(str(month) for month in range(1, 13))
+    assert found.labels is not None and sorted(found.labels.tolist()) == list(range(12))
+    (first,) = load(tmp_path / "10").pixels
+    assert found.labels[(found.pixels == first).flatten(1).all(1)].tolist() == [9]
+    words = load(pictures(tmp_path / "words", "b/0.png", "a/0.png", "10/0.png"))
+    assert words.names == ("10", "a", "b")
+    assert load(tmp_path / "10").names == ()
+
+
+def test_what_is_left_out_is_said_once_by_kind(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    for name in ("x.heic", "y.HEIC", "z.txt", "README"):
+        (tmp_path / name).write_bytes(b"nothing that we read")
+    for name in (".hidden", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(DataWarning, match=r"4 files left out: \.heic \(2\), \.txt \(1\), no suffix \(1\), in ") as told:
+        assert len(load(tmp_path)) == 2
+    assert len(told) == 1
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a.png", "x.heic"):
+            archive.write(tmp_path / name, name)
+    with pytest.warns(DataWarning, match=r"1 file left out: \.heic \(1\)"):
+        load(tmp_path / "all.zip")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no images in .*; 1 file left out: \.heic \(1\)"):
+        load(tmp_path / "only")
+
+
+def test_pictures_that_differ_are_refused_with_what_would_do(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    pictures(tmp_path, "b.png", size=(12, 10))
+    with pytest.raises(DataError, match=r"one size and one number of channels: give size= \(and crop=true"):
+        load(tmp_path)
+    with pytest.raises(DataError, match=r"'b.png' in .*: 12 × 10 pixels are no square: crop=true"):
+        load(tmp_path, resizing=Resizing(size=4))
+    found = load(tmp_path, resizing=Resizing(size=4, crop=True))
+    assert found.pixels.shape == (2, 3, 4, 4)
+    pictures(tmp_path / "grey", "a.png", mode="L")
+    pictures(tmp_path / "grey", "b.png")
+    with pytest.raises(DataError, match="give channels=1 or 3"):
+        load(tmp_path / "grey")
+    assert load(tmp_path / "grey", resizing=Resizing(channels=3)).pixels.shape == (2, 3, 8, 8)
+    assert load(tmp_path / "grey", resizing=Resizing(channels=1)).pixels.shape == (2, 1, 8, 8)
+
+
+def test_resizing_is_pillow_s_lanczos_of_the_square_in_the_middle(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", size=(13, 10))
+    image = Image.open(tmp_path / "a.png").crop((1, 0, 11, 10)).resize((4, 4), Image.Resampling.LANCZOS)
+    resizing = Resizing(size=4, crop=True)
+    assert np.array_equal(load(tmp_path, resizing=resizing).pixels[0].permute(1, 2, 0), np.asarray(image))
+    assert str(resizing) == "cut to the square in the middle, resized to 4 × 4 by Lanczos" and not Resizing()
+    np.savez(tmp_path / "a.npz", images=np.asarray(Image.open(tmp_path / "a.png"))[None])
+    assert np.array_equal(load(tmp_path / "a.npz", resizing=resizing).pixels, load(tmp_path, resizing=resizing).pixels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 0}, "data.size must be from 1 to 16384 pixels, got 0"),
+        ({"size": "big"}, "data.size must be a whole number, got 'big'"),
+        ({"crop": 1}, "data.crop must be true or false, got 1"),
+        ({"channels": 4}, "data.channels must be 1 or 3, got 4"),
+    ],
+)
+def test_a_resizing_that_is_none_is_refused_by_its_setting(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Resizing.of({f"data.{key}": value for key, value in settings.items()}, "data.")
+
+
+def test_a_stream_gives_what_loading_gives_in_batches(tmp_path: Path) -> None:
+    pictures(tmp_path / "folder", *(f"{label}/{index}.png" for label in "ab" for index in range(5)))
+    images = load(tmp_path / "folder")
+    np.savez(tmp_path / "c.npz", images=images.pixels.permute(0, 2, 3, 1).numpy(), labels=images.labels)
+    fortran = np.asfortranarray(images.pixels.permute(0, 2, 3, 1).numpy())
+    np.savez(tmp_path / "fortran.npz", images=fortran, labels=images.labels)
+    for source in (tmp_path / "folder", tmp_path / "c.npz", tmp_path / "fortran.npz"):
+        stream = Stream(source)
+        parts = list(stream.batches(4))
+        assert [len(part) for part in parts] == [4, 4, 2]
+        assert torch.equal(torch.cat(parts), images.pixels)
+        assert stream.labels is not None and images.labels is not None and torch.equal(stream.labels, images.labels)
+    assert sum(map(len, Stream("digits").batches(100))) == len(load("digits"))
+
+
+def test_the_digest_of_a_source_is_of_its_files_and_what_becomes_of_them(tmp_path: Path) -> None:
+    pictures(tmp_path / "a", "x/0.png", "y/0.png")
+    first = Stream(tmp_path / "a").digest()
+    assert Stream(tmp_path / "a").digest() == first
+    assert Stream(tmp_path / "a", resizing=Resizing(size=4)).digest() != first
+    (tmp_path / "a" / "x").rename(tmp_path / "a" / "z")
+    assert Stream(tmp_path / "a").digest() != first
+
+
+def test_a_stream_holds_a_batch_at_a_time(tmp_path: Path) -> None:
+    """Of 300 images of 100 × 100 in colour, 9 MB, no more than some batches of 10 are in memory."""
+    np.savez(tmp_path / "many.npz", images=np.zeros((300, 100, 100, 3), np.uint8))
+    tracemalloc.start()
+    try:
+        for _ in Stream(tmp_path / "many.npz").batches(10):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 3e6
+    finally:
+        tracemalloc.stop()

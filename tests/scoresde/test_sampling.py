@@ -13,7 +13,7 @@ from torch import Tensor
 import scoresde
 import solvers
 from scoresde.exact import Gaussian
-from scoresde.noise import Noise, normal
+from scoresde.noise import Noise, begun_at, normal
 from solvers import PlannedSolver
 
 PROCESSES = {"vp": scoresde.VP(), "edm": scoresde.EDM(), "flow": scoresde.Flow()}
@@ -464,3 +464,101 @@ def test_a_sampler_is_resolved_once_and_gives_what_sample_gives() -> None:
         scoresde.Sampler(model)
     with pytest.raises(TypeError, match="model must be a scoresde.ScoreModel, got int"):
         scoresde.Sampler(3, nfe=5)  # type: ignore[arg-type]
+
+
+# A work in parts
+
+
+@pytest.mark.parametrize("solver", ["euler_maruyama", "ddpm", "dpmpp_2m_sde", "er_sde", "adaptive_sde"])
+def test_parts_of_one_work_with_one_seed_are_as_if_with_three(solver: str) -> None:
+    """Data N(0, 1): the standard deviation is that of one part, above which repeated draws would raise it."""
+    process = scoresde.VP()
+    model = scoresde.ScoreModel(lambda x, t: x * process.sigma(t.double())[:, None].to(x.dtype), process)
+    times = [float(t) for t in solvers.grids.get("quadratic", end="by_steps")(process, 30)]
+    cuts = [(0, 10), (10, 20), (20, 30)]
+    grids = [(times[a], times[b]) if solver == "adaptive_sde" else times[a : b + 1] for a, b in cuts]
+    n = 20_000
+    found = scoresde.sample(model, solver, grid=grids[0], shape=(n, 1), seeds=0)
+    assert found.noise_from is None
+    for grid in grids[1:]:
+        found = scoresde.sample(model, solver, grid=grid, x_init=found.samples, seeds=0)
+        assert found.noise_from == pytest.approx(process.half_log_snr(grid[0]))
+    whole = scoresde.sample(
+        model, solver, grid=(times[0], times[-1]) if len(grid) == 2 else times, shape=(n, 1), seeds=0
+    )
+    assert float(found.samples.std()) == pytest.approx(float(whole.samples.std()), abs=0.03)
+
+
+def test_draws_of_parts_are_keyed_by_where_they_begin_and_others_are_as_ever() -> None:
+    process = scoresde.VP()
+    keys = [begun_at(process, t) for t in (process.t_max, 0.7, 0.5, 0.2, 0.01)]
+    assert keys[0] == 0 and len(set(keys)) == 5
+    draws = [Noise([3], (4,), torch.float64, "cpu", key)() for key in keys]
+    assert torch.equal(draws[0], normal(torch.tensor([3]), 0, 4))
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(draws, 2))
+    level = next(t for t in np.linspace(0.1, 0.9, 9) if abs(process.half_log_snr(t)) < 10)
+    assert 0 < begun_at(process, level) < 2**32
+    assert begun_at(scoresde.EDM(), 1.0) == 1 << 31  # λ = 0
+
+
+def test_a_deterministic_run_says_no_level_that_keys_its_draws() -> None:
+    found = scoresde.sample(VP, "ddim", grid=[0.5, 0.2], x_init=torch.ones(2, 3), seeds=0)
+    assert found.noise_from is None
+
+
+def test_the_state_is_in_the_network_s_dtype_by_request() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.bfloat16))
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.scale * x
+
+    model = scoresde.ScoreModel(Net(), scoresde.VP())
+    small = scoresde.sample(model, "dpmpp_2m", steps=4, shape=(2, 5), seeds=0, dtype="network")
+    wide = scoresde.sample(model, "dpmpp_2m", steps=4, shape=(2, 5), seeds=0)
+    assert small.samples.dtype == torch.bfloat16 and wide.samples.dtype == torch.float32
+    torch.testing.assert_close(small.samples.float(), wide.samples, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("seeds", [torch.tensor(5), np.int64(5), np.array(5), torch.tensor([5, 6]), np.array([5, 6])])
+def test_seeds_come_as_numbers_and_arrays(seeds: Any) -> None:
+    assert scoresde.sample(VP, "ddim", steps=1, shape=(2, 3), seeds=seeds).seeds == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(torch.Generator(), "initial_seed"), ("42", "'42'"), (None.__class__, "type")]
+)
+def test_what_is_no_seed_is_refused_by_its_argument(seeds: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"seeds must be .*{words}"):
+        scoresde.sample(VP, "ddim", steps=1, shape=(2, 3), seeds=seeds)
+
+
+def test_a_list_as_long_as_the_batch_is_no_condition_and_a_tuple_is_the_same_for_all() -> None:
+    seen = []
+
+    def network(x: Tensor, t: Tensor, words: Any) -> Tensor:
+        seen.append(words)
+        return 0 * x
+
+    model = scoresde.ScoreModel(network, scoresde.VP())
+    with pytest.raises(
+        TypeError, match=r"cond\['words'\] is a list of 2, as many as there are samples.*a tensor, or a tuple"
+    ):
+        scoresde.sample(model, "ddim", steps=1, shape=(2, 3), seeds=0, cond={"words": ["a", "b"]})
+    for same in (("a", "b"), ["a", "b", "c"]):
+        scoresde.sample(model, "ddim", steps=1, shape=(2, 3), seeds=0, cond={"words": same}, batch_size=1)
+        assert seen[-1] == same
+
+
+def test_adaptive_sde_gives_what_each_sample_gets_alone_in_float32() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 3, padding=1))
+    model, n = scoresde.ScoreModel(lambda x, t: net(x), scoresde.VP()), 16
+    batch = scoresde.sample(model, "adaptive_sde", shape=(n, 3, 8, 8), seeds=range(n))
+    for i in range(n):
+        alone = scoresde.sample(model, "adaptive_sde", shape=(1, 3, 8, 8), seeds=[i])
+        assert alone.evaluations[0] == batch.evaluations[i]
+        off = (alone.samples[0] - batch.samples[i]).abs().max() / batch.samples[i].abs().max()
+        assert float(off) < 1e-3

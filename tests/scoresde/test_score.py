@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -195,3 +196,108 @@ def test_a_network_preconditioned_as_edms_is_a_v_model_with_scaled_input_and_log
     for sigma in (0.002, 0.3, 1.0, 80.0):
         x = MEAN + (1 + sigma) * STATES
         torch.testing.assert_close(model.denoised(x, sigma), truth(EDM(), x, sigma)["denoised"], rtol=1e-10, atol=1e-10)
+
+
+# Networks as people have them
+
+
+@dataclass
+class Output:
+    sample: Tensor
+    loss: float = 0.0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: {"pred": x}, lambda x: {"pred": x, "features": x[:, :1]}, lambda x: Output(x)],
+    ids=["one", "several", "dataclass"],
+)
+def test_an_output_in_a_mapping_or_dataclass_is_found(wrap: Any) -> None:
+    expected = ScoreModel(lambda x, t: 0.5 * x, VP()).score(STATES, 0.5)
+    assert torch.equal(ScoreModel(lambda x, t: wrap(0.5 * x), VP()).score(STATES, 0.5), expected)
+
+
+@pytest.mark.parametrize(
+    ("out", "advice"),
+    [
+        (lambda x: (x[:, :1], x), r"got tuple: give net=lambda x, t: network\(x, t\)\[1\]"),
+        (lambda x: [x], r"got list: give net=lambda x, t: network\(x, t\)\[0\]"),
+        (lambda x: {"a": x, "b": x}, r"'a' \(9, 2\), 'b' \(9, 2\): say which"),
+        (lambda x: torch.cat((x, x), 1), r"got \(9, 4\): if the second half is a learned variance, give learned_var"),
+    ],
+)
+def test_an_output_of_which_nobody_knows_what_counts_is_refused_with_what_would_do(out: Any, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        ScoreModel(lambda x, t: out(x), VP()).score(STATES, 0.5)
+
+
+def test_a_learned_variance_is_left_out_where_it_is_told() -> None:
+    model = ScoreModel(lambda x, t: torch.cat((0.5 * x, 7 + x), 1), VP(), learned_variance=True)
+    assert torch.equal(model.score(STATES, 0.5), ScoreModel(lambda x, t: 0.5 * x, VP()).score(STATES, 0.5))
+    with pytest.raises(ValueError, match=r"shaped like its input \(9, 2\)"):
+        ScoreModel(lambda x, t: x[:, :1], VP(), learned_variance=True).score(STATES, 0.5)
+
+
+class Table(nn.Module):
+    """Whole timesteps, looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x * self.table(t)
+
+
+class Half(nn.Module):
+    """A network in 16 bits with a time embedding of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = nn.Linear(1, 2, dtype=torch.bfloat16)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x * self.time(t[:, None])
+
+
+@pytest.mark.parametrize(
+    ("net", "advice", "time_input"),
+    [
+        (Table(), r"looks times up in a table.*time_input=lambda t: t.round\(\).long\(\)", lambda t: (999 * t).long()),
+        (Half(), r"bfloat16.*times in float32.*t.to\(torch.bfloat16\)", lambda t: t.to(torch.bfloat16)),
+    ],
+    ids=["table", "half"],
+)
+def test_times_of_another_kind_are_refused_with_what_would_do_and_then_taken(
+    net: nn.Module, advice: str, time_input: Any
+) -> None:
+    with pytest.raises((RuntimeError, TypeError), match=advice):
+        ScoreModel(net, VP()).score(STATES, 0.5)
+    assert ScoreModel(net, VP(), time_input=time_input).score(STATES, 0.5).shape == STATES.shape
+
+
+def test_a_condition_without_a_name_is_refused_with_what_would_do() -> None:
+    def network(x: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
+        return x * rest[0][:, None]
+
+    y = torch.ones(9)
+    with pytest.raises(TypeError, match="takes no condition 'y' by name: give net=lambda x, t, y: network"):
+        ScoreModel(network, VP()).score(STATES, 0.5, y=y)
+    assert ScoreModel(lambda x, t, y: network(x, t, y), VP()).score(STATES, 0.5, y=y).shape == STATES.shape
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["parallel", "compiled"]
+)
+def test_a_wrapped_network_is_the_network(wrap: Any) -> None:
+    net = nn.Linear(2, 2, dtype=torch.float64)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.inner(x)
+
+    assert torch.equal(ScoreModel(wrap(Net()), VP()).score(STATES, 0.5), ScoreModel(Net(), VP()).score(STATES, 0.5))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from scoresde import preconditioning
 from scoresde.process import EDM, Flow, Process, VPDiscrete
+from solvers.arrays import has_float64
 from solvers.errors import nearest
 from solvers.grids import shifted
 
@@ -275,7 +276,8 @@ def _identity(t: Any) -> Any:
 
 
 def _float64(values: Any) -> torch.Tensor:
-    return torch.as_tensor(values, dtype=torch.float64)
+    fine = not isinstance(values, torch.Tensor) or has_float64(values.device)
+    return torch.as_tensor(values, dtype=torch.float64 if fine else torch.float32)
 
 
 def _quarter_log(sigma: Any) -> torch.Tensor:
@@ -341,4 +343,10 @@ _READERS: dict[str, _Reader] = {
     for name in names.split()
 }
 
-_BY_KEY: dict[str, _Reader] = {"sigma_schedule": _of_unnamed_edm, "shift": _of_flow, "beta_schedule": _of_betas}
+_BY_KEY: dict[str, _Reader] = {
+    "sigma_schedule": _of_unnamed_edm,
+    "shift": _of_flow,
+    "beta_schedule": _of_betas,
+    "clip_denoised": _of_consistency,
+    "sampling_eps": _of_score_sde,
+}

@@ -35,17 +35,22 @@ class Denoiser(nn.Module):
         super().__init__()
         self.net = net
         own = {self.state, "timestep", "return_dict", *self.made}
-        self.conditions = [name for name in inspect.signature(net.forward).parameters if name not in own]
+        self.conditions = [name for name in inspect.signature(self.inner.forward).parameters if name not in own]
+
+    @property
+    def inner(self) -> nn.Module:
+        """The network without what wraps it."""
+        return unwrapped(self.net)
 
     @property
     def kind(self) -> str:
         """The network's class."""
-        return type(self.net).__name__
+        return class_of(self.net)
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The network's configuration."""
-        return self.net.config  # type: ignore[return-value]
+        return self.inner.config  # type: ignore[return-value]
 
     @property
     def channels(self) -> int:
@@ -169,7 +174,7 @@ class PixArtDenoiser(Denoiser):
         return {
             "encoder_hidden_states": torch.empty(1, 2, self.config["caption_channels"]),
             "added_cond_kwargs": sizes
-            if self.net.use_additional_conditions
+            if self.inner.use_additional_conditions
             else {"resolution": None, "aspect_ratio": None},
         }
 
@@ -226,6 +231,24 @@ class FluxDenoiser(Denoiser):
             **cond,
         )[0]
         return nn.functional.pixel_shuffle(out.transpose(1, 2).unflatten(2, (height, width)), 2)
+
+
+WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module")  # as torch.compile, parallel and sharded modules hold theirs
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The network that was compiled, made parallel or sharded; itself if it was not."""
+    inner: nn.Module | None = net
+    while inner is not None:
+        net = inner
+        inner = next((found for name in WRAPPED if isinstance(found := getattr(net, name, None), nn.Module)), None)
+    return net
+
+
+def class_of(net: nn.Module) -> str:
+    """Name of the class of a network that may be wrapped: of those it derives from, one that is known before others."""
+    names = [kind.__name__ for kind in type(unwrapped(net)).__mro__]  # fully_shard puts a class of its own before
+    return next((name for name in names if name in DENOISERS), names[0])
 
 
 LEGACY = "Transformer2DModel"  # as which early checkpoints of DiT and PixArt name their networks

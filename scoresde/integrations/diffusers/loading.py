@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scoresde.integrations.diffusers import conventions as scheduler_config
 from scoresde.integrations.diffusers.conventions import Trained
-from scoresde.integrations.diffusers.denoisers import DENOISERS, Denoiser, Shape
+from scoresde.integrations.diffusers.denoisers import DENOISERS, Denoiser, Shape, class_of
 from scoresde.integrations.diffusers.latents import Latents
 from scoresde.integrations.diffusers.repository import Parts, known_network, parts_of, told
 from scoresde.networks.checkpoint import Checkpoint, check_levels, rehearse
@@ -37,6 +37,7 @@ def from_diffusers(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    variant: str | None = None,
 ) -> Checkpoint:
     """A checkpoint of diffusers, ready to sample from.
 
@@ -51,6 +52,8 @@ def from_diffusers(
         dtype: their precision; None leaves those of a pipeline as they are, and loads others in float32. An autoencoder
             that asks for it (``force_upcast``) is in float32 instead of float16.
         revision: of a hub id: a branch, tag or commit.
+        variant: which weights, such as ``fp16`` of ``diffusion_pytorch_model.fp16.safetensors``; None is those without
+            one, or where there are none the only variant that there is.
 
     Returns:
         The model, whose ``cond`` are the arguments of its network, by their names in diffusers (``class_labels``,
@@ -61,10 +64,10 @@ def from_diffusers(
         CheckpointError: nothing there, or something that is not understood or does not fit together (named).
         ImportError: diffusers is not installed.
     """
-    parts = parts_of(source, dtype, revision)
+    parts = parts_of(source, dtype, revision, variant)
     if scheduler is not None:
         parts.scheduler = told(scheduler)
-    net = DENOISERS[known_network(type(parts.network).__name__, parts.name)](parts.network)
+    net = DENOISERS[known_network(class_of(parts.network), parts.name)](parts.network)
     trained = _conventions(parts)
     latents = None if parts.vae is None else Latents(parts.vae)
     states = _shape(parts.name, net, shape)
@@ -170,7 +173,7 @@ def _rehearse(parts: Parts, shape: Shape) -> None:
     Raises:
         CheckpointError: a network does not take states of that shape, or does not return them.
     """
-    denoiser = DENOISERS[type(parts.network).__name__]
+    denoiser = DENOISERS[class_of(parts.network)]
 
     def denoised(x: Tensor) -> Tensor:
         net = denoiser(_planned(parts.network))

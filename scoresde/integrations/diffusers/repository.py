@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import tarfile
 import threading
 import warnings
@@ -21,13 +22,17 @@ from torch.nn.modules import module as registration
 
 from scoresde.files import check_unpacked, regular
 from scoresde.files.pickles import Call, Interpreter, Meaning, Name, PickleError, Reference
-from scoresde.integrations.diffusers.denoisers import DENOISERS, LEGACY
+from scoresde.integrations.diffusers.denoisers import DENOISERS, LEGACY, class_of
 from scoresde.integrations.diffusers.latents import known
 from scoresde.networks.described import CheckpointError, Shape, check_finite, read_json, stored
 from solvers.errors import nearest
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
+PARTS = WEIGHTS + r"(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)"
+# Files of weights, whole or in parts, or their index; with their variant.
+VARIANT = re.compile(PARTS + "|" + WEIGHTS + r"\.(?:safetensors|bin)\.index(?:\.(\w+))?\.json")
+HELD = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
 FREE = 10_000  # values of a setting that need no weights, such as a number of timesteps
 LARGEST_AREA = 2**20  # of states, which need no weights, but positions of each
 LAYERS = ("layers", "depth", "num_blocks", "num_res")  # in names of settings that say how many there are
@@ -50,7 +55,7 @@ class Parts:
     read: bool = False  # from files
 
 
-def parts_of(source: Any, dtype: torch.dtype | None, revision: str | None) -> Parts:
+def parts_of(source: Any, dtype: torch.dtype | None, revision: str | None, variant: str | None) -> Parts:
     """The denoiser, the autoencoder if there is one, and the scheduler's configuration, of anything that has them.
 
     Raises:
@@ -58,7 +63,7 @@ def parts_of(source: Any, dtype: torch.dtype | None, revision: str | None) -> Pa
         ImportError: diffusers is not installed, and files are to be read.
     """
     if isinstance(source, nn.Module):
-        return Parts(type(source).__name__, _cast(source, dtype), {})
+        return Parts(class_of(source), _cast(source, dtype), {})
     if hasattr(source, "components"):
         found = {key: value for key, value in source.components.items() if value is not None}
         network = _cast(found[_one(type(source).__name__, found, NETWORKS)], dtype)
@@ -67,7 +72,7 @@ def parts_of(source: Any, dtype: torch.dtype | None, revision: str | None) -> Pa
         if vae is not None:
             vae = _cast(vae, _precision(vae.config, dtype))
         return Parts(type(source).__name__, network, config, vae)
-    return _read(str(source), dtype or torch.float32, revision)
+    return _read(str(source), dtype or torch.float32, revision, variant)
 
 
 def told(scheduler: Any) -> dict[str, Any]:
@@ -81,9 +86,9 @@ def _cast(network: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     return network if dtype is None else nn.Module.to(network, dtype)  # diffusers' own ``to`` warns at every cast
 
 
-def _read(source: str, dtype: torch.dtype, revision: str | None) -> Parts:
+def _read(source: str, dtype: torch.dtype, revision: str | None, variant: str | None) -> Parts:
     """The parts of a folder or hub repository that are needed, and no others."""
-    files = _Files(str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source, revision)
+    files = _Files(str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source, revision, variant)
     index = files.config(INDEX)
     if index is None:
         config = files.config("config.json")
@@ -113,7 +118,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 class _Files:
     """A folder or hub repository; parts lie in folders of their names, or in old repositories beside each other."""
 
-    def __init__(self, source: str, revision: str | None):
+    def __init__(self, source: str, revision: str | None, variant: str | None):
         try:
             import diffusers
         except ImportError as error:
@@ -123,6 +128,7 @@ class _Files:
         if self.local is not None:
             _check_files(self.local)
         self.source, self.options = source, {} if revision is None else {"revision": revision}
+        self.variant = variant
 
     def config(self, name: str, folder: str | None = None) -> dict[str, Any] | None:
         """A JSON file of that name, None where there is none."""
@@ -156,14 +162,21 @@ class _Files:
         if self.local is not None:
             place = self.local / folder if folder is not None and (self.local / folder).is_dir() else self.local
             # What was looked at is read, and nothing else: diffusers would take files of the folder above before these.
-            options["use_safetensors"] = not self._check(kind, place)
+            in_pickles, variant = self._check(kind, place)
+            options |= {"use_safetensors": not in_pickles, "variant": variant}
             return self._load(kind, str(place), None, options)
-        try:
-            return self._load(kind, self.source, folder, options)
-        except CheckpointError as error:
-            if folder is None or not isinstance(error.__cause__, OSError):
-                raise
-        return self._load(kind, self.source, None, options)
+        # Old repositories have their files beside each other, and some half precision alone.
+        tries = [(folder, self.variant), (None, self.variant), *([] if self.variant else [(folder, "fp16")])]
+        failure: CheckpointError | None = None
+        for where, variant in dict.fromkeys(tries):
+            try:
+                return self._load(kind, self.source, where, {**options, "variant": variant})
+            except CheckpointError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+                failure = failure or error
+        assert failure is not None
+        raise failure
 
     def _load(self, kind: str, place: str, folder: str | None, options: dict[str, Any]) -> nn.Module:
         try:
@@ -193,17 +206,18 @@ class _Files:
         check_finite(weights, self.source)
         return network.eval().requires_grad_(False)
 
-    def _check(self, kind: str, place: Path) -> bool:
+    def _check(self, kind: str, place: Path) -> tuple[bool, str | None]:
         """Refuse a configuration that asks for more than the weights beside it can explain, before it is followed.
 
         Returns:
-            Whether the weights are pickled.
+            Whether the weights are pickled, and their variant.
 
         Raises:
             CheckpointError: names the setting.
         """
         config = _json(place / "config.json") if (place / "config.json").is_file() else {}
-        shapes, in_pickles = _weights(place)
+        variant = _variant(place, self.variant)
+        shapes, in_pickles = _weights(place, variant)
         held, where = sum(map(math.prod, shapes.values())), f"{str(place / 'config.json')!r}"
         if config.get("quantization_config") is not None:
             raise CheckpointError(f"{where} has a quantization_config: only weights that are numbers are read")
@@ -220,7 +234,7 @@ class _Files:
         asked = sum(value.numel() for value in (*planned.parameters(), *planned.buffers()))
         if asked > 2 * held + 16 * LARGEST_AREA:
             raise CheckpointError(f"{where} describes a network of {asked:,} values, and the weights are {held:,}")
-        return in_pickles
+        return in_pickles, variant
 
 
 def _check_setting(where: str, name: str, value: Any, tensors: int, held: int) -> None:
@@ -284,15 +298,36 @@ def _parts_for(tensors: int) -> Iterator[None]:
 # what lies in a folder
 
 
-def _weights(place: Path) -> tuple[dict[str, Shape], bool]:
+def _variant(place: Path, wanted: str | None) -> str | None:
+    """The variant of the weights in a folder that is to be read: the wanted one, or the only one there is.
+
+    Raises:
+        CheckpointError: it is not there, or there are several; names those that are.
+    """
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    found = {match[1] or match[2] or "" for name in names if (match := VARIANT.fullmatch(name))}
+    if wanted is None and ("" in found or not found):
+        return None
+    if wanted in found:
+        return wanted
+    if wanted is None and len(found) == 1:
+        return found.pop()
+    there = ", ".join(sorted(name for name in names if VARIANT.fullmatch(name))) or "none"
+    which = "several variants" if wanted is None else f"no weights of the variant {wanted!r}"
+    known = ", ".join(repr(name or None) for name in sorted(found))
+    raise CheckpointError(f"{str(place)!r} holds {which}: it has {there}; give variant={known}")
+
+
+def _weights(place: Path, variant: str | None) -> tuple[dict[str, Shape], bool]:
     """Names and shapes of the tensors that diffusers reads from a folder, and whether they are pickled.
 
     Raises:
         CheckpointError: there are none, or a file of them is damaged.
     """
+    of = "" if variant is None else f".{variant}"
     for suffix, shapes_of in ((".safetensors", stored), (".bin", pickled)):
-        index = place / f"{WEIGHTS}{suffix}.index.json"
-        paths = [place / f"{WEIGHTS}{suffix}"]
+        index = place / f"{WEIGHTS}{suffix}.index{of}.json"
+        paths = [place / f"{WEIGHTS}{of}{suffix}"]
         if index.is_file():
             parts = _json(index).get("weight_map")
             if not isinstance(parts, dict) or not parts:
@@ -303,7 +338,9 @@ def _weights(place: Path) -> tuple[dict[str, Shape], bool]:
                     raise CheckpointError(f"{str(index)!r} leads to {path.name!r:.60}, and there is no such file")
         if paths[0].exists():
             return {name: shape for path in paths for name, shape in shapes_of(path).items()}, suffix == ".bin"
-    raise CheckpointError(f"{str(place)!r} holds neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin")
+    others = sorted(path.name for path in place.iterdir() if path.suffix in HELD) if place.is_dir() else []
+    has = f"; it has {', '.join(others[:8])}" if others else ""
+    raise CheckpointError(f"{str(place)!r} holds neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin{has}")
 
 
 def pickled(path: Path) -> dict[str, Shape]:

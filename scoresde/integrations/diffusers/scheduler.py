@@ -124,6 +124,11 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         )
         return (found, {}) if return_unused_kwargs else found
 
+    def register_to_config(self, **settings: Any) -> None:
+        """Set entries of the configuration, as some pipelines do when they are made; what was trained is read anew."""
+        super().register_to_config(**settings)
+        self._trained = read(self.config)
+
     def _reset(self) -> None:
         self._run: Run | None = None
         self._start: Plan | None = None
@@ -280,7 +285,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             return_dict: return a StepOutput, or its two values as a tuple.
             per_token_timesteps: of a flow model whose parts are at times of their own, shape (batch, tokens) for
                 samples (batch, tokens, channels). Parts at ``timestep`` take the solver's step; others one of Euler's,
-                from their own level to the next of the schedule below it, which at zero noise is none.
+                from their own level to the next of the schedule below it, which at zero noise is none. With them
+                pipelines give the output with its sign turned, x0 − ε.
             pred_original_sample: x0, where the pipeline made it from the network's output itself.
             others: what pipelines pass to schedulers of one kind, ``eta``, ``use_clipped_model_output`` and
                 ``prev_timestep``, is taken where it says what the solver does anyway.
@@ -304,6 +310,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if self._trained.learned_variance and model_output.shape[1] == 2 * sample.shape[1]:
             model_output = model_output[:, : sample.shape[1]]
         given = model_output if pred_original_sample is None else pred_original_sample
+        given = given if per_token_timesteps is None else -given
         if given.shape != sample.shape:
             raise ValueError(f"model_output has the shape {tuple(given.shape)}, sample has {tuple(sample.shape)}")
         check_output(given, sample)

@@ -70,7 +70,7 @@ def pixels_of(images: Tensor) -> Tensor:
 
 def _check_tensor(images: object) -> None:
     if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a tensor, got {type(images).__name__}")
+        raise TypeError(f"images must be a tensor, got {type(images).__name__}: give torch.as_tensor of them")
     if images.device.type == "meta":
         raise ValueError("images on the device 'meta' have no values")
 

@@ -573,6 +573,7 @@ def test_a_guidance_file_gives_every_option_with_its_default(name: str) -> None:
     options = read(name)
     options.pop("defaults", None)
     assert options.pop("weak", "???") == "???"
+    assert options.pop("unconditional", None) is None  # a label of the model's, which no guidance knows
     assert options.pop("name") == name
     assert options == dict(guidance.get(name).options)
 

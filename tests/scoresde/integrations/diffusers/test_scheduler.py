@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ import solvers
 from scoresde.integrations.diffusers import Scheduler
 from scoresde.integrations.diffusers.conventions import read
 from solvers import PlanError, PlannedSolver, grids
+from solvers.plan.instructions import Eval
 
 lib: Any = diffusers  # whose names are made when they are asked for, which type checkers do not follow
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
@@ -442,3 +444,200 @@ def test_sigmas_out_of_range_are_said_in_sigmas(sigmas: list[float], words: str)
     scheduler = Scheduler.from_config(lib.DDIMScheduler(**betas).config, solver="dpmpp_2m")
     with pytest.raises(ValueError, match=words):
         scheduler.set_timesteps(sigmas=sigmas)
+
+
+# A step believes its timestep
+
+
+def begun(name: str = "ddim", steps: int = 10, **options: Any) -> Scheduler:
+    scheduler = Scheduler.from_config(CONFIGS["chain"], solver=name, grid="uniform", **options)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def taken(scheduler: Scheduler, x: Tensor, times: Any) -> Tensor:
+    for t in times:
+        x = scheduler.step(net(x, t), t, x, return_dict=False)[0]
+    return x
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "uni_pc"])
+def test_a_timestep_of_before_begins_there_again(name: str) -> None:
+    scheduler = begun(name)
+    times = scheduler.timesteps
+    middle = taken(scheduler, start(), times[:5])
+    again = taken(scheduler, middle, times[3:6])
+    fresh = begun(name)
+    fresh.set_begin_index(3)
+    assert torch.equal(taken(fresh, middle, times[3:6]), again)
+
+
+def test_a_run_that_was_left_early_does_not_go_on_in_the_next() -> None:
+    scheduler = begun("dpmpp_3m")
+    times = scheduler.timesteps
+    first, second = (taken(scheduler, start(), times[:4]) for _ in range(2))
+    assert torch.equal(first, second)
+    whole = [taken(scheduler, start(), times) for _ in range(2)]
+    assert torch.equal(*whole)
+
+
+def test_a_timestep_that_is_neither_due_nor_a_step_s_beginning_is_refused_by_both_names() -> None:
+    scheduler, x = begun("heun", 4), start()
+    x = taken(scheduler, x, scheduler.timesteps[:1])
+    with pytest.raises(ValueError, match=r"timestep 500 is neither the one that is due, [0-9.]+, nor one at which"):
+        scheduler.step(x, 500, x)
+    with pytest.raises(ValueError, match=r"timestep must be one time, got \[3.0, 4.0\].*per_token_timesteps"):
+        scheduler.step(x, torch.tensor([3.0, 4.0]), x)
+
+
+@pytest.mark.parametrize("form", [float, lambda t: t.bfloat16(), lambda t: t.expand(2), lambda t: t.half(), int])
+def test_a_timestep_comes_in_the_pipeline_s_own_precision(form: Callable[[Tensor], Any]) -> None:
+    scheduler, x = begun("dpmpp_2m", 4), start()
+    expected = taken(begun("dpmpp_2m", 4), x, scheduler.timesteps)
+    for t in scheduler.timesteps:
+        x = scheduler.step(net(x, t), form(t), x, return_dict=False)[0]
+    assert torch.equal(x, expected)
+
+
+def test_a_copy_in_the_middle_of_a_run_draws_noise_of_its_own() -> None:
+    scheduler = begun("ddpm", seeds=3)
+    times = scheduler.timesteps
+    x = taken(scheduler, start(), times[:4])
+    other = copy.deepcopy(scheduler)
+    first = taken(scheduler, x, times[4:])
+    assert torch.equal(taken(other, x, times[4:]), first)  # and not what is left after the first
+
+
+@pytest.mark.parametrize("name", ["heun", "dpm_solver_2"])
+def test_a_run_does_not_begin_with_what_another_left_in_the_middle_of_a_step(name: str) -> None:
+    first, second = begun(name), begun(name)
+    stage = taken(first, start(), first.timesteps[:3])
+    second.set_begin_index(2)
+    with pytest.raises(ValueError, match="left in the middle of a step.*denoising_end.*'dpmpp_2m'"):
+        second.step(stage, second.timesteps[2], stage.clone())
+    whole = taken(begun(name), start(), first.timesteps[:4])
+    second.set_begin_index(4)
+    second.step(whole, second.timesteps[4], whole)
+
+
+# What scripts read
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_step_gives_the_x0_of_its_evaluation(kind: str) -> None:
+    scheduler = Scheduler.from_config(CONFIGS[kind], solver="dpmpp_2m")
+    scheduler.set_timesteps(5)
+    x = scheduler.init_noise_sigma * start()
+    for index, t in enumerate(scheduler.timesteps):
+        output = net(scheduler.scale_model_input(x, t), t)
+        evaluation = [each for each in scheduler.plan.instructions if isinstance(each, Eval)][index]
+        expected = model(CONFIGS[kind]).denoised(x, evaluation.t)
+        found = scheduler.step(output, t, x)
+        torch.testing.assert_close(found.pred_original_sample, expected, rtol=1e-6, atol=1e-6)
+        assert torch.equal(found["pred_original_sample"], found[1])
+        x = found.prev_sample
+
+
+def test_the_chain_is_there_for_scripts_that_weigh_by_it() -> None:
+    theirs = lib.DDPMScheduler(**STABLE)
+    ours = Scheduler.from_config(theirs.config, solver="ddim")
+    for name in ("betas", "alphas", "alphas_cumprod"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-5, atol=1e-7)
+    x, noise, times = start(), start(1), torch.tensor([3, 700])
+    torch.testing.assert_close(
+        ours.get_velocity(x, noise, times), theirs.get_velocity(x, noise, times), rtol=1e-5, atol=1e-5
+    )
+    assert not hasattr(Scheduler.from_config(CONFIGS["flow"]), "alphas_cumprod")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+@pytest.mark.parametrize("options", [{}, {"original_inference_steps": 40}, {"strength": 0.5}])
+def test_a_consistency_model_is_evaluated_where_it_was_distilled(steps: int, options: dict[str, Any]) -> None:
+    theirs = lib.LCMScheduler(**STABLE)
+    theirs.set_timesteps(steps, **options)
+    ours = Scheduler.from_config(theirs.config, solver="lcm")
+    ours.set_timesteps(steps, **options)
+    assert ours.timesteps.tolist() == theirs.timesteps.tolist()
+    with pytest.raises(ValueError, match="num_inference_steps must be from 1 to .* = 5, got 9"):
+        ours.set_timesteps(9, original_inference_steps=10, strength=0.5)
+    with pytest.raises(ValueError, match="original_inference_steps choose the timesteps"):
+        Scheduler.from_config(theirs.config, solver="lcm", grid="karras").set_timesteps(4, original_inference_steps=50)
+
+
+def test_timesteps_and_sigmas_together_are_what_the_network_is_fed_and_where() -> None:
+    theirs = lib.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear")
+    given = {"timesteps": [1000.0, 700.0, 350.0], "sigmas": [1.0, 0.7, 0.35], "mu": 2.0}
+    theirs.set_timesteps(**given)
+    ours = Scheduler.from_config(theirs.config, solver="euler")
+    ours.set_timesteps(**given)
+    assert ours.timesteps.tolist() == theirs.timesteps.tolist() == given["timesteps"]
+    torch.testing.assert_close(ours.sigmas, theirs.sigmas, rtol=1e-6, atol=1e-6)
+    x = start(dtype=torch.float32)
+    torch.testing.assert_close(*(taken(each, x, each.timesteps) for each in (ours, theirs)), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="3 timesteps for 2 sigmas"):
+        ours.set_timesteps(timesteps=[1000.0, 700.0, 350.0], sigmas=[1.0, 0.7], mu=2.0)
+
+
+def test_parts_at_times_of_their_own_are_stepped_as_theirs() -> None:
+    theirs = lib.FlowMatchEulerDiscreteScheduler()
+    ours = Scheduler.from_config(theirs.config, solver="euler")
+    x, states = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), []
+    for scheduler in (theirs, ours):
+        scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+        y = x
+        for t in scheduler.timesteps:
+            times = torch.minimum(t, torch.tensor([[1000.0, 600.0, 0.0]])).expand(2, 3)
+            stepped = scheduler.step(-net(y, t), t, y, per_token_timesteps=times, return_dict=False)[0]
+            y = torch.where((t / 1000 - 1e-6 < times.new_tensor([1.0, 0.6, 0.0]))[:, None], stepped, y)
+        states.append(y)
+    torch.testing.assert_close(*states, rtol=1e-5, atol=1e-5)
+    assert torch.equal(states[1][:, 2], x[:, 2])
+    ours = Scheduler.from_config(theirs.config, solver="dpmpp_2m")
+    ours.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+    with pytest.raises(ValueError, match="remembers evaluations.*'euler'"):
+        ours.step(x, 1000.0, x, per_token_timesteps=torch.tensor([[1000.0, 600.0, 0.0]]).expand(2, 3))
+
+
+def test_what_pipelines_pass_to_schedulers_of_one_kind() -> None:
+    scheduler, x = begun("ddim", 4), start()
+    after = scheduler.timesteps[1]
+    scheduler.step(x, scheduler.timesteps[0], x, eta=0.0, use_clipped_model_output=None, prev_timestep=after)
+    for options, words in (
+        ({"eta": 0.5}, "eta = 0.5 of step.*from_config"),
+        ({"use_clipped_model_output": True}, "nothing is clipped"),
+        ({"prev_timestep": 3}, "prev_timestep = 3"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            scheduler.step(x, after, x, **options)
+    with pytest.raises(TypeError, match="step.* has no argument 'mask'"):
+        scheduler.step(x, after, x, mask=x)
+
+
+def test_a_strength_that_leaves_no_step_is_called_that() -> None:
+    scheduler = begun("ddim")
+    for too_late in (
+        lambda: scheduler.set_begin_index(10),
+        lambda: scheduler.add_noise(start(), start(1), torch.zeros(0)),
+    ):
+        with pytest.raises(ValueError, match="strength × num_inference_steps is below 1"):
+            too_late()
+
+
+@pytest.mark.parametrize("name", ["euler_ancestral", "dpmpp_2m_sde", "sa_solver"])
+def test_parts_of_one_work_draw_no_noise_twice(name: str) -> None:
+    """Base, refiner and a third: with one seed, in pipelines, as with scoresde.sample."""
+    drawn: list[Tensor] = []
+
+    class Listening(Scheduler):
+        def _own(self, state: Tensor, t: float) -> Any:
+            noise = super()._own(state, t)
+            return lambda: drawn.append(found := noise()) or found
+
+    x = start()
+    for first, last in ((0, 4), (4, 7), (7, 10)):
+        scheduler = Listening.from_config(CONFIGS["chain"], solver=name, grid="uniform", seeds=5)
+        scheduler.set_timesteps(10)
+        scheduler.set_begin_index(first)
+        x = taken(scheduler, x, scheduler.timesteps[first:last])
+    assert len(drawn) >= 6
+    assert len({tuple(values[0].flatten()[:4].tolist()) for values in drawn}) == len(drawn)
