@@ -129,7 +129,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
     process = processes.get(name, **options)
     described = settings["data"]
-    resizing = Resizing.of(described, "data.")
+    resizing = Resizing.of({f"data.{key}": value for key, value in described.items()}, "data.")
     Resizing.drop(described)
     data = load(described["path"], described.get("split", "train"), resizing)
     shape = tuple(data.pixels.shape[1:])

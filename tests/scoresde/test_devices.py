@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import scoresde
 import solvers
 from scoresde import guidance, process
+from scoresde.energy import Energy
 from scoresde.noise import Noise
 from scoresde.score import as_times, expand
 from solvers import PlannedSolver
@@ -70,7 +71,7 @@ def test_a_model_is_seen_on_another_process_and_guided() -> None:
     text = torch.zeros(1, 4, device="meta")
     free = guidance.ClassifierFree(vp, {"text": text}, scale=2.0, low=0.1, high=5.0)
     assert free.output(state(), 0.5, text=text.expand(2, 4)).dtype == torch.float32
-    energy = scoresde.EnergyModel(scoresde.VP(), lambda x, t: x.flatten(1).square().sum(1))
+    energy = Energy(scoresde.VP(), lambda x, t: x.flatten(1).square().sum(1))
     assert energy.output(state(), 0.5).dtype == torch.float32
 
 

@@ -281,7 +281,7 @@ def test_a_condition_without_a_name_is_refused_with_what_would_do() -> None:
         return x * rest[0][:, None]
 
     y = torch.ones(9)
-    with pytest.raises(TypeError, match="takes no condition 'y' by name: give net=lambda x, t, y: network"):
+    with pytest.raises(TypeError, match="takes no condition by the name .y.: give net=lambda x, t, y: network"):
         ScoreModel(network, VP()).score(STATES, 0.5, y=y)
     assert ScoreModel(lambda x, t, y: network(x, t, y), VP()).score(STATES, 0.5, y=y).shape == STATES.shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -23,7 +24,7 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde.commands import train
-from scoresde.commands.app import config_folder
+from scoresde.commands.app import as_typed, config_folder
 from scoresde.commands.main import COMMANDS, main
 
 TINY = ("network.channels=[16,32]", "network.depth=1", "warmup=2", "every=6")
@@ -428,3 +429,110 @@ def test_ctrl_c_in_the_shell_stops_training_in_one_line(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert re.fullmatch(r"scoresde: interrupted; the same command with out=run goes on from step \d+\n", err)
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
+
+
+# Other people's data and words
+
+
+def folders(root: Path, *names: str, side: int = 8) -> Path:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for index in range(2):
+            Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(root / name / f"{index}.png")
+    return root
+
+
+SMALL = ["epochs=1", "batch_size=4", "warmup=1", "network.channels=[8,16]"]
+
+
+def test_names_of_classes_are_told_kept_and_taken_as_labels(run: Run, tmp_path: Path) -> None:
+    folders(tmp_path / "data", "dog", "cat", "10")
+    status, out, _ = run("train", "data=folder", "data.path=data", *SMALL, "out=run")
+    assert status == 0 and "classes: 0 10, 1 cat, 2 dog; sample takes label=<name> or the number" in out
+    assert json.loads(Path("run/model/config.json").read_text())["class_names"] == ["10", "cat", "dog"]
+    ask = ["sample", "model=folder", "model.path=run/model", "n=1", "nfe=2"]
+    for label, number in (("dog", 2), ("'10'", 0), ("1", 1)):
+        assert run(*ask, f"label={label}", f"out=out{number}").status == 0
+        assert np.load(f"out{number}/samples.npz")["labels"].tolist() == [number]
+    status, _, err = run(*ask, "label=dgo", "out=out")
+    assert status == 1 and "or a class by its name: '10', 'cat', 'dog', got 'dgo'; did you mean 'dog'" in err
+
+
+def test_sizes_and_channels_of_data_are_settings_and_their_defaults_change_no_run(run: Run, tmp_path: Path) -> None:
+    folders(tmp_path / "data", "a", "b", side=20)
+    assert (
+        run("train", "data=folder", "data.path=data", *SMALL, "data.size=8", "data.channels=1", "out=run").status == 0
+    )
+    assert json.loads(Path("run/model/config.json").read_text())["shape"] == [1, 8, 8]
+    recorded = yaml.safe_load(Path("run/config.yaml").read_text())["data"]
+    assert recorded == {"path": "data", "size": 8, "channels": 1}
+    status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "data.size=0", "out=other")
+    assert status == 1 and err == "scoresde: error: data.size must be from 1 to 16384 pixels, got 0\n"
+
+
+def test_a_run_is_data_and_reference_like_any_other(run: Run) -> None:
+    for form in ("npz", "png", "zip"):
+        assert run("sample", "n=4", "nfe=2", f"format={form}", f"out={form}").status == 0
+    assert run("sample", "n=4", "nfe=2", "shard=2", "batch_size=2", "out=shards").status == 0
+    figures = set()
+    for index, reference in enumerate(
+        ("npz", "png", "zip", "shards", "npz/samples.npz", "png/images", "shards/shards")
+    ):
+        settings = ["n=4", "nfe=2", "seed=100", "metrics=true", f"reference={reference}", f"out=m{index}"]
+        assert run("sample", *settings).status == 0
+        figures.add(json.loads(Path(f"m{index}/metrics.json").read_text())["metrics"]["fid"]["value"])
+    assert max(figures) == pytest.approx(min(figures), rel=1e-2)  # batches of two round differently
+    assert run("sample", "n=4", "nfe=2", "keep=false", "metrics=true", "out=bare").status == 0
+    status, _, err = run("sample", "n=4", "nfe=2", "metrics=true", "reference=bare", "out=x")
+    assert status == 1 and "'bare' is a run that kept no samples (keep=false)" in err
+
+
+def test_how_a_reference_was_resized_stands_with_the_figures(run: Run, tmp_path: Path) -> None:
+    folders(tmp_path / "real", "a", side=30)
+    ask = ["sample", "n=4", "nfe=2", "metrics=true", "reference=real"]
+    status, _, err = run(*ask, "out=a")
+    assert status == 1 and "takes images of shape" in err
+    settings = ["reference_size=28", "reference_crop=true", "reference_channels=1", "out=b"]
+    assert run(*ask, *settings).status == 0
+    said = "cut to the square in the middle, resized to 28 × 28 by Lanczos, 1 channels"
+    assert json.loads(Path("b/metrics.json").read_text())["reference"]["resized"] == said
+    assert not any(key.startswith("reference") for key in yaml.safe_load(Path("b/config.yaml").read_text()))
+
+
+def test_files_left_out_are_a_note_of_one_line(run: Run, tmp_path: Path) -> None:
+    (folders(tmp_path / "data", "a", "b") / "a" / "notes.txt").write_text("x")
+    status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "out=run")
+    assert status == 0 and err == "scoresde: note: 1 file left out: .txt (1), in 'data'\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("n=1e4", "n=10000"),
+        ("nfe=[1e1,2e1]", "nfe=[10,20]"),
+        ("nfe=1e1,2.5e1", "nfe=10,25"),
+        ("seed=2.5e3", "seed=2500"),
+        ("solver.rtol=1e-3", "solver.rtol=1e-3"),
+        ("factor=1.25e1", "factor=1.25e1"),
+        ("label=1e4a", "label=1e4a"),
+        ("out=1e3", "out='1e3'"),
+    ],
+)
+def test_a_power_of_ten_is_a_whole_number_where_it_is_one(typed: str, meant: str) -> None:
+    assert as_typed(typed) == meant
+
+
+def test_a_device_that_is_not_there_is_a_line(run: Run) -> None:
+    for device in ("mps", "xpu"):
+        status, _, err = run("sample", "n=1", "nfe=2", f"device={device}", "out=x")
+        assert status == 1 and err.count("\n") == 1 and f"device {device!r} is not there" in err
+
+
+def test_the_state_in_the_network_s_dtype_is_asked_for_by_name(run: Run) -> None:
+    assert run("sample", "n=2", "nfe=4", "dtype=bfloat16", "state=network", "out=small").status == 0
+    assert run("sample", "n=2", "nfe=4", "dtype=bfloat16", "out=full").status == 0
+    small, full = (np.load(f"{name}/samples.npz")["samples"] for name in ("small", "full"))
+    assert (small == torch.from_numpy(small).bfloat16().float().numpy()).all() and (small != full).any()
+    assert "state" not in yaml.safe_load(Path("full/config.yaml").read_text())
+    assert "unknown state 'half'; known: full, network" in run("sample", "state=half", "out=x").err

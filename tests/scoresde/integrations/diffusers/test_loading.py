@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import scoresde
@@ -555,3 +556,90 @@ def test_a_hub_that_cannot_be_reached_is_not_a_checkpoint_that_is_none(monkeypat
     monkeypatch.setattr("diffusers.ConfigMixin.load_config", unreachable)
     with pytest.raises(CheckpointError, match="neither a folder nor in the cache of the hub, and the hub cannot be"):
         from_diffusers("a/model")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# as people have them
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_the_only_variant_of_the_weights_is_read(safe: bool, tmp_path: Path) -> None:
+    net = unet()
+    written(tmp_path / "plain", unet=net, scheduler=diffusers.DDPMScheduler())
+    written(tmp_path / "half", scheduler=diffusers.DDPMScheduler(), unet=net)
+    for path in (tmp_path / "half" / "unet").glob("diffusion*"):
+        path.unlink()
+    net.save_pretrained(tmp_path / "half" / "unet", variant="fp16", safe_serialization=safe)
+    draw = dict[str, Any](nfe=2, shape=(1, *from_diffusers(tmp_path / "plain").shape), seeds=0)
+    expected = scoresde.sample(from_diffusers(tmp_path / "plain").model, **draw).samples
+    for options in ({}, {"variant": "fp16"}):
+        found = scoresde.sample(from_diffusers(tmp_path / "half", **options).model, **draw).samples
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(
+        CheckpointError, match=r"no weights of the variant 'bf16': it has .*fp16.*; give variant='fp16'"
+    ):
+        from_diffusers(tmp_path / "half", variant="bf16")
+    net.save_pretrained(tmp_path / "half" / "unet", variant="ema")
+    with pytest.raises(CheckpointError, match="holds several variants: it has .*; give variant='ema', 'fp16'"):
+        from_diffusers(tmp_path / "half")
+
+
+def test_a_folder_without_weights_of_diffusers_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
+    written(tmp_path, unet=unet(), scheduler=diffusers.DDPMScheduler())
+    (weights,) = (tmp_path / "unet").glob("diffusion*")
+    weights.rename(weights.with_name("model.ckpt"))
+    with pytest.raises(CheckpointError, match="holds neither diffusion_pytorch_model.* nor .*; it has model.ckpt"):
+        from_diffusers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["parallel", "compiled"]
+)
+def test_a_wrapped_network_is_read_as_the_one_inside(wrap: Any) -> None:
+    net, scheduler = unet(), diffusers.DDPMScheduler()
+    plain, wrapped = from_diffusers(net, scheduler=scheduler), from_diffusers(wrap(net), scheduler=scheduler)
+    assert wrapped.shape == plain.shape and wrapped.card == plain.card
+    draw = dict[str, Any](nfe=3, shape=(2, *plain.shape), seeds=0)
+    found, expected = (scoresde.sample(each.model, "ddim", **draw).samples for each in (wrapped, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_an_output_of_diffusers_is_a_network_s_output() -> None:
+    net = unet()
+    model = scoresde.ScoreModel(lambda x, t: net(x, t), scoresde.VP(), time_input=lambda t: 999 * t)
+    assert model.score(torch.zeros(2, 3, SIDE, SIDE), 0.5).shape == (2, 3, SIDE, SIDE)
+
+
+def test_a_latent_model_is_measured_on_decoded_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "model", transformer=dit(), vae=vae(), scheduler=diffusers.DDIMScheduler())
+    shape = from_diffusers(tmp_path / "model").image_shape(torch.device("cpu"))
+    assert shape[0] == 3 and shape != from_diffusers(tmp_path / "model").shape
+    rng, real = np.random.default_rng(0), tmp_path / "real"
+    real.mkdir()
+    for index in range(4):
+        Image.fromarray(rng.integers(0, 256, (*shape[1:], 3), dtype=np.uint8)).save(real / f"{index}.png")
+    settings = ["n=3", "nfe=2", "metrics=true", "features=pixels", f"reference={real}", f"out={tmp_path / 'out'}"]
+    assert main(["sample", "model=diffusers", f"model.id={tmp_path / 'model'}", *settings]) == 0
+    assert (
+        f"FID {json.loads((tmp_path / 'out' / 'metrics.json').read_text())['metrics']['fid']['value']:.3f} in pixels"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_guidance_of_a_network_without_a_label_for_none_needs_one_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "model", unet=unet(num_class_embeds=5), scheduler=diffusers.DDPMScheduler())
+    settings = [
+        "model=diffusers",
+        f"model.id={tmp_path / 'model'}",
+        "n=2",
+        "nfe=2",
+        "label=1",
+        "guidance=classifier_free",
+    ]
+    assert main(["sample", *settings, f"out={tmp_path / 'a'}"]) == 1
+    assert 'no label for "no label": guidance.unconditional= names the one of 0 to 4' in capsys.readouterr().err
+    assert main(["sample", *settings, "guidance.unconditional=7", f"out={tmp_path / 'a'}"]) == 1
+    assert "guidance.unconditional must be a label from 0 to 4, got 7" in capsys.readouterr().err
+    assert main(["sample", *settings, "guidance.unconditional=4", f"out={tmp_path / 'a'}"]) == 0
