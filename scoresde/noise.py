@@ -24,6 +24,7 @@ from solvers.steps import Process
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
+VERSION = "2"  # of what keys a draw: 1 seed and number; 2 the level of the start too, where that is below full noise
 SEED_LIMIT = 2**63
 ROUNDING = 1e-6  # of the times of a process, below which a start is that of full noise
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.score import TimeMap
 from solvers.registry import Registry
 
-Maps = dict[str, TimeMap]
+Maps = dict[str, Any]  # maps of process time, by the arguments of ScoreModel that they are for
 
 
 def edm(sigma_data: float = 0.5) -> Maps:

@@ -222,7 +222,7 @@ Read from the source of all {count} pipeline classes that take one: attributes, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS / "pipeline_calls.json")
     parser.add_argument("--page", type=Path, default=Path(__file__).parents[2] / "docs" / "pipelines.md")
     chosen = parser.parse_args()

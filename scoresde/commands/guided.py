@@ -46,7 +46,7 @@ def _no_label(group: Mapping[str, Any], checkpoint: Checkpoint, recipe: guidance
     count = next((c for net in networks(checkpoint.model) if type(c := getattr(net, "label_count", None)) is int), None)
     named = _unconditional(group)
     if named is None:
-        if _by_class(recipe) and count == checkpoint.classes:
+        if count is not None and _by_class(recipe) and count == checkpoint.classes:
             raise ValueError(
                 f'this model has no label for "no label": guidance.unconditional= names the one of 0 to {count - 1} '
                 "that stands for it"

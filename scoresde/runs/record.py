@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import yaml
 
+from scoresde import noise
 from scoresde.files import regular, remove_temporary, replacing
 from scoresde.files.text import say
 from scoresde.runs.differences import differences
@@ -117,7 +118,7 @@ def recorded(out: Path) -> dict[str, Any] | None:
 
 def versions(device: torch.device) -> dict[str, str]:
     """What the results depend on besides the configuration."""
-    found = {"scoresde": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    found = {"scoresde": __version__, "noise": noise.VERSION, "torch": torch.__version__, "numpy": np.__version__}
     return found | {"python": platform.python_version(), "platform": platform.platform(), "device": describe(device)}
 
 
@@ -149,4 +150,5 @@ def changes(out: Path, device: torch.device) -> str:
             raise ValueError("it holds no versions")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}; remove it, and the same command goes on") from error
+    old.setdefault("noise", noise.VERSION)  # before there were numbers: what commands draw has not changed since
     return "; ".join(f"{key} {old.get(key)}, now {new.get(key)}" for key in differences(old, new))

@@ -9,8 +9,12 @@ import numpy as np
 from solvers.grids.grid import Array, get, rule
 from solvers.steps import Process
 
-# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/tuning/auto.py.
+# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/tuning/auto.py. With 2 to 4 steps no end is near the
+# solution, and samples are best from where little is lost by a denoise: the levels of align_your_steps, to two digits.
 TUNED = {
+    2: (2.7, 1.0, 1.4),
+    3: (2.7, 1.0, 0.74),
+    4: (4.9, 1.8, 0.51),
     5: (1.4, 0.92, 0.15),
     6: (1.6, 1.0, 0.14),
     8: (1.3, 1.0, 0.11),
@@ -33,11 +37,11 @@ def placed(process: Process, steps: int, alpha: float, beta: float, end: float) 
 def auto(process: Process, steps: int) -> Array:
     """``beta_log_snr`` with alpha, beta and end that were tuned for the number of steps.
 
-    Between the numbers of steps that were tuned for, 5 to 50, the logarithms of all three are linear in that of the
+    Between the numbers of steps that were tuned for, 2 to 50, the logarithms of all three are linear in that of the
     number of steps; beyond, the nearest are taken. ``end`` is at least the level of t_min.
 
-    Source: this project, ``benchmarks/results/auto.md``, as in Sabour et al. 2024, Align your steps, grids tuned to a
-    solver and a few steps, here to exact problems on two processes and for the solver ``auto``.
+    Source: this project, ``benchmarks/results/auto.md`` and ``auto_few.md``, as in Sabour et al. 2024, Align your
+    steps, grids tuned to a solver and a few steps, here to exact problems on two processes and for the solver ``auto``.
     """
     known, tuned = np.log(list(TUNED)), np.log(list(TUNED.values()))
     alpha, beta, end = (math.exp(np.interp(math.log(steps), known, values)) for values in tuned.T)

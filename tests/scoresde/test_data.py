@@ -488,6 +488,7 @@ def test_a_resizing_that_is_none_is_refused_by_its_setting(settings: dict[str, A
 def test_a_stream_gives_what_loading_gives_in_batches(tmp_path: Path) -> None:
     pictures(tmp_path / "folder", *(f"{label}/{index}.png" for label in "ab" for index in range(5)))
     images = load(tmp_path / "folder")
+    assert images.labels is not None
     np.savez(tmp_path / "c.npz", images=images.pixels.permute(0, 2, 3, 1).numpy(), labels=images.labels)
     fortran = np.asfortranarray(images.pixels.permute(0, 2, 3, 1).numpy())
     np.savez(tmp_path / "fortran.npz", images=fortran, labels=images.labels)
@@ -496,7 +497,7 @@ def test_a_stream_gives_what_loading_gives_in_batches(tmp_path: Path) -> None:
         parts = list(stream.batches(4))
         assert [len(part) for part in parts] == [4, 4, 2]
         assert torch.equal(torch.cat(parts), images.pixels)
-        assert stream.labels is not None and images.labels is not None and torch.equal(stream.labels, images.labels)
+        assert stream.labels is not None and torch.equal(stream.labels, images.labels)
     assert sum(map(len, Stream("digits").batches(100))) == len(load("digits"))
 
 

@@ -572,8 +572,8 @@ def test_the_only_variant_of_the_weights_is_read(safe: bool, tmp_path: Path) -> 
     net.save_pretrained(tmp_path / "half" / "unet", variant="fp16", safe_serialization=safe)
     draw = dict[str, Any](nfe=2, shape=(1, *from_diffusers(tmp_path / "plain").shape), seeds=0)
     expected = scoresde.sample(from_diffusers(tmp_path / "plain").model, **draw).samples
-    for options in ({}, {"variant": "fp16"}):
-        found = scoresde.sample(from_diffusers(tmp_path / "half", **options).model, **draw).samples
+    for variant in (None, "fp16"):
+        found = scoresde.sample(from_diffusers(tmp_path / "half", variant=variant).model, **draw).samples
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(
         CheckpointError, match=r"no weights of the variant 'bf16': it has .*fp16.*; give variant='fp16'"

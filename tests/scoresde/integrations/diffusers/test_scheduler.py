@@ -602,11 +602,12 @@ def test_what_pipelines_pass_to_schedulers_of_one_kind() -> None:
     scheduler, x = begun("ddim", 4), start()
     after = scheduler.timesteps[1]
     scheduler.step(x, scheduler.timesteps[0], x, eta=0.0, use_clipped_model_output=None, prev_timestep=after)
-    for options, words in (
+    told: list[tuple[dict[str, Any], str]] = [
         ({"eta": 0.5}, "eta = 0.5 of step.*from_config"),
         ({"use_clipped_model_output": True}, "nothing is clipped"),
         ({"prev_timestep": 3}, "prev_timestep = 3"),
-    ):
+    ]
+    for options, words in told:
         with pytest.raises(ValueError, match=words):
             scheduler.step(x, after, x, **options)
     with pytest.raises(TypeError, match="step.* has no argument 'mask'"):
@@ -630,7 +631,7 @@ def test_parts_of_one_work_draw_no_noise_twice(name: str) -> None:
 
     class Listening(Scheduler):
         def _own(self, state: Tensor, t: float) -> Any:
-            noise = super()._own(state, t)
+            noise: Any = super()._own(state, t)
             return lambda: drawn.append(found := noise()) or found
 
     x = start()
