@@ -100,8 +100,8 @@ ROOMS = {
         "report": {"files", "bench"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "version"},
         "commands": SCORES
-        | {"files", "data", "guidance", "models", "metrics", "runs", "training", "bench", "report", "plugins"}
-        | {"__init__"},
+        | {"files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
+        | {"plugins", "__init__"},
         "__main__": {"commands"},
     },
 }

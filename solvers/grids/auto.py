@@ -9,12 +9,12 @@ import numpy as np
 from solvers.grids.grid import Array, get, rule
 from solvers.steps import Process
 
-# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/tuning/auto.py. With 2 to 4 steps no end is near the
-# solution, and samples are best from where little is lost by a denoise: the levels of align_your_steps, to two digits.
+# alpha, beta and end of beta_log_snr by steps, tuned by benchmarks/tuning/auto.py. With 2 to 4 steps none comes near
+# the solution, and the quality of samples decides (benchmarks/tuning/few.py): the last noisy level is high.
 TUNED = {
     2: (2.7, 1.0, 1.4),
-    3: (2.7, 1.0, 0.74),
-    4: (4.9, 1.8, 0.51),
+    3: (2.7, 0.8, 0.8),
+    4: (2.7, 1.6, 0.247),
     5: (1.4, 0.92, 0.15),
     6: (1.6, 1.0, 0.14),
     8: (1.3, 1.0, 0.11),

@@ -437,7 +437,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
                 )
         dtype = torch.float64 if sample.dtype == torch.float64 else torch.float32
         state = sample.to(dtype, copy=True)
-        self._draws = _Draws(self._own(state, first.t), state)
+        self._draws = _Draws(self._own(state, first.t) if self._start.draws else None, state)
         run = Run(self._start, state, self._draws)
         run.advance()
         self._step_index = place

@@ -30,9 +30,14 @@ def test_a_stochastic_solver_runs_in_a_pipeline_that_steps_parts_on_their_own() 
     assert torch.equal(pipeline_calls.ours(family, "ddpm"), pipeline_calls.ours(family, "ddpm"))
 
 
-@pytest.mark.skipif(diffusers.__version__ != RECORDED["diffusers"], reason="recorded for the pinned diffusers")
-def test_what_pipelines_ask_is_what_was_recorded() -> None:
-    assert [asdict(one) for one in pipeline_calls.asked()] == RECORDED["pipelines"]
+def test_what_pipelines_ask_is_what_was_recorded_with_the_pinned_diffusers() -> None:
+    found = {one.name: asdict(one) for one in pipeline_calls.asked()}
+    recorded = {one["name"]: one for one in RECORDED["pipelines"]}
+    if diffusers.__version__ == RECORDED["diffusers"]:
+        assert found == recorded
+    else:  # another one, which has pipelines of its own; those of both ask of us what we have
+        fitting = {name for name, one in recorded.items() if not one["lacking"]}
+        assert all(not found[name]["lacking"] for name in found.keys() & fitting)
 
 
 def test_what_is_lacking_is_of_schedulers_of_another_kind() -> None:
