@@ -51,7 +51,7 @@ def run(config: DictConfig, out: Path) -> None:
         torch.set_num_threads(values.whole(config, "threads"))
     names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
     finest = next((name for name in PRECISIONS if name in names), "float32")
-    checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[finest])
+    checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
         common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
@@ -59,6 +59,7 @@ def run(config: DictConfig, out: Path) -> None:
     guides = _guides(lists["guidances"], checkpoint, device)
     measure = measured.measure(settings, checkpoint, device)
     Resizing.drop(common, "reference_")
+    measured.drop(common)
     common[record.INPUTS] = {
         "features": measure.space.name,
         "reference": identity(measure.reference),

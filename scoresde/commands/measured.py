@@ -17,6 +17,8 @@ from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
+SAID = ("shape", "variant")  # of a checkpoint
+
 
 def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Measure:
     """The feature space that ``conf/features`` chose, and the ``reference`` in it.
@@ -47,6 +49,29 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     if classifier is not None and classifier.shape != shape:
         raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {shape}")
     return Measure(space, real, _pixels(reference, shape, resizing), classifier)
+
+
+def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """The model that ``conf/model`` chose, with ``shape`` and ``variant`` where a checkpoint of diffusers needs them.
+
+    Raises:
+        ValueError: there is none, or it is conditioned on what no command can give.
+    """
+    options = {key: settings[key] for key in SAID if settings[key] is not None}
+    checkpoint = models.load(settings["model"]["path"], device=device, dtype=dtype, **options)
+    if needed := getattr(checkpoint.model.net, "needed", ()):
+        raise ValueError(
+            f"this checkpoint is conditioned on {', '.join(needed)} (text, sizes, …), which no command gives: sample "
+            "it from Python with cond=, or in its pipeline (docs/diffusers.md)"
+        )
+    return checkpoint
+
+
+def drop(settings: dict[str, Any]) -> None:
+    """Take settings of :func:`loaded` away that say nothing, so that runs of before there were such are the same."""
+    for key in SAID:
+        if settings[key] is None:
+            del settings[key]
 
 
 def own(settings: Mapping[str, Any]) -> bool:

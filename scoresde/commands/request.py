@@ -19,7 +19,7 @@ from scoresde import process as processes
 from scoresde.bench.cases import CEILING
 from scoresde.commands import precision, values
 from scoresde.commands.guided import guided, recorded
-from scoresde.commands.measured import measure
+from scoresde.commands.measured import drop, loaded, measure
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
 from scoresde.runs import record
@@ -90,7 +90,8 @@ class Request:
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
-        checkpoint = models.load(config.model.path, device=device, dtype=PRECISIONS[name])
+        checkpoint = loaded(settings, device, PRECISIONS[name])
+        drop(settings)
         settings["model"]["sha256"] = models.fingerprint(config.model.path)
         process_name, options = values.named(settings["process"])
         model = checkpoint.model
@@ -127,9 +128,10 @@ class Request:
         name = known("dtype", config.dtype, (precision.AUTO, *PRECISIONS))
         if name != precision.AUTO:
             return name
-        _solver(values.resolved(config))  # what it has to say comes before any network
+        settings = values.resolved(config)
+        _solver(settings)  # what it has to say comes before any network
         device, size = values.device(config), values.whole(config, "batch_size")
-        checkpoint = models.load(config.model.path, device=device)
+        checkpoint = loaded(settings, device)
         return precision.chosen(out, "dtype", checkpoint, size, device)
 
     def sample(

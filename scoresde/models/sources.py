@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +19,12 @@ DIFFUSERS = "diffusers:"
 
 
 def load(
-    name_or_folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name_or_folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    shape: Sequence[int] | None = None,
+    variant: str | None = None,
 ) -> Checkpoint:
     """Read a bundled model by its name, a model folder, or a checkpoint of diffusers.
 
@@ -27,12 +33,14 @@ def load(
             diffusers; or ``diffusers:`` before a folder or a hub id, see :func:`scoresde.models.from_diffusers`.
         device: where the network goes.
         dtype: precision of the network; weights stored in bfloat16 are converted.
+        shape, variant: of a checkpoint of diffusers, see :func:`scoresde.models.from_diffusers`.
 
     Raises:
         CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
     """
     if (source := foreign(name_or_folder)) is not None:
-        return from_diffusers(source, device=device, dtype=dtype)
+        states = None if shape is None else tuple(shape)
+        return from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
     return read(find(name_or_folder), device, dtype)
 
 

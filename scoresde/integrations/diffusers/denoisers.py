@@ -97,6 +97,12 @@ class Denoiser(nn.Module):
         return None
 
     @property
+    def needed(self) -> list[str]:
+        """Conditions beside classes without which the network cannot be called."""
+        found = self.example() or {}
+        return [name for name, value in found.items() if name != "class_labels" and _holds(value)]
+
+    @property
     def classes(self) -> int:
         """Number of classes, 0 for none."""
         return 0
@@ -260,6 +266,11 @@ DENOISERS: dict[str, type[Denoiser]] = {
     "SD3Transformer2DModel": SD3Denoiser,
     "FluxTransformer2DModel": FluxDenoiser,
 }
+
+
+def _holds(value: Any) -> bool:
+    """Whether a condition is one: a mapping of nothing is none."""
+    return any(map(_holds, value.values())) if isinstance(value, Mapping) else value is not None
 
 
 def _cast(cond: Any, dtype: torch.dtype) -> Any:

@@ -199,7 +199,10 @@ def _shape(name: str, net: Denoiser, shape: Shape | None) -> Shape:
             raise CheckpointError(f"{name} has states of {net.channels} channels, got shape {tuple(shape)}")
         return shape
     if net.size is None:
-        raise CheckpointError(f"{name} does not say its 'sample_size': give shape=({net.channels}, height, width)")
+        raise CheckpointError(
+            f"{name} does not say its 'sample_size': give shape=({net.channels}, height, width), on the command line "
+            f"shape=[{net.channels},64,64]"
+        )
     return net.channels, *net.size
 
 

@@ -643,3 +643,25 @@ def test_guidance_of_a_network_without_a_label_for_none_needs_one_by_name(
     assert main(["sample", *settings, "guidance.unconditional=7", f"out={tmp_path / 'a'}"]) == 1
     assert "guidance.unconditional must be a label from 0 to 4, got 7" in capsys.readouterr().err
     assert main(["sample", *settings, "guidance.unconditional=4", f"out={tmp_path / 'a'}"]) == 0
+
+
+def test_a_size_that_a_checkpoint_does_not_say_is_a_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "model", unet=unet(), scheduler=diffusers.DDPMScheduler())
+    config = tmp_path / "model" / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "sample_size": None}))
+    ask = ["sample", "model=diffusers", f"model.id={tmp_path / 'model'}", "n=2", "nfe=2", f"out={tmp_path / 'out'}"]
+    assert main(ask) == 1
+    assert "on the command line shape=[3,64,64]" in capsys.readouterr().err
+    assert main([*ask, f"shape=[3,{SIDE},{SIDE}]"]) == 0
+    assert np.load(tmp_path / "out" / "samples.npz")["samples"].shape == (2, 3, SIDE, SIDE)
+
+
+def test_a_checkpoint_of_text_says_so_before_it_is_sampled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "model", unet=text_unet(), vae=vae(), scheduler=diffusers.DDIMScheduler(**CHAIN))
+    assert main(["sample", "model=diffusers", f"model.id={tmp_path / 'model'}", "n=2", f"out={tmp_path / 'out'}"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "conditioned on encoder_hidden_states (text, sizes, …), which no command gives" in said
+        and said.count("\n") == 1
+    )
+    assert not (tmp_path / "out").exists()
