@@ -205,7 +205,8 @@ def converted(arguments: Sequence[str]) -> list[str]:
     if not arguments or arguments[0] not in FORMATS:
         return list(arguments)
     kind, *rest = arguments
-    words = [item for item in rest if "=" not in item and not item.startswith("-")]
+    # A file may have = in its name, as Lightning's have; what lies here is no setting.
+    words = [item for item in rest if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     if len(words) not in (1, 2):
         raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
     named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]

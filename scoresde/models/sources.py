@@ -85,10 +85,16 @@ def find(name_or_folder: str | Path) -> Path:
     """The folder of a bundled model's name, or the given folder.
 
     Raises:
-        CheckpointError: it is neither (the nearest name is given).
+        CheckpointError: it is neither (the nearest name is given), or a file.
     """
     known, name = bundled(), str(name_or_folder)
     folder = known.get(name) or Path(name_or_folder).expanduser()
+    if folder.is_file():
+        raise CheckpointError(
+            f"{name!r} is a file, and models are folders: load its weights into your network "
+            "(net.load_state_dict(torch.load(…, weights_only=True)), often under 'state_dict' or 'ema') and give that "
+            "to scoresde.ScoreModel; scoresde convert edm reads EDM's pickles"
+        )
     if not folder.is_dir():
         hint = nearest(name, known) if known else ""
         raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled model{hint}")

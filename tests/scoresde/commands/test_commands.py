@@ -536,3 +536,11 @@ def test_the_state_in_the_network_s_dtype_is_asked_for_by_name(run: Run) -> None
     assert (small == torch.from_numpy(small).bfloat16().float().numpy()).all() and (small != full).any()
     assert "state" not in yaml.safe_load(Path("full/config.yaml").read_text())
     assert "unknown state 'half'; known: full, network" in run("sample", "state=half", "out=x").err
+
+
+def test_a_file_of_weights_is_called_one_and_its_name_may_hold_anything(run: Run, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"model.weight": torch.zeros(2)}}, "epoch=3.ckpt")
+    status, _, err = run("sample", "model=folder", "model.path=epoch=3.ckpt", "n=1", "out=x")
+    assert status == 1 and "'epoch=3.ckpt' is a file, and models are folders: load its weights into your network" in err
+    status, _, err = run("convert", "edm", "epoch=3.ckpt", "out")
+    assert status == 1 and "'epoch=3.ckpt' is a file of torch.save, not one of EDM's pickles" in err
