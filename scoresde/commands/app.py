@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import os
 import re
 import sys
@@ -144,6 +145,8 @@ def launch(command: str, arguments: Sequence[str]) -> None:
 
     def job(config: DictConfig) -> None:
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
+        # A list of fonts from an environment that is gone makes matplotlib say so at every word that it draws.
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.showwarning = partial(_note, warnings.showwarning)
             status = guarded(lambda: _start(command, config, arguments))
