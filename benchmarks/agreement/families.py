@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.agreement.tiny_pipelines import SIZE, autoencoder, chain, lib
+from benchmarks.agreement import tiny_pipelines
+from benchmarks.agreement.tiny_pipelines import SIZE, autoencoder, chain, dit, lib, text_unet
 
 ENCODERS = ("text_encoder", "tokenizer")
 
@@ -29,7 +30,6 @@ class Family:
         build: makes it.
         arguments: of its call, without the number of steps.
         solver: the method of ours that its own scheduler's is, on the same times; "" where times differ.
-        output: of its result, the first by default.
     """
 
     group: str
@@ -74,26 +74,12 @@ def mask() -> Image.Image:
 # --- U-Nets with text
 
 
-def unet(**options: Any) -> Any:
-    settings: dict[str, Any] = {
-        "sample_size": SIZE,
-        "block_out_channels": (16, 32),
-        "layers_per_block": 1,
-        "norm_num_groups": 8,
-        "cross_attention_dim": 16,
-        "attention_head_dim": 4,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    }
-    return lib.UNet2DConditionModel(**{**settings, **options})
-
-
 def stable(kind: str, **parts: Any) -> Callable[[], Any]:
     def build() -> Any:
         bare: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         made = {key: make() for key, make in parts.items()}
         return getattr(lib, kind)(
-            vae=autoencoder(), scheduler=chain(), **dict.fromkeys(ENCODERS), **{"unet": unet(), **made}, **bare
+            vae=autoencoder(), scheduler=chain(), **dict.fromkeys(ENCODERS), **{"unet": text_unet(), **made}, **bare
         )
 
     return build
@@ -124,7 +110,7 @@ def xl(kind: str, refiner: bool = False) -> Callable[[], Any]:
     ids = 5 if refiner else 6
 
     def build() -> Any:
-        network = unet(
+        network = text_unet(
             addition_embed_type="text_time",
             addition_time_embed_dim=4,
             projection_class_embeddings_input_dim=16 + 4 * ids,
@@ -156,7 +142,7 @@ def prompt_xl() -> dict[str, Any]:
 
 
 def lcm() -> Any:
-    pipe = stable("LatentConsistencyModelPipeline", unet=lambda: unet(time_cond_proj_dim=8))()
+    pipe = stable("LatentConsistencyModelPipeline", unet=lambda: text_unet(time_cond_proj_dim=8))()
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     pipe.scheduler = lib.LCMScheduler(**betas)
     return pipe
@@ -228,31 +214,19 @@ def sana() -> Any:
     return lib.SanaPipeline(None, None, vae, transformer, flow(shift=3.0))
 
 
-def centred() -> Any:
-    vae = autoencoder()
-    vae.register_to_config(shift_factor=0.0)
-    return vae
+def of(kind: str, make: Callable[..., Any], parts: tuple[str, ...]) -> Callable[[], Any]:
+    """The pipeline of that class from the parts of another, without the encoders that are named."""
+
+    def build() -> Any:
+        found = make(**dict.fromkeys(parts)).components
+        found["vae"].register_to_config(shift_factor=0.0)  # which encoding subtracts
+        return getattr(lib, kind)(**found)
+
+    return build
 
 
 def sd3(kind: str) -> Callable[[], Any]:
-    def build() -> Any:
-        transformer = lib.SD3Transformer2DModel(
-            sample_size=SIZE,
-            patch_size=2,
-            in_channels=4,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            caption_projection_dim=16,
-            pooled_projection_dim=16,
-            pos_embed_max_size=SIZE,
-        )
-        nothing = dict.fromkeys((*ENCODERS, "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3"))
-        return getattr(lib, kind)(transformer=transformer, scheduler=flow(shift=3.0), vae=centred(), **nothing)
-
-    return build
+    return of(kind, tiny_pipelines.stable_diffusion_3, (*tiny_pipelines.ENCODERS, "text_encoder_3", "tokenizer_3"))
 
 
 def pooled() -> dict[str, Any]:
@@ -260,24 +234,7 @@ def pooled() -> dict[str, Any]:
 
 
 def flux(kind: str) -> Callable[[], Any]:
-    def build() -> Any:
-        transformer = lib.FluxTransformer2DModel(
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            pooled_projection_dim=16,
-            guidance_embeds=True,
-            axes_dims_rope=(4, 4, 8),
-        )
-        nothing = dict.fromkeys((*ENCODERS, "text_encoder_2", "tokenizer_2"))
-        return getattr(lib, kind)(
-            scheduler=flow(use_dynamic_shifting=True), vae=centred(), transformer=transformer, **nothing
-        )
-
-    return build
+    return of(kind, tiny_pipelines.flux, tiny_pipelines.ENCODERS)
 
 
 def distilled() -> dict[str, Any]:
@@ -474,20 +431,6 @@ def sound() -> dict[str, Any]:
         "audio_end_in_s": 1.5,
         "output_type": "latent",
     }
-
-
-def dit() -> Any:
-    transformer = lib.DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=1,
-        sample_size=SIZE,
-        num_embeds_ada_norm=1000,
-        norm_num_groups=4,
-    )
-    return lib.DiTPipeline(transformer, autoencoder(), chain())
 
 
 def of_image(**options: Any) -> dict[str, Any]:

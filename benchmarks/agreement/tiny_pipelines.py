@@ -98,6 +98,20 @@ def tokenizer() -> CLIPTokenizer:
         return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=LENGTH)
 
 
+def text_unet(**options: Any) -> Any:
+    return lib.UNet2DConditionModel(
+        sample_size=SIZE,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        **options,
+    )
+
+
 def stable_diffusion() -> Any:
     words: Any = tokenizer()
     text = CLIPTextConfig(
@@ -110,16 +124,7 @@ def stable_diffusion() -> Any:
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
     )
-    unet = lib.UNet2DConditionModel(
-        sample_size=SIZE,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
+    unet = text_unet()
     return lib.StableDiffusionPipeline(
         vae=autoencoder(),
         text_encoder=CLIPTextModel(text),

@@ -151,7 +151,7 @@ class Stream:
     def __init__(self, source: str | Path, split: str = "train", resizing: Resizing | None = None):
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
-        self._split, self._resizing, self._source = split, resizing or Resizing(), source
+        self._split, self._resizing = split, resizing or Resizing()
         self._digits = str(source) == "digits"
         if self._digits:
             self._parts, self.pictures = [], False

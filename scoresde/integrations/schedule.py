@@ -24,6 +24,7 @@ from solvers.steps import check_times
 
 # σ_max as people write it is rounded; a little above the process's own is taken for that.
 ROUNDED = 1e-3
+NONE_LEFT = "no step is left, which in image to image means that strength × num_inference_steps is below 1"
 
 
 def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
@@ -163,8 +164,7 @@ class Schedule:
         """
         if not 0 <= index < len(self.evaluations):
             raise PlanError(
-                f"begin index {index} is not one of the {len(self.evaluations)} evaluations from 0: no step is left, "
-                "which in image to image means that strength × num_inference_steps is below 1"
+                f"begin index {index} is not one of the {len(self.evaluations)} evaluations from 0: {NONE_LEFT}"
             )
         step, first = self.steps[index], self.evaluations[index]
         if (rest := _cut(self.plan, index)) is not None:

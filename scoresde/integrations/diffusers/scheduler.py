@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError("scoresde.integrations.diffusers needs diffusers: install scoresde[diffusers]") from error
 
 from scoresde.integrations.diffusers.conventions import read
-from scoresde.integrations.schedule import Schedule, distilled, planned, schedule, seeded
+from scoresde.integrations.schedule import NONE_LEFT, Schedule, distilled, planned, schedule, seeded
 from scoresde.noise import Noise
 from scoresde.process import VPDiscrete
 from scoresde.score import check_output
@@ -255,10 +255,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         """The state as the network is fed it, and may write into: times c_in(σ) for EDM's networks, else a copy."""
         if self._trained.input_scale is None:
             return sample.clone()
-        evaluation = self._planned.evaluations[self._place(timestep)]
-        if self._run is not None and self._step_index == self._place(timestep):
-            evaluation = self._run.evaluation
-        return sample * float(self._trained.input_scale(evaluation.t))
+        return sample * float(self._trained.input_scale(self._planned.evaluations[self._place(timestep)].t))
 
     def step(
         self,
@@ -371,7 +368,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         """α and σ at times as the network is fed them, to multiply a batch by; made on the CPU, in float64."""
         fed = torch.as_tensor(timesteps).cpu().to(torch.float64).reshape(-1)
         if not len(fed):
-            raise ValueError(f"there are no timesteps: {_NONE_LEFT}")
+            raise ValueError(f"there are no timesteps: {NONE_LEFT}")
         times, process = self._trained.process_time(fed), self._trained.process
         shape = (-1, *[1] * (like.ndim - 1))
         alpha, sigma = (function(times).to(like.dtype).to(like.device) for function in (process.alpha, process.sigma))
@@ -498,9 +495,6 @@ class _Draws:
         if self.generator is None and self._own is not None:
             return self._own()
         return randn_tensor(self._shape, generator=self.generator, device=self._device, dtype=self._dtype)
-
-
-_NONE_LEFT = "no step is left, which in image to image means that strength × num_inference_steps is below 1"
 
 
 def _number(timestep: float | Tensor) -> tuple[float, torch.dtype]:
