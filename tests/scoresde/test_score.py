@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from scoresde.exact import Gaussian
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
+from scoresde.sampling import sample
 from scoresde.score import ScoreModel
 from solvers.prediction import TYPES
 
@@ -286,18 +291,48 @@ def test_a_condition_without_a_name_is_refused_with_what_would_do() -> None:
     assert ScoreModel(lambda x, t, y: network(x, t, y), VP()).score(STATES, 0.5, y=y).shape == STATES.shape
 
 
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+class Wrapped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.inner(x) * t[:, None]
+
+
+def sharded(net: nn.Module) -> nn.Module:
+    fully_shard(net, mesh=init_device_mesh("cpu", (1,)))
+    return net
+
+
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["parallel", "compiled"]
+    "wrap",
+    [
+        nn.DataParallel,
+        nn.parallel.DistributedDataParallel,
+        sharded,
+        lambda net: torch.compile(net, backend="eager"),
+        lambda net: torch.jit.trace(net, (torch.zeros(9, 2), torch.zeros(9))),
+        lambda net: torch.export.export(net, (torch.zeros(9, 2), torch.zeros(9))).module(),
+        lambda net: net.to(torch.bfloat16),
+        lambda net: torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8),
+    ],
+    ids=["parallel", "distributed", "sharded", "compiled", "traced", "exported", "bfloat16", "quantised"],
 )
-def test_a_wrapped_network_is_the_network(wrap: Any) -> None:
-    net = nn.Linear(2, 2, dtype=torch.float64)
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = net
-
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            return self.inner(x)
-
-    assert torch.equal(ScoreModel(wrap(Net()), VP()).score(STATES, 0.5), ScoreModel(Net(), VP()).score(STATES, 0.5))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.usefixtures("alone")
+def test_a_network_in_another_form_is_asked_as_it_stands(wrap: Any) -> None:
+    x, t = STATES.float(), torch.full((9,), 0.5)
+    net = wrap(Wrapped().eval())
+    dtype = next((parameter.dtype for parameter in net.parameters()), torch.float32)
+    expected = net(x.to(dtype), t).float()
+    torch.testing.assert_close(ScoreModel(net, VP()).epsilon(x, 0.5), expected, rtol=1e-6, atol=1e-6)
+    assert sample(ScoreModel(net, VP()), "heun", nfe=5, shape=(9, 2), seeds=0).samples.dtype == torch.float32
