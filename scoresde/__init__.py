@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from scoresde.runs import shards
     from scoresde.sampling import NonFiniteError, Result, Sampler, sample
     from scoresde.score import ScoreModel
+    from scoresde.tuned import TunedSolver
+    from scoresde.tuning import noise_scale, tune
 
 _ROOMS = {"shards": "runs.shards"}  # modules of a room that are spoken of by their own names
 _HOMES = {
     **dict.fromkeys(("EDM", "VE", "VP", "Cosine", "Flow", "Process", "SubVP", "VPDiscrete"), "process"),
     **dict.fromkeys(("NonFiniteError", "Result", "Sampler", "sample"), "sampling"),
     "ScoreModel": "score",
+    "TunedSolver": "tuned",
+    **dict.fromkeys(("noise_scale", "tune"), "tuning"),
 }
 
 __all__ = [
@@ -41,13 +45,16 @@ __all__ = [
     "Sampler",
     "ScoreModel",
     "SubVP",
+    "TunedSolver",
     "VPDiscrete",
     "__version__",
     "exact",
     "guidance",
     "models",
+    "noise_scale",
     "sample",
     "shards",
+    "tune",
 ]
 
 

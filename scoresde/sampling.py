@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import solvers
-from scoresde import conditions
+from scoresde import conditions, tuned
 from scoresde.noise import Noise, begun_at, check_seed
 from scoresde.process import Process
 from scoresde.score import ScoreModel, models, networks, precision_of
+from scoresde.tuned import TunedSolver
 from solvers import Plan, PlannedSolver, Solver
 from solvers.aliasing import Isolated
 from solvers.arrays import has_float64, wide
@@ -131,7 +133,8 @@ class Sampler:
 
     Args:
         model: the score model; its network is used where it lies, so move it to ``device`` yourself.
-        solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan.
+        solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan. The name ``auto`` takes the model's σ*
+            where that is known (``model.noise_scale``), ``tuned`` the file that lies beside the model.
         steps: intervals of the grid, the one to zero noise included.
         nfe: budget of model evaluations; the largest number of steps that fits is taken.
         grid: a name, a Grid, or decreasing times; None is the solver's recommended grid.
@@ -167,9 +170,11 @@ class Sampler:
             _check_plan(solver, model)
             self.solver, self.plan, self.times = solver.solver, solver, solver.times
         else:
-            chosen = solvers.get(solver) if isinstance(solver, str) else solver
+            chosen = tuned.of(model, solver) if isinstance(solver, str) else solver
             if not isinstance(chosen, Solver):
                 raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
+            if isinstance(chosen, TunedSolver):
+                chosen.check_model(model)
             self.solver, self.times = chosen, _times(chosen, model.process, steps, nfe, grid)
             if isinstance(chosen, PlannedSolver):
                 self.plan = chosen.plan(model.process, self.times, model.prediction)
@@ -453,7 +458,10 @@ def _times(
             )
         rule = grid if isinstance(grid, Grid) else chosen.recommended if grid is None else solvers.grids.get(grid)
         count = steps if steps is not None else fit_steps(chosen, process, rule, nfe or 0)
-        return check_times(process, rule(process, count))
+        times = check_times(process, rule(process, count))
+        if len(times) - 1 < count:
+            warnings.warn(f"{chosen}: {len(times) - 1} evaluations are taken, not {count}", stacklevel=3)
+        return times
     if steps is not None or nfe is not None:
         raise ValueError(f"the grid is given as times: give neither steps ({steps}) nor nfe ({nfe})")
     return check_times(process, grid.tolist() if isinstance(grid, Tensor) else grid)

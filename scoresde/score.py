@@ -41,6 +41,8 @@ class ScoreModel:
 
     Attributes:
         guidance: what guides the model (:mod:`scoresde.guidance`), in words; empty for a network as it is.
+        noise_scale: σ* of the model where it is known (:func:`scoresde.noise_scale`); the solver ``auto`` uses it.
+        tuned: path of a solver that was fitted to the model, which the solver ``tuned`` reads; None for none.
 
     Raises:
         ValueError: unknown prediction type.
@@ -48,6 +50,8 @@ class ScoreModel:
     """
 
     guidance: str = ""
+    noise_scale: float | None = None
+    tuned: str | None = None
 
     def __init__(
         self,

@@ -115,8 +115,13 @@ class Solver(ABC):
 
     @property
     def recommended(self) -> Grid:
-        """The grid that is used when none is given: the one named ``grid``, its end placed by the number of steps."""
-        return grids.get(self.grid, **({"end": grids.BY_STEPS} if "end" in grids.get(self.grid).options else {}))
+        """The grid that is used when none is given: the one named ``grid``, its end placed by the number of steps.
+
+        A grid that has a ``scale``, as the solver does, has the solver's.
+        """
+        given = {"end": grids.BY_STEPS, "scale": self.options.get("scale")}
+        known = grids.get(self.grid).options
+        return grids.get(self.grid, **{key: value for key, value in given.items() if key in known and value})
 
     @abstractmethod
     def nfe(self, process: Process, times: Times) -> int:

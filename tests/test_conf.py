@@ -14,6 +14,7 @@ import yaml
 import solvers
 from benchmarks.docs import pages
 from scoresde import process as processes
+from scoresde import tuned
 from scoresde.commands.app import config_folder
 from scoresde.models import DIFFUSERS, NETWORKS, bundled
 from scoresde.networks import CONVERTED
@@ -33,7 +34,7 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def test_every_solver_has_its_file_and_every_file_its_solver() -> None:
-    assert sorted(group("solver")) == sorted([*solvers.names(), *solvers.aliases()])
+    assert sorted(group("solver")) == sorted([*solvers.names(), *solvers.aliases(), tuned.NAME])
 
 
 @pytest.mark.parametrize("name", solvers.aliases())

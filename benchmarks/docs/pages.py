@@ -268,7 +268,7 @@ def wrapped(text: str) -> str:
 def configurations() -> dict[str, str]:
     """What the files in conf/solver and conf/grid should hold: all that signatures and docstrings say of options."""
     groups = {
-        "solver": choices.folder(SOLVERS, {}),
+        "solver": choices.folder(SOLVERS, {"tuned.yaml": choices.TUNED}),
         "grid": choices.folder(GRIDS, {"recommended.yaml": choices.RECOMMENDED}),
     }
     return {f"{group}/{name}": text for group, files in groups.items() for name, text in files.items()}

@@ -240,7 +240,7 @@ def _mnist(folder: Path | None, seed: int) -> Source:
     weights = images.labels.bincount() / len(images)
     rest = float(torch.stack(rests).mean())
     stacked = [torch.stack(values) for values in (means, axes, spreads)]
-    return _rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest, SAMPLES["MNIST"], seed)
+    return rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest, SAMPLES["MNIST"], seed)
 
 
 def _cifar(folder: Path | None, seed: int) -> Source:
@@ -250,7 +250,7 @@ def _cifar(folder: Path | None, seed: int) -> Source:
     turn = ranks.gather(0, images.labels[None])[0]  # 1 for the first image of each class
     points = data.to_state(images.pixels[turn.argsort(stable=True)[:POINTS]]).flatten(1).double()
     weights, flat = torch.full((POINTS,), 1 / POINTS).double(), points[..., None][..., :0]
-    return _rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2, SAMPLES["CIFAR"], seed)
+    return rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2, SAMPLES["CIFAR"], seed)
 
 
 def _file(folder: Path | None, name: str) -> Path:
@@ -260,7 +260,7 @@ def _file(folder: Path | None, name: str) -> Path:
     return path
 
 
-def _rotated(
+def rotated(
     name: str, weights: Tensor, means: Tensor, axes: Tensor, spreads: Tensor, variance: float, samples: int, seed: int
 ) -> Source:
     """In coordinates in the span of means and axes, and the distance to it, which is 0 for the data."""

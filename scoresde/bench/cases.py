@@ -12,6 +12,7 @@ import solvers
 from scoresde.files import digest_of
 from scoresde.process import Process
 from scoresde.sampling import fit_steps
+from scoresde.tuned import TunedSolver
 from solvers import Solver
 from solvers.errors import known
 from solvers.grids import Grid
@@ -55,6 +56,10 @@ class Case:
     def key(self) -> str:
         """Sixteen hexadecimal digits that stand for everything in it."""
         options = {key: value for key, value in self.solver.options.items() if key != CEILING}
+        if isinstance(self.solver, TunedSolver):
+            options["sha256"] = self.solver.digest
+        if options.get("scale", 0) is None:
+            del options["scale"]  # as in rows of before there was one
         content = [self.solver.name, options, self.place, float(self.budget)]
         content += [self.guidance, self.dtype, self.compile]
         return digest_of([json.dumps(content, sort_keys=True)])[:16]
@@ -65,6 +70,8 @@ def describe(solver: Solver) -> str:
 
     Tolerances are the budget of an adaptive solver: rows that differ in them are points of one curve.
     """
+    if isinstance(solver, TunedSolver):
+        return solver.name
     defaults = solvers.get(solver.name).options
     hidden = ("rtol", "atol", CEILING) if solver.adaptive else ()
     changed = ", ".join(
@@ -122,6 +129,7 @@ def cases(
             continue
         for grid in grids:
             rule = grid or solver.recommended
-            fitting = {fit_steps(solver, process, rule, budget): budget for budget in sorted(budgets, reverse=True)}
+            falling = sorted(budgets, reverse=True)
+            fitting = {len(rule(process, fit_steps(solver, process, rule, budget))): budget for budget in falling}
             found += [Case(solver, float(budget), grid, guide, dtype, mode) for budget in sorted(fitting.values())]
     return list({case.key: case for case in found}.values())

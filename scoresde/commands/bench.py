@@ -15,7 +15,7 @@ from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
 from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
-from scoresde.commands import measured, precision, values
+from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
@@ -44,7 +44,8 @@ def run(config: DictConfig, out: Path) -> None:
         batch_size=values.whole(config, "batch_size"),
         reference=values.whole(config, "reference_nfe", least=10),
     )
-    tried = [solvers.get(name, **options) for entry in lists["solvers"] for name, options in expand(entry)]
+    named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
+    tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
     device = values.device(config)
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
@@ -67,7 +68,7 @@ def run(config: DictConfig, out: Path) -> None:
     }
     rows = cases(
         checkpoint.model.process,
-        tried,
+        [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried],
         budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
         tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
         grids=[_grid(name, options) or checkpoint.grid for entry in lists["grids"] for name, options in expand(entry)],

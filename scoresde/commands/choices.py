@@ -12,6 +12,11 @@ from solvers import docstrings
 from solvers.docstrings import Docstring
 from solvers.registry import Registry
 
+TUNED = """# Plans that scoresde tune fitted to the model.
+name: tuned
+path: null  # of the file tuned.json; null is the one beside the model
+foreign: false  # true lets it serve another model than the one it was fitted to
+"""
 RECOMMENDED = "# The grid that each solver recommends, or the checkpoint asks for.\nname: null\n"
 
 

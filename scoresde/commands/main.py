@@ -20,6 +20,7 @@ from scoresde.runs.torchrun import several
 COMMANDS = {
     "sample": ("draw images from a model", "scoresde sample solver=heun nfe=20 grid=karras n=64"),
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
+    "tune": ("fit a solver to a model, so that it needs fewer steps", "scoresde tune nfe=5 out=runs/tuned"),
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
     "certify": ("measure the order of a solver", "scoresde certify solver=heun"),
     "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),

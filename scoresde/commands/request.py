@@ -16,8 +16,7 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde import process as processes
-from scoresde.bench.cases import CEILING
-from scoresde.commands import precision, values
+from scoresde.commands import fitting, precision, values
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
 from scoresde.metrics import class_labels
@@ -28,6 +27,7 @@ from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards
 from scoresde.sampling import NETWORK
 from scoresde.score import PRECISIONS
+from scoresde.tuned import TunedSolver
 from solvers import Solver
 from solvers.arrays import has_float64
 from solvers.errors import known, nearest
@@ -79,8 +79,8 @@ class Request:
             raise ValueError(f"device {str(device)!r} has no float64: take dtype=float32")
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        solver = _solver(settings)
-        settings["solver"].pop(CEILING, None)
+        name_of, options = values.named(settings["solver"])
+        solver, settings["solver"] = fitting.named(str(name_of), options, config.model.path)
         grid_name, options = values.named(settings["grid"])
         grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
         steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
@@ -100,7 +100,11 @@ class Request:
         model = guided(model, settings["guidance"], checkpoint, device, PRECISIONS[name])
         settings["guidance"] = recorded(settings["guidance"])
         if grid is None and not solver.adaptive:
-            grid = checkpoint.grid
+            solver = fitting.fitted(solver, model, checkpoint, out)
+            if (scale := solver.options.get("scale")) is not None:
+                settings["solver"]["scale"] = scale
+            elif not isinstance(solver, TunedSolver):
+                grid = checkpoint.grid
         sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
@@ -114,7 +118,7 @@ class Request:
         shards = Shards.of(out, settings)
         if scoring is not None and shards.total < 2:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
-        labels = _labels(config.label, shards.total, checkpoint)
+        labels = labels_of(config.label, shards.total, checkpoint)
         columns = checkpoint.classes if config.label == "cycle" else 0
         return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
 
@@ -129,7 +133,8 @@ class Request:
         if name != precision.AUTO:
             return name
         settings = values.resolved(config)
-        _solver(settings)  # what it has to say comes before any network
+        name_of, options = values.named(settings["solver"])
+        fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
         device, size = values.device(config), values.whole(config, "batch_size")
         checkpoint = loaded(settings, device)
         return precision.chosen(out, "dtype", checkpoint, size, device)
@@ -151,11 +156,6 @@ class Request:
         )
 
 
-def _solver(settings: dict[str, Any]) -> Solver:
-    name, options = values.named(settings["solver"])
-    return solvers.get(str(name), **options)
-
-
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
     """Either ``seeds`` or ``n`` and ``seed`` with their defaults."""
     if config.seeds is None:
@@ -165,7 +165,7 @@ def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
         raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
 
 
-def _labels(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
+def labels_of(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
     """The class of each image, shape (n,); −1 for no label."""
     classes, counts = checkpoint.classes, checkpoint.card.get("training", {}).get("class_counts")
     if label is None or (label == "cycle" and classes == 0):

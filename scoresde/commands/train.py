@@ -17,11 +17,12 @@ from PIL import Image
 import scoresde
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import values
+from scoresde.commands import fitting, values
 from scoresde.data import Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
+from scoresde.models import Checkpoint
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
@@ -116,6 +117,7 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         class_names=trainer.data.names,
         time_scale=_time_scale(trainer.process),
         training=_card(trainer, settings),
+        noise_scale=_noise_scale(trainer),
         dtype=weights,
     )
     _seal(out)
@@ -204,6 +206,16 @@ def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
         cond={"label": index % classes} if classes else {},
         device=trainer.device,
     ).samples
+
+
+def _noise_scale(trainer: Trainer) -> float | None:
+    """σ* of the averaged weights; None where so little was learned that there is none."""
+    model = ScoreModel(trainer.averaged, trainer.process, trainer.prediction, time_input=trainer.time_input)
+    channels, height, width = trainer.data.pixels.shape[1:]
+    try:
+        return fitting.measured(model, Checkpoint(model, (channels, height, width), trainer.data.classes, {}))
+    except ValueError:
+        return None
 
 
 def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from scoresde.integrations.schedule import ROUNDED, planned, seeded, steps_of
 from scoresde.process import EDM
 from scoresde.score import check_output
+from scoresde.tuned import NAME
 from solvers import Plan
 from solvers.aliasing import Isolated, written
 from solvers.plan.instructions import Draw, Eval, Step
@@ -26,6 +27,8 @@ Callback = Callable[[dict[str, Any]], Any]
 
 class Sampler(Protocol):
     """k-diffusion's signature of a sampling function, and where noise comes from."""
+
+    levels: Callable[[int, float, float], Tensor]
 
     def __call__(
         self,
@@ -60,10 +63,12 @@ def sampler(solver: str, **options: Any) -> Sampler:
     - sigma_max: the level of full noise; None is that of the model or of what it wraps (``inner_model``), as
       k-diffusion's models have it, and without such ``sigmas[0]``.
 
-    and returns the state at ``sigmas[-1]``.
+    and returns the state at ``sigmas[-1]``. Its attribute ``levels`` is a function of a number of steps, σ_min and
+    σ_max that gives the sigmas which the solver recommends; those of ``tuned``, and of ``auto`` with a scale, belong to
+    it.
 
     Args:
-        solver: a name.
+        solver: a name; ``tuned`` with ``path`` is a file of :func:`scoresde.tune`.
         options: of the solver.
 
     Raises:
@@ -72,6 +77,8 @@ def sampler(solver: str, **options: Any) -> Sampler:
             shape, device or kind of numbers, or a callback that writes into what it sees.
         TypeError: an option that the solver does not have.
     """
+    if solver == NAME:
+        options = {**options, "foreign": True}  # a denoiser has no process of its own to be recognised by
     method = planned(solver, options, "this function")
 
     @torch.no_grad()
@@ -124,8 +131,12 @@ def sampler(solver: str, **options: Any) -> Sampler:
 
             return plan.run(predict, state, noise, step=step).to(x.dtype)
 
+    def levels(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+        return torch.tensor(method.recommended(EDM(sigma_min, sigma_max), steps))
+
     sample.__name__ = f"sample_{method.name}"
-    return sample
+    sample.levels = levels  # type: ignore[attr-defined]
+    return sample  # type: ignore[return-value]
 
 
 def _sigma_max(model: Any) -> float | None:

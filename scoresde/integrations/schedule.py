@@ -10,12 +10,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 import solvers
+from scoresde import tuned
 from scoresde.integrations.diffusers.conventions import Trained
 from scoresde.noise import Noise, begun_at
 from scoresde.process import EDM, Process
+from scoresde.tuned import TunedSolver
 from solvers import Plan, PlanError, PlannedSolver
 from solvers.grids import Grid
 from solvers.plan.instructions import Draw, Eval, Lin, Step, reads, writes
@@ -28,13 +31,15 @@ NONE_LEFT = "no step is left, which in image to image means that strength × num
 
 
 def planned(name: str, options: dict[str, Any], where: str) -> PlannedSolver:
-    """The solver of that name, which can be fed one model output at a time.
+    """The solver of that name, ``tuned`` among them, which can be fed one model output at a time.
 
     Raises:
         ValueError: unknown name, a solver that has no plan, or one that asks for more than the model's output.
         TypeError: an option that the solver does not have.
     """
-    solver = solvers.get(name, **options)
+    solver = tuned.named(name, **options)
+    if isinstance(solver, TunedSolver):
+        return solver
     if not isinstance(solver, PlannedSolver):
         raise ValueError(
             f"solver {solver.name!r} chooses its steps as it goes, so it has no plan for {where} to walk through; "
@@ -223,7 +228,8 @@ def schedule(
         trained: conventions of the network.
         solver: the method.
         rule: the grid that was chosen; None is the solver's recommended one, and for flow models even steps from 1 to
-            1/steps. A flow model's times are then shifted.
+            1/steps. A flow model's times are then shifted, but those of a solver that brings its own noise levels
+            (``tuned``, and ``auto`` with a scale).
         steps: intervals of the grid, the one to zero noise included.
         timesteps: what the network is fed, decreasing, in the place of steps; zero noise follows.
         sigmas: noise levels, decreasing, in the place of steps. For flow models σ before the shift, zero noise follows;
@@ -255,6 +261,9 @@ def schedule(
         fed = ([*reversed(levels)], [0.0, *(float(t) for t in reversed(timesteps))])
     elif timesteps is not None:
         times = [float(trained.process_time(float(t))) for t in timesteps] + [trained.process.t_clean]
+    elif trained.shift is not None and rule is None and _places(solver):
+        _even(sigmas, steps, solver)
+        times = list(solver.recommended(trained.process, steps))
     elif trained.shift is not None:
         times = _flow(trained, rule, steps, sigmas, mu)
     elif sigmas is not None:
@@ -269,15 +278,29 @@ def _flow(
     trained: Trained, rule: Grid | None, steps: int, sigmas: Sequence[float] | None, mu: float | None
 ) -> list[float]:
     assert trained.shift is not None
-    even = np.linspace(1, 1 / max(steps, 1), steps)
-    noisy = even if sigmas is None else np.asarray(sigmas, dtype=np.float64)
+    noisy = _steps_of(steps) if sigmas is None else np.asarray(sigmas, dtype=np.float64)
     if rule is not None:
-        # Most pipelines pass even sigmas whether or not anybody asked for them.
-        if not np.allclose(noisy, even, rtol=0, atol=1e-5):
-            raise ValueError(f"the scheduler has the grid {rule}, and the pipeline gives other sigmas: choose one")
+        _even(sigmas, steps, rule)
         noisy = rule(trained.process, steps)[:-1]
     noisy = noisy[:-1] if noisy[-1] == 0 else noisy
     return [*trained.shift(noisy, mu), trained.process.t_clean]
+
+
+def _steps_of(steps: int) -> NDArray[np.float64]:
+    return np.linspace(1, 1 / max(steps, 1), steps)
+
+
+def _even(sigmas: Sequence[float] | None, steps: int, own: Grid | PlannedSolver) -> None:
+    """Refuse noise levels beside a grid, but even ones, which most pipelines pass whether or not anybody asked."""
+    given = _steps_of(steps) if sigmas is None else np.asarray(sigmas, dtype=np.float64)
+    if not np.allclose(given, _steps_of(steps), rtol=0, atol=1e-5):
+        kind = "grid" if isinstance(own, Grid) else "solver"
+        raise ValueError(f"the scheduler has the {kind} {own}, and the pipeline gives other sigmas: choose one")
+
+
+def _places(solver: PlannedSolver) -> bool:
+    """Whether the solver's own grid has noise levels that belong to the model, so that no shift is to change them."""
+    return isinstance(solver, TunedSolver) or solver.options.get("scale") is not None
 
 
 def _time(trained: Trained, sigma: float) -> float:

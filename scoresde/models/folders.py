@@ -42,6 +42,7 @@ def save(
     time_scale: float = 1.0,
     preconditioning: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    noise_scale: float | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a model folder that :func:`read` reads.
@@ -57,6 +58,7 @@ def save(
         time_scale: the network is fed ``time_scale`` times process time.
         preconditioning: what surrounds the network instead, as :func:`scoresde.preconditioning.described` has it.
         training: how the model was made; kept as it is.
+        noise_scale: σ* of the model (:func:`scoresde.noise_scale`), None where nobody measured it.
         dtype: what floating-point weights are stored in: float32, or bfloat16 for half the size.
     """
     NETWORKS.find(network)
@@ -74,6 +76,7 @@ def save(
         "classes": classes,
         **({"class_names": list(class_names)} if class_names else {}),
         **({} if preconditioning is None else {"preconditioning": dict(preconditioning)}),
+        **({} if noise_scale is None else {"noise_scale": noise_scale}),
         "training": dict(training or {}),
     }
     folder = Path(folder)
@@ -114,6 +117,7 @@ def read(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Checkp
     _fill(net, folder / WEIGHTS)
     net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.eval().requires_grad_(False)
+    model.noise_scale = config.get("noise_scale")
     return Checkpoint(model, shape, classes, config)
 
 
@@ -154,6 +158,9 @@ def _described(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int, fl
         raise ValueError("class_counts are no numbers of images")
     if counts and len(counts) != classes:
         raise ValueError(f"there are {len(counts)} class_counts for {classes} classes")
+    scale_star = config.get("noise_scale", 1.0)
+    if type(scale_star) not in (int, float) or not 0 < scale_star < math.inf:
+        raise ValueError(f"noise_scale = {scale_star!r:.60} is no positive number")
     if not isinstance(config["prediction"], str):
         raise ValueError(f"prediction = {config['prediction']!r:.60} is no name")
     return (shape[0], shape[1], shape[2]), classes, float(scale)

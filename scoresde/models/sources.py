@@ -13,6 +13,7 @@ from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
+from scoresde.tuned import FILE
 from solvers.errors import nearest
 
 DIFFUSERS = "diffusers:"
@@ -40,8 +41,11 @@ def load(
     """
     if (source := foreign(name_or_folder)) is not None:
         states = None if shape is None else tuple(shape)
-        return from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
-    return read(find(name_or_folder), device, dtype)
+        found = from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
+    else:
+        found = read(find(name_or_folder), device, dtype)
+    found.model.tuned = beside(name_or_folder)
+    return found
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
@@ -60,6 +64,13 @@ def fingerprint(name_or_folder: str | Path) -> str:
 
         return digest_of([f"{source}@{model_info(source).sha}"])
     return digest(*paths)
+
+
+def beside(name_or_folder: str | Path) -> str | None:
+    """Path of the solver that was tuned to a model and lies in its folder; None where there is none."""
+    source = foreign(name_or_folder)
+    folder = find(name_or_folder) if source is None else Path(source).expanduser()
+    return str(folder / FILE) if (folder / FILE).is_file() else None
 
 
 def foreign(name_or_folder: str | Path) -> str | None:

@@ -125,7 +125,8 @@ def _maker(name: str, rule: Rule, place: Rule, defaults: Mapping[str, Any]) -> C
     def make(**options: Any) -> Grid:
         for option, value in options.items():
             number = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
-            named = isinstance(defaults[option], str) or (option == "end" and value in (None, BY_STEPS))
+            named = isinstance(defaults[option], str) or (option == "end" and value == BY_STEPS)
+            named = named or (value is None and defaults[option] is None)
             if not (number or named):
                 allowed = f", None or {BY_STEPS!r}" if option == "end" else ""
                 raise ValueError(

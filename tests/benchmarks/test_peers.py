@@ -42,7 +42,7 @@ def mixture() -> tuple[Source, GaussianMixture]:
     means = torch.randn(3, 12, generator=generator, dtype=torch.float64)
     axes = torch.linalg.qr(torch.randn(3, 12, 2, generator=generator, dtype=torch.float64)).Q
     spreads, weights = torch.tensor([[1.0, 0.3], [0.5, 0.2], [2.0, 0.1]]).double(), torch.tensor([0.5, 0.3, 0.2])
-    source = peer_problems._rotated("small", weights.double(), means, axes, spreads, 0.01, samples=32, seed=2)
+    source = peer_problems.rotated("small", weights.double(), means, axes, spreads, 0.01, samples=32, seed=2)
     return source, GaussianMixture(VP(), weights, means, [0.01] * 3, axes * spreads[:, None].sqrt())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from scoresde.integrations.schedule import NONE_LEFT, Schedule, distilled, plann
 from scoresde.noise import Noise
 from scoresde.process import VPDiscrete
 from scoresde.score import check_output
+from scoresde.tuned import NAME, TunedSolver
 from solvers import Plan, Solver, grids
 from solvers.grids import Grid
 from solvers.plan.execute import Run
@@ -103,6 +105,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         solver: Choice | Solver | None = None,
         grid: Choice | Grid | None = None,
         seeds: int | Sequence[int] | None = None,
+        tuned: str | Path | None = None,
         **options: Any,
     ) -> Any:
         """A scheduler for the network of that configuration.
@@ -112,8 +115,16 @@ class Scheduler(SchedulerMixin, ConfigMixin):
                 kept where no others are given.
             return_unused_kwargs: return a pair, the scheduler and an empty dictionary.
             solver, grid, seeds: as in the constructor.
+            tuned: file of a solver that was fitted to the network, in the place of ``solver``.
             options: of the solver.
+
+        Raises:
+            ValueError: both ``solver`` and ``tuned``.
         """
+        if tuned is not None:
+            if solver is not None:
+                raise ValueError(f"give solver or tuned, not both: got {solver!r} and {str(tuned)!r}")
+            solver = {"name": NAME, "path": str(tuned)}
         ours = config if isinstance(config.get("solver"), Mapping) else {}
         base = _described(solver if solver is not None else ours.get("solver", "dpmpp_2m"))
         found = cls(
@@ -516,4 +527,8 @@ def _described(choice: Choice | Solver | Grid) -> dict[str, Any]:
     """A name and options as a configuration file has them."""
     if isinstance(choice, str):
         return {"name": choice}
+    if isinstance(choice, TunedSolver):
+        if choice.path is None:
+            raise ValueError("a scheduler is described by what it was made of: save the tuned solver, give tuned=path")
+        return {"name": NAME, "path": choice.path, **({"foreign": True} if choice.foreign else {})}
     return dict(choice) if isinstance(choice, Mapping) else {"name": choice.name, **choice.options}

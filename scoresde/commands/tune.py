@@ -1,0 +1,82 @@
+"""``scoresde tune``: a solver fitted to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+import scoresde
+from scoresde import models
+from scoresde.commands import values
+from scoresde.commands.guided import guided, recorded
+from scoresde.commands.measured import drop, loaded
+from scoresde.commands.request import labels_of
+from scoresde.files import replacing
+from scoresde.files.text import say
+from scoresde.runs import record
+from scoresde.runs.hardware import describe
+from scoresde.score import PRECISIONS
+from scoresde.tuned import FILE
+from scoresde.tuning.figure import figure
+from scoresde.tuning.procedure import EFFORTS, LEAST, TARGETS
+from solvers.errors import known
+
+PICTURE = "tuned.png"
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Tune as ``conf/tune.yaml`` says, and keep the solver in the folder ``out``.
+
+    Raises:
+        ValueError: a setting out of range, or settings that do not fit together.
+    """
+    settings = values.resolved(config, without=("out", "threads"))
+    counts = settings["nfe"] if isinstance(settings["nfe"], list) else [settings["nfe"]]
+    counts = sorted({values.whole_number("nfe", count) for count in counts})
+    if not counts:
+        raise ValueError("nfe must be one or more whole numbers, got []")
+    count, seed = values.whole(config, "n", least=LEAST), values.whole(config, "seed", least=0)
+    known("effort", settings["effort"], tuple(EFFORTS))
+    known("target", settings["target"], TARGETS)
+    device, dtype = values.device(config), values.dtype(config, "dtype")
+    if config.threads is not None:
+        torch.set_num_threads(values.whole(config, "threads"))
+    checkpoint = loaded(settings, device, dtype)
+    drop(settings)
+    settings["model"]["sha256"] = models.fingerprint(config.model.path)
+    model = guided(checkpoint.model, settings["guidance"], checkpoint, device, dtype)
+    settings["guidance"] = recorded(settings["guidance"])
+    labels = labels_of(config.label, count, checkpoint)
+    cond: dict[str, Any] = {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
+    with record.held(out) as unwritable:
+        if record.complete(out, settings, (FILE, PICTURE)):
+            say(f"{out}: {FILE} is there")
+            return
+        if unwritable is not None:
+            raise unwritable
+        record.write(out, settings, device)
+        say(f"{count} trajectories of {tuple(checkpoint.shape)}; {describe(device)}")
+        try:
+            solver = scoresde.tune(
+                model,
+                nfe=counts,
+                shape=checkpoint.shape,
+                seeds=range(seed, seed + count),
+                cond=cond,
+                effort=settings["effort"],
+                target=settings["target"],
+                folder=out,
+                batch_size=values.whole(config, "batch_size"),
+                dtype=torch.float64 if dtype == PRECISIONS["float64"] else torch.float32,
+                device=device,
+                progress=say,
+            )
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+        with replacing(out / PICTURE) as path:
+            figure(solver).savefig(path, dpi=120)
+        solver.save(out / FILE)
+    say(f"{out}: {FILE}, {PICTURE}, {record.CONFIG}, {record.VERSIONS}")

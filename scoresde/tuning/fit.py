@@ -1,0 +1,283 @@
+"""Levenberg–Marquardt on the numbers of a plan, by forward passes alone.
+
+What is lowered is the logarithm of the root mean square distance of a plan's samples to the converged ones, averaged
+over the sets of trajectories: a step of 10 % counts the same at every size of the error and for every set. A sample
+whose error is above a quantile counts as one at that quantile, since few samples near the border of two basins would
+otherwise be all that is fitted; what is lowered is the mean of two such logarithms, of a high quantile and a low one.
+A column of the Jacobian is the difference of two runs in which one number is moved a little; a run begins at the step
+that the number first changes.
+
+Sources: Levenberg 1944 and Marquardt 1963; weights that cap a residual: Huber 1964.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scoresde.tuning.trajectories import Prefix, Trajectories
+from solvers.coefficients.fitted import Numbers, adams
+
+Array = NDArray[np.float64]
+NARROWEST = 1e-3  # distance of neighbouring levels in log σ/α
+QUANTILES = (0.97, 0.6)  # that both the root mean square and the median fall
+TURNS = 8  # dampings that are tried for a step
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the numbers of a plan: the logarithm of a level, an offset, or a coefficient of the history."""
+
+    kind: str
+    step: int
+    back: int = 0
+
+    @property
+    def since(self) -> int:
+        """The step whose state, or what the network says there, is the first to change."""
+        return self.step if self.kind != "history" else self.step + 1
+
+
+def free(count: int, kinds: Sequence[str], back: int) -> list[Number]:
+    """The numbers of those kinds in a plan of ``count`` evaluations; ``back`` differences of history."""
+    found = [Number(kind, step) for kind in ("level", "offset") if kind in kinds for step in range(1, count)]
+    if "history" in kinds:
+        found += [Number("history", step, k) for step in range(1, count) for k in range(min(step, back))]
+    return found
+
+
+def moved(numbers: Numbers, which: Sequence[Number], by: Sequence[float] | Array) -> Numbers:
+    """With some of them moved; levels by factors e^by.
+
+    Raises:
+        ValueError: levels that do not fall any more.
+    """
+    levels, offsets = list(numbers.levels), list(numbers.offsets or (0.0,) * len(numbers))
+    history = [list(row) for row in numbers.history]
+    for number, change in zip(which, by, strict=True):
+        if number.kind == "level":
+            levels[number.step] *= math.exp(change)
+        elif number.kind == "offset":
+            offsets[number.step] += float(change)
+        else:
+            row = history[number.step]
+            row += [0.0] * (number.back + 1 - len(row))
+            row[number.back] += float(change)
+    kept = tuple(offsets) if any(offsets) else ()
+    return Numbers(tuple(map(float, levels)), tuple(map(tuple, history)), kept)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Numbers, and what is lowered, at them."""
+
+    numbers: Numbers
+    loss: float
+
+
+def loss(sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float] = QUANTILES) -> float:
+    """Mean over sets and quantiles of log √(mean of the squared errors, none above their quantile)."""
+    return _weighed(sets, [each.follow(numbers) for each in sets], quantiles)[0]
+
+
+def _weighed(
+    sets: Sequence[Trajectories], samples: Sequence[Tensor], quantiles: Sequence[float]
+) -> tuple[float, list[Tensor]]:
+    """The loss, and what the square of each sample's error counts in its slope."""
+    total, weights = 0.0, list[Tensor]()
+    for each, found in zip(sets, samples, strict=True):
+        squares = each.errors(found).square()
+        if not bool(torch.isfinite(squares).all()):
+            return math.inf, []
+        weight = torch.zeros_like(squares)
+        for quantile in quantiles:
+            capped = squares.clamp(max=squares.quantile(quantile))
+            mean = float(capped.mean().clamp(min=1e-300))
+            total += 0.5 * math.log(mean) / len(sets) / len(quantiles)
+            weight += capped / squares.clamp(min=1e-300) / mean
+        weights.append(weight / (len(squares) * len(sets) * len(quantiles)))
+    return total, weights
+
+
+@dataclass
+class _State:
+    """A plan under way, what its runs left behind, and what is lowered."""
+
+    numbers: Numbers
+    prefixes: list[Prefix]
+    weights: list[Tensor]
+    value: float
+
+    @classmethod
+    def at(cls, sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float]) -> _State:
+        prefixes: list[Prefix] = [[] for _ in sets]
+        samples = [each.follow(numbers, prefix) for each, prefix in zip(sets, prefixes, strict=True)]
+        for prefix, found in zip(prefixes, samples, strict=True):
+            prefix.append((found, ()))  # the samples themselves stand at the end
+        value, weights = _weighed(sets, samples, quantiles)
+        return cls(numbers, prefixes, weights, value)
+
+
+def levenberg_marquardt(
+    sets: Sequence[Trajectories],
+    start: Numbers,
+    which: Sequence[Number],
+    *,
+    iterations: int,
+    quantiles: Sequence[float] = QUANTILES,
+    ridge: float = 1e-4,
+    enough: float = 2e-4,
+) -> Fitted:
+    """Lower :func:`loss` from a start.
+
+    Args:
+        sets: trajectories with their ends.
+        start: numbers to begin with.
+        which: those that may move.
+        iterations: at most so many Jacobians.
+        quantiles: of errors, above each of which they count no more in a part of what is lowered.
+        ridge: what half the square of a coefficient's distance from its start adds to the loss.
+        enough: the iteration ends where a step lowers the loss by less.
+    """
+    best = _State.at(sets, start, quantiles)
+    if not which or not math.isfinite(best.value):
+        return Fitted(start, best.value)
+    tied = np.array([0.0 if number.kind == "level" else ridge for number in which])
+    damping, gone, least = 1e-2, np.zeros(len(which)), max(each.last for each in sets)
+    steps = [_step(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
+    for _ in range(iterations):
+        normal, slope = np.diag(tied), tied * gone
+        for each, prefix, weight, step in zip(sets, best.prefixes, best.weights, steps, strict=True):
+            squared, along = _normal(each, best.numbers, which, prefix, weight, step)
+            normal, slope = normal + squared, slope + along
+        gained = 0.0
+        for _ in range(TURNS):
+            damped = normal + damping * np.diag(np.diag(normal) + 1e-9)
+            change = np.asarray(-np.linalg.solve(damped, slope), dtype=np.float64)
+            damping *= 5
+            if (found := _as_far_as(best.numbers, which, change, least)) is None:
+                continue
+            numbers, taken = found
+            tried = _State.at(sets, numbers, quantiles)
+            gain = best.value - tried.value + 0.5 * float(tied @ (gone**2 - (gone + taken) ** 2))
+            if gain > 0:
+                best, gone, gained = tried, gone + taken, gain
+                damping = max(damping / 25, 1e-7)
+                break
+        if gained < enough:
+            break
+    return Fitted(best.numbers, best.value)
+
+
+def _as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:
+    """The numbers after as much of a change as keeps levels apart and known, and that part; None for none of it."""
+    for halvings in range(10):
+        taken = change * 0.5**halvings
+        if (found := _moved(numbers, which, taken, least)) is not None:
+            return found, taken
+    return None
+
+
+def _moved(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> Numbers | None:
+    """The numbers after a change; None where that brings levels too near to each other, or below the least."""
+    try:
+        found = moved(numbers, which, change)
+    except (ValueError, OverflowError):
+        return None
+    logs = np.log(found.levels[1:])
+    return found if (np.diff(logs) < -NARROWEST).all() and found.levels[-1] >= least * (1 - NARROWEST) else None
+
+
+def _normal(
+    each: Trajectories, numbers: Numbers, which: Sequence[Number], prefix: Prefix, weight: Tensor, step: float
+) -> tuple[Array, Array]:
+    """JᵀWJ and JᵀWr of one set."""
+    base = prefix[-1][0]
+    rooted = weight.sqrt().to(base.device)[:, None]
+
+    def column(number: Number) -> Tensor:
+        def run(by: float) -> Tensor:
+            return each.follow(moved(numbers, [number], [by]), prefix, since=number.since)
+
+        central = step > 0.01
+        apart = (run(step) - (run(-step) if central else base)) / (2 * step if central else step)
+        return (apart.flatten(1).double() * rooted).flatten()
+
+    jacobian = torch.stack([column(number) for number in which])
+    residual = ((base - each.known_ends).flatten(1).double() * rooted).flatten()
+    return (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
+
+
+def _step(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
+    """How far numbers are moved for a column: so far that what rounding adds is a hundredth of the change.
+
+    The noise of rounding is the second difference of runs that lie so close that nothing else is left of it.
+    """
+    base, first, tiny = prefix[-1][0].double(), [Number("level", 1)], 1e-6
+
+    def run(by: float) -> Tensor:
+        return each.follow(moved(numbers, first, [by]), prefix, since=1).double()
+
+    noise = float((run(tiny) + run(-tiny) - 2 * base).square().mean().sqrt()) / math.sqrt(6)
+    rate = float((run(1e-2) - base).square().mean().sqrt()) / 1e-2
+    return min(max(100 * noise / max(rate, 1e-300), 1e-4), 0.1)
+
+
+def inserted(
+    sets: Sequence[Trajectories],
+    numbers: Numbers,
+    back: int,
+    *,
+    quantiles: Sequence[float] = QUANTILES,
+    places: int = 3,
+    trial: int = 3,
+) -> Fitted:
+    """The best start for one evaluation more: a level put in where a short fit likes it best.
+
+    The coefficients of the others stay, or stay as far from those of exponential Adams methods as they were; the new
+    step has Adams' own.
+
+    Args:
+        sets: trajectories with their ends.
+        numbers: of the plan with one evaluation less.
+        back: differences of history.
+        quantiles: see :func:`levenberg_marquardt`.
+        places: how many places are fitted.
+        trial: iterations of each of these fits.
+    """
+    found: dict[int, Fitted] = {}
+    least = max(each.last for each in sets)
+    for place in range(1, len(numbers) + 1):
+        for candidate in _candidates(numbers, place, back, least):
+            value = loss(sets, candidate, quantiles)
+            if place not in found or value < found[place].loss:
+                found[place] = Fitted(candidate, value)
+    best = sorted(found.values(), key=lambda each: each.loss)[:places]
+    which = free(len(numbers) + 1, ("level", "history"), back)
+    fits = (levenberg_marquardt(sets, each.numbers, which, iterations=trial, quantiles=quantiles) for each in best)
+    return min(fits, key=lambda each: each.loss)
+
+
+def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[Numbers]:
+    levels = numbers.levels
+    if place == len(levels):
+        new = max(levels[-1] / 3, math.sqrt(levels[-1] * least))
+    elif place == 1:
+        new = levels[1] * math.sqrt(min(levels[0] / levels[1], 8.0))
+    else:
+        new = math.sqrt(levels[place - 1] * levels[place])
+    after = (*levels[:place], new, *levels[place:])
+    plain, fresh = adams(levels, back + 1), adams(after, back + 1)
+    own = np.array([[*row, *[0.0] * (back - len(row))] for row in numbers.history])
+    kept = np.insert(own, place, fresh[place], axis=0)
+    relative = fresh + np.insert(own - plain, place, 0.0, axis=0)
+    return [
+        Numbers(after, tuple(tuple(map(float, row[:index])) for index, row in enumerate(rows)))
+        for rows in (kept, relative)
+    ]

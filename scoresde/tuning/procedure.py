@@ -1,0 +1,382 @@
+"""From a model to a solver that is fitted to it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde import conditions, tuned
+from scoresde.files import digest_of, replacing
+from scoresde.score import ScoreModel
+from scoresde.tuned import Fixed, Member, TunedSolver
+from scoresde.tuning import fixed, spread
+from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss
+from scoresde.tuning.scale import measured, started
+from scoresde.tuning.teacher import Converged, converged
+from scoresde.tuning.trajectories import Trajectories
+from solvers.coefficients.fitted import Numbers, adams, for_all
+from solvers.errors import known
+from solvers.grids import universal
+
+SEEDS = range(1_000_000, 1_000_128)
+LEAST = 16  # seeds
+SHARES = (0.5, 0.25)  # of the seeds, for fitting and for choosing; the rest judges
+BACK = 2  # differences of history
+EFFORTS = {"quick": 25, "thorough": 60}  # iterations
+TARGETS = ("both", "error", "distribution")
+BELOW = 2  # a fit begins with so many evaluations fewer
+SIGNIFICANT = 2.0  # standard errors by which a fitted plan must be better
+ENDS, PROGRESS = "ends.npy", "progress.json"
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan that may be chosen: numbers, or a fixed solver."""
+
+    name: str
+    numbers: Numbers | None
+    fixed: Fixed
+
+    def samples(self, trajectories: Trajectories, nfe: int) -> Tensor:
+        if self.numbers is not None:
+            return trajectories.follow(self.numbers)
+        model = trajectories.model
+        return trajectories.planned(self.fixed.plan(model.process, nfe, model.prediction))
+
+
+def tune(
+    model: ScoreModel,
+    *,
+    nfe: int | Sequence[int],
+    shape: Sequence[int],
+    seeds: Sequence[int] = SEEDS,
+    cond: Mapping[str, Any] | None = None,
+    effort: str = "quick",
+    target: str = "both",
+    folder: str | Path | None = None,
+    batch_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    progress: Say | None = None,
+) -> TunedSolver:
+    """Fit plans of some numbers of evaluations to a model; forward passes are all that it asks of it.
+
+    The converged solutions of the seeds' starts are computed once. Half the seeds are fitted: levels and coefficients
+    of a multistep plan (:mod:`solvers.coefficients.fitted`) by Levenberg–Marquardt, beginning with the plan of one
+    evaluation less and a level put in. A quarter chooses among candidates. The rest judges: the fitted plan is taken
+    where its error is below that of the best fixed solver by two standard errors of the paired difference; or where its
+    mean is lower, and the logarithms of the errors are lower by two standard errors of theirs, since a few samples at
+    the border of two basins make the mean uncertain. Otherwise the fixed solver is.
+
+    Args:
+        model: the score model, guided or not.
+        nfe: evaluations, or several numbers of them.
+        shape: of one sample.
+        seeds: at least 16; not those that the solver is to be judged on later.
+        cond: what the network is given beside state and time, one row for each seed.
+        effort: ``quick``; or ``thorough``, which tries more starts, and levels of their own for what the network is
+            told.
+        target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
+            solver, within the interval of that comparison; ``error`` the lowest error; ``distribution`` the least
+            Fréchet distance in random features.
+        folder: keeps what was done, so that a run that was stopped goes on.
+        batch_size: how many states one evaluation takes at most.
+        dtype: of the state, float32 or float64.
+        device: where the state lives; None is that of the network.
+        progress: is told a line after each stage.
+
+    Returns:
+        The solver, whose ``members[n].report`` has for ``fixed`` and the plan that was taken (``taken``) the mean, root
+        mean square and median over the judging samples of their errors, each the root mean square distance per element
+        from the converged sample; the paired ``difference`` of the means, and ``log_ratio``, that of the logarithms,
+        each with its standard error; ``spread``, the
+        Fréchet distances to the converged samples in random features, and ``variance``, the total variance over that of
+        the converged samples, which no choice looks at.
+
+    Raises:
+        ValueError: seeds, evaluations, effort or target out of range; a folder of another tuning.
+        NotConvergedError: the probability-flow ODE of this model does not come to a converged solution.
+
+    Source: this project, docs/tuned.md; relatives are GITS (Chen et al. 2024), LD3 (Tong et al. 2024), S4S (Frankel et
+    al. 2025) and GAS (arXiv 2510.17699).
+    """
+    counts = sorted({int(count) for count in ([nfe] if isinstance(nfe, int) else nfe)})
+    if not counts or counts[0] < 1:
+        raise ValueError(f"nfe must be one or more numbers of evaluations of at least 1, got {nfe}")
+    own = [int(seed) for seed in seeds]
+    if len(own) < LEAST or len(set(own)) < len(own):
+        raise ValueError(f"tuning needs {LEAST} different seeds or more, got {len(set(own))}")
+    known("effort", effort, tuple(EFFORTS))
+    known("target", target, TARGETS)
+    conditions.check(dict(cond or {}), len(own))
+    say = progress or (lambda line: None)
+    starts = started(model, own, shape, cond, batch_size, dtype, device)
+    kept = _Kept.of(folder, _about(model, shape, own, effort, target), cond)
+    taught = _taught(starts, counts[-1], kept, say)
+    fit, choose, judge = _split(taught.trajectories)
+    return _Tuning(fit, choose, judge, taught, effort, target, kept, say).run(counts)
+
+
+def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: str, target: str) -> dict[str, Any]:
+    return {
+        "process": repr(model.process),
+        "levels": [list(level) for level in tuned.levels(model.process)],
+        "prediction": model.prediction,
+        "guidance": model.guidance,
+        "fingerprint": tuned.fingerprint(model),
+        "shape": list(shape),
+        "seeds": seeds,
+        "effort": effort,
+        "target": target,
+    }
+
+
+def _taught(starts: Trajectories, most: int, kept: _Kept, say: Say) -> Converged:
+    """The starts with their converged ends, those of the folder where it has them."""
+    if (ends := kept.ends()) is not None:
+        ends = torch.from_numpy(ends).to(starts.noise)
+        return Converged(replace(starts, ends=ends), **kept.content["teacher"])
+    model = starts.model
+    plain = starts.planned(Fixed("auto", {}, "auto").plan(model.process, max(most, 2), model.prediction))
+    found = converged(starts, plain)
+    say(f"converged solution: {found.steps} steps of rk4; half of them change the median sample by {found.median:.2g}")
+    about = {"steps": found.steps, "median": found.median, "rms": found.rms}
+    kept.keep_ends(found.trajectories.known_ends.cpu().numpy(), about)
+    return found
+
+
+def _split(trajectories: Trajectories) -> tuple[Trajectories, Trajectories, Trajectories]:
+    """Three disjoint parts, mixed, so that classes which come in turn are in all of them."""
+    count = len(trajectories)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    first, second = (math.ceil(share * count) for share in (SHARES[0], sum(SHARES)))
+    parts = (order[:first], order[first:second], order[second:])
+    fit, choose, judge = (trajectories.part(sorted(part)) for part in parts)
+    return fit, choose, judge
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """One tuning: its trajectories and what it has come to."""
+
+    fit: Trajectories
+    choose: Trajectories
+    judge: Trajectories
+    taught: Converged
+    effort: str
+    target: str
+    kept: _Kept
+    say: Say
+
+    def run(self, counts: list[int]) -> TunedSolver:
+        scale = self.kept.content.get("noise_scale") or measured(self.fit)
+        self.kept.put("noise_scale", scale)
+        members: dict[int, Member] = {}
+        before: Numbers | None = None
+        for count in range(max(1, counts[0] - BELOW), counts[-1] + 1):
+            before = self._fitted(count, before, scale)
+            if count in counts:
+                members[count] = self._member(count, before, scale)
+        about = {**self.kept.about, "noise_scale": scale, "teacher": self.kept.content["teacher"]}
+        return TunedSolver(members, about)
+
+    def _fitted(self, count: int, before: Numbers | None, scale: float) -> Numbers | None:
+        """The numbers of a plan, from those of one evaluation less and from the plan for all models."""
+        if count == 1:
+            return None
+        if (done := self.kept.content["fitted"].get(str(count))) is not None:
+            return _numbers(done)
+        sets = [self.fit]
+        starts = [inserted(sets, before, BACK)] if before is not None else []
+        if count in universal.tables():
+            plain = for_all(self.fit.model.process, count, scale)
+            starts.append(Fitted(plain, loss(sets, plain)))
+        starts.sort(key=lambda each: each.loss)
+        kept = starts if self.effort == "thorough" else starts[:1]
+        fits = [self._lowered(start.numbers, ("level", "history")) for start in kept]
+        found = min(fits, key=lambda each: loss(sets, each))
+        self.kept.put("fitted", {**self.kept.content["fitted"], str(count): asdict(found)})
+        return found
+
+    def _member(self, count: int, numbers: Numbers | None, scale: float) -> Member:
+        if (done := self.kept.content["members"].get(str(count))) is not None:
+            return Member(
+                None if done["numbers"] is None else _numbers(done["numbers"]), Fixed(**done["fixed"]), done["report"]
+            )
+        best = fixed.best(replace(self.choose, **_joined(self.fit, self.choose)), count)[0]
+        plain = Candidate(str(best), None, best)
+        chosen = self._chosen(count, plain, self._candidates(count, numbers, best, scale))
+        member = self._judged(count, plain, chosen)
+        done = {"numbers": None if member.numbers is None else asdict(member.numbers), "fixed": asdict(best)}
+        self.kept.put("members", {**self.kept.content["members"], str(count): {**done, "report": dict(member.report)}})
+        return member
+
+    def _candidates(self, count: int, numbers: Numbers | None, best: Fixed, scale: float) -> list[Candidate]:
+        found = []
+        if numbers is None:
+            return found
+        if count in universal.tables():
+            plain = for_all(self.fit.model.process, count, scale)
+            found.append(Candidate("the plan for all models", plain, best))
+        found.append(Candidate("fitted", numbers, best))
+        if self.effort == "thorough":
+            again = self._from_grid(count, best)
+            found.append(Candidate("fitted from the fixed solver's grid", again, best))
+            lower = min((numbers, again), key=lambda each: loss([self.fit], each))
+            told = self._lowered(lower, ("level", "offset", "history"))
+            found.append(Candidate("fitted with levels that the network is told", told, best))
+        return found
+
+    def _from_grid(self, count: int, best: Fixed) -> Numbers:
+        """Fitted from the levels of a fixed solver: first they alone, with Adams' coefficients, then all."""
+        process = self.fit.model.process
+        times = best.plan(process, count, self.fit.model.prediction).times[1:-1]
+        levels = (self.fit.first, *(math.exp(-process.half_log_snr(t)) for t in times))
+        rows = tuple(tuple(map(float, row[:index])) for index, row in enumerate(adams(levels, BACK + 1)))
+        return self._lowered(self._lowered(Numbers(levels, rows), ("level",)), ("level", "history"))
+
+    def _lowered(self, start: Numbers, kinds: Sequence[str]) -> Numbers:
+        which = free(len(start), kinds, BACK)
+        return levenberg_marquardt([self.fit], start, which, iterations=EFFORTS[self.effort]).numbers
+
+    def _chosen(self, count: int, plain: Candidate, others: list[Candidate]) -> Candidate:
+        """The best on the choosing trajectories, by the target."""
+        ends = self.choose.known_ends
+        base = plain.samples(self.choose, count)
+        found = [(plain, base), *((each, each.samples(self.choose, count)) for each in others)]
+        found = [(each, samples) for each, samples in found if bool(torch.isfinite(samples).all())]
+        if self.target == "distribution":
+            return min(found, key=lambda each: spread.distance(each[1], ends))[0]
+        if self.target == "both":
+            found = [each for each in found if each[0] is plain or _as_well(each[1], base, ends)]
+        return min(found, key=lambda each: float(self.choose.errors(each[1]).mean()))[0]
+
+    def _judged(self, count: int, plain: Candidate, chosen: Candidate) -> Member:
+        """The plan that is taken, by the judging trajectories alone."""
+        ends = self.judge.known_ends
+        samples = {"fixed": plain.samples(self.judge, count), "taken": chosen.samples(self.judge, count)}
+        errors = {name: self.judge.errors(found) for name, found in samples.items()}
+        apart = errors["fixed"] - errors["taken"]
+        ratios = errors["fixed"].clamp(min=1e-300).log() - errors["taken"].clamp(min=1e-300).log()
+        (mean, error), (ratio, doubt) = _mean(apart), _mean(ratios)
+        distances = {name: spread.distance(found, ends) for name, found in samples.items()}
+        better = mean > SIGNIFICANT * error or (mean > 0 and ratio > SIGNIFICANT * doubt)
+        if self.target == "distribution":
+            farther, unsure = spread.worse(samples["taken"], samples["fixed"], ends)
+            better = farther < -SIGNIFICANT * unsure
+        if chosen.numbers is None or not better:
+            chosen, samples["taken"], errors["taken"] = plain, samples["fixed"], errors["fixed"]
+            distances["taken"] = distances["fixed"]
+        variance = {name: _variance(found) / max(_variance(ends), 1e-300) for name, found in samples.items()}
+        report = {
+            **{name: _summary(found) for name, found in errors.items()},
+            "plan": chosen.name,
+            "difference": [mean, error],
+            "log_ratio": [ratio, doubt],
+            "samples": {name: [float(value) for value in found] for name, found in errors.items()},
+            "spread": distances,
+            "variance": variance,
+        }
+        self.say(
+            f"{count} evaluations: error {report['taken']['mean']:.4f} by {chosen.name}; best fixed solver "
+            f"{report['fixed']['mean']:.4f}, {plain.name}"
+        )
+        return Member(chosen.numbers, plain.fixed, report)
+
+
+def _joined(first: Trajectories, second: Trajectories) -> dict[str, Any]:
+    cond = {key: conditions.joined(value, second.cond[key]) for key, value in first.cond.items()}
+    return {
+        "noise": torch.cat((first.noise, second.noise)),
+        "ends": torch.cat((first.known_ends, second.known_ends)),
+        "cond": cond,
+    }
+
+
+def _as_well(samples: Tensor, base: Tensor, ends: Tensor) -> bool:
+    farther, doubt = spread.worse(samples, base, ends)
+    return farther <= SIGNIFICANT * doubt
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    """With its standard error."""
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
+
+
+def _variance(samples: Tensor) -> float:
+    return float(samples.double().var(0).mean())
+
+
+def _summary(errors: Tensor) -> dict[str, float]:
+    return {
+        "mean": float(errors.mean()),
+        "rms": float(errors.square().mean().sqrt()),
+        "median": float(errors.median()),
+    }
+
+
+def _numbers(content: Mapping[str, Any]) -> Numbers:
+    return Numbers(tuple(content["levels"]), tuple(map(tuple, content["history"])), tuple(content["offsets"]))
+
+
+class _Kept:
+    """What a folder keeps of a tuning under way; nothing where there is no folder."""
+
+    def __init__(self, folder: Path | None, about: dict[str, Any], content: dict[str, Any]):
+        self.folder, self.about, self.content = folder, about, content
+
+    @classmethod
+    def of(cls, folder: str | Path | None, about: dict[str, Any], cond: Mapping[str, Any] | None) -> _Kept:
+        """Raises ValueError where the folder holds another tuning."""
+        key = digest_of([json.dumps(about), *_described(dict(cond or {}))])
+        fresh: dict[str, Any] = {"of": key, "fitted": {}, "members": {}}
+        if folder is None:
+            return cls(None, about, fresh)
+        folder = Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / PROGRESS).is_file():
+            content = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+            if content.get("of") != key:
+                raise ValueError(
+                    f"{str(folder)!r} holds another tuning (other seeds, shape, effort, target, condition or model): "
+                    "choose another folder"
+                )
+            return cls(folder, about, content)
+        return cls(folder, about, fresh)
+
+    def put(self, name: str, value: Any) -> None:
+        self.content[name] = value
+        if self.folder is not None:
+            with replacing(self.folder / PROGRESS) as temporary:
+                temporary.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+
+    def ends(self) -> np.ndarray[Any, Any] | None:
+        if self.folder is None or "teacher" not in self.content:
+            return None
+        return np.load(self.folder / ENDS, allow_pickle=False)
+
+    def keep_ends(self, ends: np.ndarray[Any, Any], teacher: dict[str, Any]) -> None:
+        if self.folder is not None:
+            with replacing(self.folder / ENDS) as temporary:
+                np.save(temporary, ends)
+        self.put("teacher", teacher)
+
+
+def _described(cond: Any) -> list[str]:
+    """What a condition holds, as text of its own."""
+    if isinstance(cond, Tensor):
+        return [str(cond.dtype), str(tuple(cond.shape)), repr(cond.detach().cpu().double().flatten().tolist())]
+    if isinstance(cond, Mapping):
+        return [part for key in sorted(cond) for part in (str(key), *_described(cond[key]))]
+    if isinstance(cond, (list, tuple)):
+        return [part for value in cond for part in _described(value)]
+    return [repr(cond)]

@@ -1,0 +1,103 @@
+"""``scoresde tune``, and what other commands make of the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scoresde.commands.main import main
+from scoresde.files.bundled import bundled
+from scoresde.tuned import TunedSolver
+
+SMALL = ("nfe=[2,3]", "n=16", "batch_size=16", "threads=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned") / "run"
+    assert main(["tune", *SMALL, f"out={out}"]) == 0
+    return out
+
+
+def test_it_leaves_a_solver_a_picture_and_the_record_of_both(folder: Path) -> None:
+    found = TunedSolver.load(folder / "tuned.json")
+    assert list(found.members) == [2, 3] and found.about["shape"] == [1, 28, 28]
+    assert (folder / "tuned.png").read_bytes().startswith(b"\x89PNG")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["n"] == 16
+
+
+def test_twice_the_same_is_done_at_once_and_another_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", *SMALL, f"out={folder}"]) == 0
+    assert "tuned.json is there" in capsys.readouterr().out
+    assert main(["tune", *SMALL, "seed=5", f"out={folder}"]) == 1
+    assert "made with other values of seed" in capsys.readouterr().err
+
+
+def test_samples_of_it_are_drawn_and_recorded_by_its_content(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ("sample", "solver=tuned", f"solver.path={folder / 'tuned.json'}", "n=2", "batch_size=2", "threads=1")
+    assert main([*chosen, "nfe=3", f"out={tmp_path}"]) == 0
+    recorded = yaml.safe_load((tmp_path / "config.yaml").read_text())["solver"]
+    assert recorded == {"name": "tuned", "sha256": recorded["sha256"]} and len(recorded["sha256"]) == 64
+    assert main([*chosen, "nfe=1", f"out={tmp_path / 'few'}"]) == 1
+    assert "tuned for 2, 3 evaluations: there is no plan for 1" in capsys.readouterr().err
+    assert main(["sample", "solver=tuned", f"solver.path={tmp_path / 'none.json'}", f"out={tmp_path / 'x'}"]) == 1
+    assert "none.json" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_beside_a_model_it_is_found_by_its_name_and_tells_auto_its_scale(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "model"
+    own.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(bundled()["mnist"] / name, own / name)
+    common = ("model=folder", f"model.path={own}", "n=2", "nfe=3", "batch_size=2", "threads=1")
+    assert main(["sample", *common, "solver=tuned", f"out={tmp_path / 'without'}"]) == 1
+    assert "solver 'tuned' needs its file" in capsys.readouterr().err
+    assert main(["sample", *common, "solver=auto", f"out={tmp_path / 'measured'}"]) == 0
+    assert "solver=auto measured this model's noise scale" in capsys.readouterr().out
+    shutil.copy(folder / "tuned.json", own / "tuned.json")
+    assert main(["sample", *common, "solver=tuned", f"out={tmp_path / 'with'}"]) == 0
+    assert main(["sample", *common, "solver=auto", f"out={tmp_path / 'auto'}"]) == 0
+    assert "measured" not in capsys.readouterr().out
+    scale = yaml.safe_load((tmp_path / "auto" / "config.yaml").read_text())["solver"]["scale"]
+    assert scale == json.loads((folder / "tuned.json").read_text())["noise_scale"]
+
+
+def test_a_run_of_auto_from_before_there_was_a_scale_goes_on_as_it_was(tmp_path: Path) -> None:
+    common = ("sample", "solver=auto", "n=2", "nfe=3", "batch_size=2", "threads=1", f"out={tmp_path}")
+    assert main([*common]) == 0
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del settings["solver"]["scale"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    for path in [tmp_path / "samples.npz", *tmp_path.glob("shards/*")]:
+        path.unlink()
+    assert main([*common]) == 0
+    assert "scale" not in yaml.safe_load((tmp_path / "config.yaml").read_text())["solver"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("nfe=0", "nfe must be a whole number of at least 1, got 0"),
+        ("nfe=[]", "nfe must be one or more whole numbers"),
+        ("n=15", "n must be a whole number of at least 16, got 15"),
+        ("effort=quik", "unknown effort 'quik'"),
+        ("target=fid", "unknown target 'fid'"),
+        ("label=11", "label must be 0 to 9"),
+    ],
+)
+def test_what_is_typed_wrong_is_said_before_there_is_a_folder(
+    wrong: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", wrong, f"out={tmp_path / 'out'}"]) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

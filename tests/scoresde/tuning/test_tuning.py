@@ -1,0 +1,300 @@
+"""Tuning: it finds what is there to find, judges on what it has not seen, goes on where it stopped, and says no."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import scoresde
+import solvers
+from benchmarks.tuning.problems import EXACT, converged
+from scoresde import ScoreModel, noise_scale, sample, tune
+from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
+from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
+from scoresde.tuning.fit import Number, _normal, _State, _step, free, inserted, levenberg_marquardt, loss, moved
+from scoresde.tuning.trajectories import Trajectories
+from solvers.coefficients.fitted import Numbers, for_all
+
+PROCESSES = [VP(), VPDiscrete(), Cosine(), VE(), EDM(), Flow()]
+every_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+SEEDS = range(500, 596)
+
+
+def trajectories(name: str, process: Process, count: int = 24, seed: int = 0) -> Trajectories:
+    model = EXACT[name](process)
+    found = Trajectories.of(model, range(seed, seed + count), model.shape, dtype=torch.float64)
+    ends = converged(process, model.denoised, process.sigma(process.t_max) * found.noise, 60)
+    return replace(found, ends=ends)
+
+
+@pytest.fixture(scope="module")
+def tuned() -> scoresde.TunedSolver:
+    return tune(EXACT["low rank"](VP()), nfe=[1, 6], shape=(64,), seeds=SEEDS, dtype=torch.float64)
+
+
+# --- σ*
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_noise_scale_is_the_same_on_every_process(name: str) -> None:
+    found = [noise_scale(model, shape=model.shape, dtype=torch.float64) for model in map(EXACT[name], PROCESSES)]
+    assert max(found) / min(found) < 1.1
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_it_is_the_same_for_every_prediction_type(prediction: str) -> None:
+    process = VP()
+    model = EXACT["ring"](process)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        a, b = model._conversion("sample", prediction, x, t)
+        return a * x + b * model.denoised(x, t)
+
+    own = ScoreModel(net, process, prediction)
+    expected = noise_scale(model, shape=(2,), dtype=torch.float64)
+    assert noise_scale(own, shape=(2,), dtype=torch.float64) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_it_has_the_unit_of_the_data(factor: float) -> None:
+    angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    means = torch.stack([angles.cos(), angles.sin()], 1)
+    found = [
+        noise_scale(
+            scoresde.exact.GaussianMixture(VE(1e-4, 1e4), torch.ones(8), s * means, torch.full((8,), (0.05 * s) ** 2)),
+            shape=(2,),
+            dtype=torch.float64,
+        )
+        for s in (1.0, factor)
+    ]
+    assert found[1] / found[0] == pytest.approx(factor, rel=0.15)  # as coarsely as levels are looked at
+
+
+def test_the_error_of_a_network_at_high_noise_is_none_of_the_data_s_motion() -> None:
+    process = EDM()
+    model = EXACT["low rank"](process)
+    wrong = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 8
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        level = t[:, None].to(x.dtype)
+        return model.denoised(x, t) + 0.01 * level * torch.sin(3 * level.log() + x / level @ wrong)
+
+    plain = noise_scale(model, shape=(64,), dtype=torch.float64)
+    assert noise_scale(ScoreModel(net, process, "sample"), shape=(64,), dtype=torch.float64) < 1.3 * plain
+
+
+def test_a_single_point_has_no_noise_scale() -> None:
+    model = ScoreModel(lambda x, t: torch.zeros_like(x), VP(), "sample")
+    with pytest.raises(ValueError, match="moves at no noise level"):
+        noise_scale(model, shape=(2,))
+
+
+# --- fits
+
+
+def test_trajectories_start_where_samples_do_and_plans_take_them_there() -> None:
+    process = VP()
+    model = EXACT["ring"](process)
+    own = Trajectories.of(model, range(7, 11), (2,), dtype=torch.float64, batch_size=3)
+    numbers = for_all(process, 4, 1.0)
+    expected = sample(model, solvers.get("auto", scale=1.0), nfe=4, shape=(4, 2), seeds=7, dtype=torch.float64).samples
+    torch.testing.assert_close(own.follow(numbers), expected, rtol=1e-9, atol=1e-9)
+    plan = solvers.get("auto", scale=1.0).plan(process, solvers.grids.get("auto", scale=1.0)(process, 4), "sample")
+    torch.testing.assert_close(own.planned(plan), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("process", [VP(), Flow()], ids=lambda process: process.name)
+def test_a_run_from_a_step_on_is_the_run_from_the_start(process: Process) -> None:
+    own, numbers = trajectories("ring", process, 3), for_all(process, 5, 1.0)
+    prefix: list[Any] = []
+    own.follow(numbers, prefix)
+    for number in free(5, ("level", "offset", "history"), 2):
+        other = moved(numbers, [number], [0.1])
+        torch.testing.assert_close(own.follow(other, prefix, since=number.since), own.follow(other), rtol=0, atol=0)
+
+
+def test_a_column_is_the_derivative_and_its_step_stays_above_rounding() -> None:
+    own, numbers = trajectories("low rank", EDM(), 6), for_all(EDM(), 4, 2.0)
+    coarse = replace(own, noise=own.noise.float(), ends=own.known_ends.float())
+    found = []
+    for each in (own, coarse):
+        state = _State.at([each], numbers, (1.0,))
+        step = _step(each, numbers, state.prefixes[0])
+        which = free(4, ("level", "history"), 2)
+        found.append(_normal(each, numbers, which, state.prefixes[0], state.weights[0], step))
+        assert 1e-4 <= step <= 0.1
+    which, small = free(4, ("level", "history"), 2), 1e-6
+    ahead = [own.follow(moved(numbers, [number], [small])) for number in which]
+    behind = [own.follow(moved(numbers, [number], [-small])) for number in which]
+    jacobian = torch.stack([(a - b).flatten() / (2 * small) for a, b in zip(ahead, behind, strict=True)])
+    weight = state.weights[0][0]  # the same for all at quantile 1
+    expected = (jacobian @ jacobian.T * weight).numpy()
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    assert (np.abs(found[0][0] - expected) / scale).max() < 0.01
+    assert (np.abs(found[1][0] - expected) / scale).max() < 0.05
+
+
+def test_a_fit_finds_the_plan_that_the_ends_were_made_by() -> None:
+    process = EDM()
+    own = trajectories("low rank", process, 16)
+    true = for_all(process, 4, 2.0)
+    own = replace(own, ends=own.follow(true))
+    start = moved(true, free(4, ("level", "history"), 2), np.resize([0.1, -0.1, 0.05], 8))
+    found = levenberg_marquardt([own], start, free(4, ("level", "history"), 2), iterations=40, ridge=0.0)
+    assert found.loss < loss([own], start) - math.log(1000)
+
+
+def test_some_far_samples_do_not_spoil_the_fit_of_the_others() -> None:
+    process = EDM()
+    own = trajectories("low rank", process, 40)
+    true = for_all(process, 3, 2.0)
+    ends = own.follow(true)
+    ends[0] += 30.0  # in another basin
+    own = replace(own, ends=ends)
+    start = moved(true, [Number("level", 1), Number("level", 2)], [0.3, -0.2])
+    found = levenberg_marquardt([own], start, free(3, ("level",), 2), iterations=30)
+    assert np.allclose(np.log(found.numbers.levels[1:]), np.log(true.levels[1:]), atol=1e-3)
+
+
+def test_levels_stay_in_order_in_a_fit() -> None:
+    own = trajectories("points", VP(), 12)
+    crowded = Numbers((own.first, 1.0, 0.99, 0.98), ((), (0.0,), (0.0, 0.0), (0.0, 0.0)))
+    found = levenberg_marquardt([own], crowded, free(4, ("level", "history"), 2), iterations=8).numbers
+    assert (np.diff(np.log(found.levels)) < 0).all()
+
+
+@every_process
+def test_one_evaluation_more_is_no_worse_a_start(process: Process) -> None:
+    own = trajectories("low rank", process, 12)
+    before = for_all(process, 3, 2.0)
+    assert inserted([own], before, 2).loss < loss([own], before)
+
+
+# --- the teacher
+
+
+def test_the_converged_solution_is_checked_by_halving_its_steps() -> None:
+    own = Trajectories.of(EXACT["low rank"](VP()), range(8), (64,), dtype=torch.float64)
+    plain = own.planned(fixed.candidates(own.model.process, 5, "sample")[0][1])
+    found = teacher.converged(own, plain)
+    finer = own.planned(teacher.plan(own, 4 * found.steps))
+    assert float(found.trajectories.errors(finer).median()) < 0.02 * float(found.trajectories.errors(plain).median())
+
+
+def test_a_model_without_a_converged_solution_is_refused() -> None:
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        return torch.sin(1e6 * x)  # rougher than any number of steps
+
+    own = Trajectories.of(ScoreModel(net, VP(), "sample"), range(4), (2,), dtype=torch.float64)
+    with pytest.raises(NotConvergedError, match="the median sample still changes"):
+        teacher.converged(own, own.follow(for_all(VP(), 4, 1.0)), most=64)
+
+
+# --- the whole
+
+
+def test_tuned_samples_are_nearer_to_the_converged_ones_than_those_of_any_fixed_solver(
+    tuned: scoresde.TunedSolver,
+) -> None:
+    model, report = EXACT["low rank"](VP()), tuned.members[6].report
+    assert tuned.members[6].numbers is not None
+    assert report["taken"]["mean"] < 0.5 * report["fixed"]["mean"]
+    fresh = trajectories("low rank", VP(), 32, seed=0)
+    errors = fresh.errors(sample(model, tuned, nfe=6, shape=(32, 64), seeds=0, dtype=torch.float64).samples)
+    rivals = [fresh.errors(fresh.planned(plan)).mean() for _, plan in fixed.candidates(VP(), 6, "sample")]
+    assert float(errors.mean()) < float(min(rivals))
+
+
+def test_where_nothing_is_gained_the_fixed_solver_stays(tuned: scoresde.TunedSolver) -> None:
+    report = tuned.members[1].report
+    assert tuned.members[1].numbers is None
+    assert report["taken"] == report["fixed"] and report["variance"]["taken"] == report["variance"]["fixed"]
+
+
+def test_fit_choice_and_judgement_see_different_trajectories() -> None:
+    own = trajectories("ring", VP(), 40)
+    parts = procedure._split(own)
+    assert [len(part) for part in parts] == [20, 10, 10]
+    rows = {tuple(row) for part in parts for row in part.noise.tolist()}
+    assert len(rows) == 40
+
+
+def test_a_plan_that_pulls_samples_together_is_not_chosen_for_its_lower_error() -> None:
+    own = trajectories("low rank", VP(), 60)
+    ends, random = own.known_ends, torch.Generator().manual_seed(0)
+    base = ends + 0.5 * torch.randn(ends.shape, generator=random, dtype=torch.float64)
+    shrunk = ends.mean(0) + 0.6 * (ends - ends.mean(0))
+    assert float(own.errors(shrunk).mean()) < float(own.errors(base).mean())
+    assert not procedure._as_well(shrunk, base - 0.5 * (base - ends), ends)
+    assert procedure._as_well(base, base, ends)
+
+
+def test_images_and_vectors_have_features_that_tell_distributions_apart() -> None:
+    for shape in ((64, 3, 12, 12), (64, 20)):
+        one, two = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        assert spread.features(one).shape == (64, spread.SIZE)
+        assert spread.distance(one, one) < 1e-9 < spread.distance(one, two) < spread.distance(one, 2 * two)
+
+
+def test_a_stopped_tuning_goes_on_and_ends_as_if_it_had_not_been(tuned: scoresde.TunedSolver, tmp_path: Path) -> None:
+    model = EXACT["low rank"](VP())
+    options: dict[str, Any] = {"nfe": [1, 6], "shape": (64,), "seeds": SEEDS, "dtype": torch.float64}
+
+    def stop(line: str) -> None:
+        if line.startswith("1 evaluation"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(model, **options, folder=tmp_path, progress=stop)
+    said: list[str] = []
+    again = tune(model, **options, folder=tmp_path, progress=said.append)
+    assert again.members == tuned.members and not [line for line in said if line.startswith("converged")]
+    with pytest.raises(ValueError, match="holds another tuning"):
+        tune(model, **{**options, "seeds": range(16)}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("effort", ["quick", "thorough"])
+@pytest.mark.parametrize("target", ["error", "distribution"])
+def test_every_effort_and_target_gives_a_solver(effort: str, target: str) -> None:
+    found = tune(EXACT["ring"](Flow()), nfe=2, shape=(2,), seeds=range(16), effort=effort, target=target)
+    assert sample(EXACT["ring"](Flow()), found, nfe=2, shape=(3, 2), seeds=0).nfe == 2
+
+
+def test_conditions_are_given_row_by_row() -> None:
+    def net(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return 10.0 * label[:, None] + torch.tanh(x)
+
+    label = torch.arange(20) % 3
+    found = tune(
+        ScoreModel(net, EDM(), "sample"), nfe=3, shape=(2,), seeds=range(20), cond={"label": label}, batch_size=7
+    )
+    assert found.members[3].report["fixed"]["mean"] < 1  # with another's label it would be 10 or 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nfe": 0}, "nfe must be one or more numbers of evaluations of at least 1"),
+        ({"nfe": []}, "nfe must be one or more"),
+        ({"seeds": range(15)}, "16 different seeds or more, got 15"),
+        ({"seeds": [1] * 20}, "16 different seeds or more, got 1"),
+        ({"effort": "quik"}, "unknown effort 'quik'"),
+        ({"target": "fid"}, "unknown target 'fid'"),
+        ({"cond": {"label": torch.zeros(3)}}, "must have the batch of 16 first"),
+    ],
+    ids=range(7),
+)
+def test_what_cannot_be_tuned_is_refused_before_anything_is_evaluated(change: dict[str, Any], message: str) -> None:
+    def net(x: Tensor, t: Tensor, **cond: Any) -> Tensor:
+        raise AssertionError
+
+    options: dict[str, Any] = {"nfe": 3, "shape": (2,), "seeds": range(16), **change}
+    with pytest.raises(ValueError, match=message):
+        tune(ScoreModel(net, VP(), "sample"), **options)
