@@ -47,7 +47,7 @@ def candidates(process: Process, nfe: int, prediction: str) -> list[tuple[Fixed,
     return found
 
 
-def best(trajectories: Trajectories, nfe: int, screened: int = 24, kept: int = 6) -> list[Fixed]:
+def best(trajectories: Trajectories, nfe: int, screened: int = 12, kept: int = 4) -> list[Fixed]:
     """The fixed solvers that err least on trajectories, the best first.
 
     Args:

@@ -9,33 +9,37 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scoresde import tuned
 from scoresde.commands.main import main
 from scoresde.files.bundled import bundled
-from scoresde.tuned import TunedSolver
-
-SMALL = ("nfe=[2,3]", "n=16", "batch_size=16", "threads=1")
+from scoresde.models import load
+from scoresde.tuned import Fixed, Member, TunedSolver
+from solvers.coefficients.fitted import for_all
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tuned") / "run"
-    assert main(["tune", *SMALL, f"out={out}"]) == 0
+    """With a file for the bundled model, its plans not fitted but those for all models."""
+    out, model = tmp_path_factory.mktemp("tuned"), load("mnist").model
+    members = {nfe: Member(for_all(model.process, nfe, 3.0), Fixed("auto", {}, "auto")) for nfe in (2, 3)}
+    about = {"prediction": model.prediction, "fingerprint": tuned.fingerprint(model), "noise_scale": 3.0}
+    TunedSolver(members, about).save(out / "tuned.json")
     return out
 
 
-def test_it_leaves_a_solver_a_picture_and_the_record_of_both(folder: Path) -> None:
-    found = TunedSolver.load(folder / "tuned.json")
-    assert list(found.members) == [2, 3] and found.about["shape"] == [1, 28, 28]
-    assert (folder / "tuned.png").read_bytes().startswith(b"\x89PNG")
-    assert yaml.safe_load((folder / "config.yaml").read_text())["n"] == 16
-
-
-def test_twice_the_same_is_done_at_once_and_another_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+def test_it_leaves_a_solver_a_picture_and_the_record_of_both_and_is_done_at_once_when_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["tune", *SMALL, f"out={folder}"]) == 0
+    asked = ["tune", "nfe=2", "n=16", "batch_size=16", "threads=1", f"out={tmp_path}"]
+    assert main(asked) == 0
+    found = TunedSolver.load(tmp_path / "tuned.json")
+    assert list(found.members) == [2] and found.about["shape"] == [1, 28, 28]
+    assert (tmp_path / "tuned.png").read_bytes().startswith(b"\x89PNG")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["n"] == 16
+    capsys.readouterr()
+    assert main(asked) == 0
     assert "tuned.json is there" in capsys.readouterr().out
-    assert main(["tune", *SMALL, "seed=5", f"out={folder}"]) == 1
+    assert main([*asked, "seed=5"]) == 1
     assert "made with other values of seed" in capsys.readouterr().err
 
 
