@@ -131,19 +131,22 @@ class Problem(problems.Problem):
         return self.errors(plan.run(self.predict, self.start))[0]
 
 
-def sources(folder: Path | None, names: Sequence[str] = NAMES, seed: int = SEED) -> list[Source]:
+def sources(
+    folder: Path | None, names: Sequence[str] = NAMES, seed: int = SEED, samples: int | None = None
+) -> list[Source]:
     """The problems of these names; MNIST and CIFAR are fitted to the files of ``FILES`` in the folder.
 
     Args:
         folder: of the data.
         names: of the problems.
         seed: of the draws.
+        samples: draws; None is those of ``SAMPLES``.
 
     Raises:
         MissingDataError: the folder has no such file.
     """
     found = {"ring": _ring, "MNIST": _mnist, "CIFAR": _cifar}
-    return [found[name](folder, seed) for name in names]
+    return [found[name](folder, seed, samples or SAMPLES[name]) for name in names]
 
 
 def exact(source: Source, process: Process, steps: int = STEPS) -> Problem:
@@ -209,14 +212,14 @@ def _draws(samples: int, dim: int, seed: int) -> Tensor:
     return torch.randn(samples, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def _ring(folder: Path | None, seed: int) -> Source:
+def _ring(folder: Path | None, seed: int, samples: int) -> Source:
     mixture = problems.EXACT["ring"](EDM())
     assert isinstance(mixture, GaussianMixture)
     flat = torch.zeros(len(mixture.means), 2, 0, dtype=torch.float64)
     return Source(
         "ring",
         2,
-        _draws(SAMPLES["ring"], 2, seed),
+        _draws(samples, 2, seed),
         mixture.weights,
         mixture.means,
         float(mixture.variances[0]),
@@ -225,7 +228,7 @@ def _ring(folder: Path | None, seed: int) -> Source:
     )
 
 
-def _mnist(folder: Path | None, seed: int) -> Source:
+def _mnist(folder: Path | None, seed: int, samples: int) -> Source:
     images = data.load(_file(folder, "MNIST"))
     assert images.labels is not None
     states = data.to_state(images.pixels).flatten(1).double()
@@ -240,17 +243,17 @@ def _mnist(folder: Path | None, seed: int) -> Source:
     weights = images.labels.bincount() / len(images)
     rest = float(torch.stack(rests).mean())
     stacked = [torch.stack(values) for values in (means, axes, spreads)]
-    return rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest, SAMPLES["MNIST"], seed)
+    return rotated("MNIST", weights.double(), stacked[0], stacked[1], stacked[2], rest, samples, seed)
 
 
-def _cifar(folder: Path | None, seed: int) -> Source:
+def _cifar(folder: Path | None, seed: int, samples: int) -> Source:
     images = data.load(_file(folder, "CIFAR"))
     assert images.labels is not None
     ranks = torch.stack([images.labels == label for label in range(images.classes)]).cumsum(1)
     turn = ranks.gather(0, images.labels[None])[0]  # 1 for the first image of each class
     points = data.to_state(images.pixels[turn.argsort(stable=True)[:POINTS]]).flatten(1).double()
     weights, flat = torch.full((POINTS,), 1 / POINTS).double(), points[..., None][..., :0]
-    return rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2, SAMPLES["CIFAR"], seed)
+    return rotated("CIFAR", weights, points, flat, flat[:, 0], BANDWIDTH**2, samples, seed)
 
 
 def _file(folder: Path | None, name: str) -> Path:

@@ -120,10 +120,16 @@ def tune(
     conditions.check(dict(cond or {}), len(own))
     say = progress or (lambda line: None)
     starts = started(model, own, shape, cond, batch_size, dtype, device)
-    kept = _Kept.of(folder, _about(model, shape, own, effort, target), cond)
+    kept = Kept.of(folder, _about(model, shape, own, effort, target), cond)
+    return from_starts(starts, counts, effort, target, kept, say)
+
+
+def from_starts(
+    starts: Trajectories, counts: Sequence[int], effort: str, target: str, kept: Kept, say: Say
+) -> TunedSolver:
+    """What :func:`tune` does once it has starts, whose ends it computes."""
     taught = _taught(starts, counts[-1], kept, say)
-    fit, choose, judge = _split(taught.trajectories)
-    return _Tuning(fit, choose, judge, taught, effort, target, kept, say).run(counts)
+    return _Tuning(*_split(taught.trajectories), effort, target, kept, say).run(counts)
 
 
 def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: str, target: str) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: st
     }
 
 
-def _taught(starts: Trajectories, most: int, kept: _Kept, say: Say) -> Converged:
+def _taught(starts: Trajectories, most: int, kept: Kept, say: Say) -> Converged:
     """The starts with their converged ends, those of the folder where it has them."""
     if (ends := kept.ends()) is not None:
         ends = torch.from_numpy(ends).to(starts.noise)
@@ -148,7 +154,7 @@ def _taught(starts: Trajectories, most: int, kept: _Kept, say: Say) -> Converged
     model = starts.model
     plain = starts.planned(Fixed("auto", {}, "auto").plan(model.process, max(most, 2), model.prediction))
     found = converged(starts, plain)
-    say(f"converged solution: {found.steps} steps of rk4; half of them change the median sample by {found.median:.2g}")
+    say(f"converged solution: {found.steps} steps; half of them change the median sample by {found.median:.2g}")
     about = {"steps": found.steps, "median": found.median, "rms": found.rms}
     kept.keep_ends(found.trajectories.known_ends.cpu().numpy(), about)
     return found
@@ -171,13 +177,12 @@ class _Tuning:
     fit: Trajectories
     choose: Trajectories
     judge: Trajectories
-    taught: Converged
     effort: str
     target: str
-    kept: _Kept
+    kept: Kept
     say: Say
 
-    def run(self, counts: list[int]) -> TunedSolver:
+    def run(self, counts: Sequence[int]) -> TunedSolver:
         scale = self.kept.content.get("noise_scale") or measured(self.fit)
         self.kept.put("noise_scale", scale)
         members: dict[int, Member] = {}
@@ -328,14 +333,14 @@ def _numbers(content: Mapping[str, Any]) -> Numbers:
     return Numbers(tuple(content["levels"]), tuple(map(tuple, content["history"])), tuple(content["offsets"]))
 
 
-class _Kept:
+class Kept:
     """What a folder keeps of a tuning under way; nothing where there is no folder."""
 
     def __init__(self, folder: Path | None, about: dict[str, Any], content: dict[str, Any]):
         self.folder, self.about, self.content = folder, about, content
 
     @classmethod
-    def of(cls, folder: str | Path | None, about: dict[str, Any], cond: Mapping[str, Any] | None) -> _Kept:
+    def of(cls, folder: str | Path | None, about: dict[str, Any], cond: Mapping[str, Any] | None) -> Kept:
         """Raises ValueError where the folder holds another tuning."""
         key = digest_of([json.dumps(about), *_described(dict(cond or {}))])
         fresh: dict[str, Any] = {"of": key, "fitted": {}, "members": {}}

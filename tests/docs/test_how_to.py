@@ -15,6 +15,7 @@ from scoresde.commands.main import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOADED = {
+    "auto.md": {},
     "bench.md": {},
     "diffusers.md": {"stable-diffusion": tiny_pipelines.stable_diffusion},
     "flow.md": {},
@@ -22,6 +23,7 @@ LOADED = {
     "getting_started.md": {},
     "loading.md": {},
     "python.md": {},
+    "tuned.md": {},
 }
 
 

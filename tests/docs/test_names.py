@@ -47,5 +47,5 @@ def test_solvers_that_are_recommended_are_there() -> None:
     named = set(re.findall(r"`([a-z][a-z0-9_]+)`", page)) - {"decode", "end", "by_steps"}
     known = {*solvers.names(), *solvers.aliases(), *solvers.grids.names()}
     options = {option for name in solvers.names() for option in solvers.get(name).options}
-    assert named <= known | options | {"bh1", "bh2", "vary_coeff"}, named - known - options
+    assert named <= known | options | {"bh1", "bh2", "vary_coeff", "tuned"}, named - known - options
     assert set(solvers.names()) <= named  # every solver has its place

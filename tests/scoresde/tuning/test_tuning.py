@@ -194,7 +194,7 @@ def test_a_model_without_a_converged_solution_is_refused() -> None:
 
     own = Trajectories.of(ScoreModel(net, VP(), "sample"), range(4), (2,), dtype=torch.float64)
     with pytest.raises(NotConvergedError, match="the median sample still changes"):
-        teacher.converged(own, own.follow(for_all(VP(), 4, 1.0)), most=64)
+        teacher.converged(own, own.follow(for_all(VP(), 4, 1.0)), most=128)
 
 
 # --- the whole

@@ -1,0 +1,176 @@
+"""auto and tuned plans beside every public toolkit: python benchmarks/tuning/beside.py --data FOLDER.
+
+On the exact problems of :mod:`benchmarks.peers.problems`, from the starts on which benchmarks/peers/compare.py measured
+the peers, whose smallest errors of each cell, chosen with hindsight among thousands of configurations, are read from
+``results/peers.json``. ``auto`` has the σ* that :func:`scoresde.noise_scale` measures on other starts, and multiples of
+it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). ``--cache`` keeps
+what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers import problems
+from benchmarks.peers.compare import PROCESSES
+from benchmarks.peers.problems import Source
+from benchmarks.recorded import RESULTS
+from scoresde import ScoreModel
+from scoresde.files import replacing
+from scoresde.process import Process
+from scoresde.tuning import procedure
+from scoresde.tuning.scale import measured
+from scoresde.tuning.trajectories import Trajectories
+from solvers.coefficients.fitted import for_all
+from solvers.grids import universal
+
+NFE = (3, 4, 5, 6, 8, 10, 12, 15, 20)
+OFF = (0.5, 0.67, 1.0, 1.5, 2.0)  # multiples of σ*
+FIT_SEED = 11  # of the draws that are not those of the peers
+STARTS = 512  # half of them fitted
+MEASURES = ("RMSE", "median")
+ON = ("VP", "EDM")
+
+
+def model_of(source: Source, process: Process) -> ScoreModel:
+    """The exact score of a problem in its own coordinates."""
+    on = source.on(process)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        return on(x, float(t[0]))
+
+    return ScoreModel(net, process, "sample")
+
+
+def measure(source: Source, fitting: Source, process: Process, folder: Path | None) -> dict[str, Any]:
+    """Errors of auto at multiples of σ*, and of tuned plans, by evaluations: (RMSE, median)."""
+    judged = problems.exact(source, process)
+    model, width = model_of(source, process), source.draws.shape[1]
+    fit = Trajectories(model, fitting.draws)
+    scale = measured(fit.part(range(16)))
+    own = Trajectories(model, source.draws, judged.end)
+    shrunk = math.sqrt(width / source.dim)  # errors are those of the states before the rotation
+
+    def errors(samples: Tensor) -> tuple[float, float]:
+        each = own.errors(samples) * shrunk
+        return float(each.square().mean().sqrt()), float(each.median())
+
+    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}}
+    for off in OFF:
+        found["auto"][str(off)] = {
+            str(nfe): errors(own.follow(for_all(process, nfe, off * scale))) for nfe in NFE if nfe in universal.tables()
+        }
+    about = {"process": repr(process), "problem": source.name, "starts": STARTS}
+    kept = procedure.Kept.of(folder, about, None)
+    tuned = procedure.from_starts(fit, NFE, "quick", "both", kept, print)
+    for nfe in NFE:
+        plan = tuned.plan(process, tuned.recommended(process, nfe), "sample")
+        found["tuned"][str(nfe)] = (*errors(own.planned(plan)), tuned.members[nfe].report["plan"])
+    return found
+
+
+def peers() -> dict[tuple[str, str, int, str], tuple[float, float | None]]:
+    """The smallest error of any peer, and that of the auto of before, by process, problem, evaluations and measure."""
+    found = {}
+    for cell in json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["cells"]:
+        best = min(error for toolkit, (error, _) in cell["best"].items() if toolkit != "scoresde")
+        found[cell["process"], cell["problem"], cell["nfe"], cell["measure"]] = best, cell["auto"]
+    return found
+
+
+def mean(values: Sequence[float]) -> str:
+    """Geometric mean."""
+    return f"{math.exp(float(np.log(values).mean())):.2f}" if values else "–"
+
+
+def report(kept: dict[str, Any]) -> list[str]:
+    """The tables."""
+    rivals = peers()
+
+    def ratios(name: str, nfe: int, place: int, off: str = "1.0") -> list[float]:
+        result = []
+        for key, found in kept.items():
+            process, problem = key.split("/")
+            rival, before = rivals.get((process, problem, nfe, MEASURES[place]), (None, None))
+            if rival is None:
+                continue
+            entry = {"tuned": found["tuned"], "auto": found["auto"][off]}.get(name)
+            value = before if entry is None else entry[str(nfe)][place] if str(nfe) in entry else None
+            if value is not None:
+                result.append(value / rival)
+        return result
+
+    budgets = [nfe for nfe in NFE if ratios("tuned", nfe, 0)]
+    lines = ["| over the best public configuration of each cell | " + " | ".join(map(str, budgets)) + " |"]
+    lines.append("|---|" + "---:|" * len(budgets))
+    names = {"tuned": "tuned", "auto": "auto, with σ* measured", "before": "auto without it"}
+    for (name, words), place in ((pair, place) for pair in names.items() for place in (0, 1)):
+        cells = [mean(ratios(name, nfe, place)) for nfe in budgets]
+        lines.append(f"| {words}, {MEASURES[place]} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## If σ* is off",
+        "",
+        "| auto, RMSE over the best public configuration, with | " + " | ".join(map(str, budgets)) + " |",
+    ]
+    lines.append("|---|" + "---:|" * len(budgets))
+    for off in OFF:
+        lines.append(f"| {off:g} σ* | " + " | ".join(mean(ratios("auto", nfe, 0, str(off))) for nfe in budgets) + " |")
+    lines += ["", "## Every cell", ""]
+    for key, found in kept.items():
+        process, problem = key.split("/")
+        lines += [f"### {problem} on {process}, σ* = {found['scale']:.3g}", ""]
+        lines.append(
+            "| NFE | tuned RMSE | auto RMSE | best peer's | tuned median | auto median | best peer's | tuned plan |"
+        )
+        lines.append("|---:|---:|---:|---:|---:|---:|---:|---|")
+        for nfe in NFE:
+            tuned, auto = found["tuned"][str(nfe)], found["auto"]["1.0"].get(str(nfe), (math.nan, math.nan))
+            best = [rivals.get((process, problem, nfe, each), (math.nan, None))[0] for each in MEASURES]
+            cells = [tuned[0], auto[0], best[0], tuned[1], auto[1], best[1]]
+            shown = ["–" if math.isnan(cell) else f"{cell:.2e}" for cell in cells]
+            lines.append(f"| {nfe} | {' | '.join(shown)} | {tuned[2]} |")
+        lines.append("")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with the files of benchmarks/peers/problems.py")
+    parser.add_argument("--cache", type=Path, default=Path("build/beside"), help="folder of what was measured")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    kept: dict[str, Any] = {}
+    for problem in problems.NAMES:
+        (source,) = problems.sources(arguments.data, [problem])
+        (fitting,) = problems.sources(arguments.data, [problem], FIT_SEED, STARTS)
+        for process in ON:
+            path = arguments.cache / f"{problem}-{process}.json"
+            if not path.is_file():
+                found = measure(source, fitting, PROCESSES[process], arguments.cache / f"{problem}-{process}")
+                with replacing(path) as temporary:
+                    temporary.write_text(json.dumps(found, indent=1) + "\n")
+            kept[f"{process}/{problem}"] = json.loads(path.read_text())
+    head = [
+        "# auto and tuned plans beside every public toolkit",
+        "",
+        "Written by `python benchmarks/tuning/beside.py --data FOLDER`; its docstring says how it is measured.",
+        f"Tuned plans are fitted on {STARTS // 2} other starts; errors are on the starts of peers.md. Ratios are",
+        "geometric means over ring, MNIST and CIFAR on VP and EDM.",
+        "",
+    ]
+    with replacing(RESULTS / "universal.md") as temporary:
+        temporary.write_text("\n".join([*head, *report(kept)]).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
