@@ -54,7 +54,7 @@ def trajectories(member: Member, process: Process, samples: int, seed: int, step
     return replace(found, ends=ends, unit=unit)
 
 
-def _mixture(dim: int, parts: int, rank: int, falls: float, apart: float, inner: float, own: int) -> Member:
+def mixture(dim: int, parts: int, rank: int, falls: float, apart: float, inner: float, own: int) -> Member:
     """Normals with variances k^−falls·inner² along random axes, their means ``apart`` from 0 an element."""
 
     def make(samples: int, seed: int) -> Source:
@@ -69,7 +69,7 @@ def _mixture(dim: int, parts: int, rank: int, falls: float, apart: float, inner:
     return Member(f"mixture of {parts} in {dim}, rank {rank}", "mixtures", make)
 
 
-def _points(dim: int, count: int, width: float, own: int) -> Member:
+def points(dim: int, count: int, width: float, own: int) -> Member:
     """A kernel density of random points, in clusters of ten."""
 
     def make(samples: int, seed: int) -> Source:
@@ -128,25 +128,25 @@ def _patches(samples: int, seed: int, side: int, mixed: bool) -> Source:
 
 
 FAMILY = [
-    _mixture(1, 3, 1, 1.0, 1.0, 0.2, 1),
-    _mixture(2, 5, 2, 1.0, 0.8, 0.15, 2),
-    _mixture(2, 9, 1, 1.0, 1.0, 0.06, 19),
-    _mixture(3, 6, 2, 1.0, 0.7, 0.1, 20),
-    _mixture(4, 3, 4, 1.0, 0.6, 0.6, 11),
-    _mixture(8, 4, 4, 1.0, 0.5, 0.5, 3),
-    _mixture(16, 8, 8, 1.5, 0.3, 0.8, 12),
-    _mixture(64, 6, 16, 1.5, 0.4, 0.5, 4),
-    _mixture(64, 4, 24, 2.0, 0.1, 0.8, 13),
-    _mixture(256, 10, 24, 1.5, 0.15, 0.7, 14),
-    _mixture(784, 10, 12, 1.0, 0.3, 0.4, 5),
-    _mixture(784, 10, 24, 1.5, 0.2, 0.7, 15),
-    _mixture(3072, 8, 12, 2.0, 0.2, 0.5, 6),
-    _mixture(3072, 12, 24, 1.5, 0.1, 0.8, 16),
-    _points(2, 40, 0.08, 7),
-    _points(16, 100, 0.1, 8),
-    _points(64, 60, 0.2, 17),
-    _points(256, 80, 0.05, 9),
-    _points(1024, 100, 0.1, 18),
+    mixture(1, 3, 1, 1.0, 1.0, 0.2, 1),
+    mixture(2, 5, 2, 1.0, 0.8, 0.15, 2),
+    mixture(2, 9, 1, 1.0, 1.0, 0.06, 19),
+    mixture(3, 6, 2, 1.0, 0.7, 0.1, 20),
+    mixture(4, 3, 4, 1.0, 0.6, 0.6, 11),
+    mixture(8, 4, 4, 1.0, 0.5, 0.5, 3),
+    mixture(16, 8, 8, 1.5, 0.3, 0.8, 12),
+    mixture(64, 6, 16, 1.5, 0.4, 0.5, 4),
+    mixture(64, 4, 24, 2.0, 0.1, 0.8, 13),
+    mixture(256, 10, 24, 1.5, 0.15, 0.7, 14),
+    mixture(784, 10, 12, 1.0, 0.3, 0.4, 5),
+    mixture(784, 10, 24, 1.5, 0.2, 0.7, 15),
+    mixture(3072, 8, 12, 2.0, 0.2, 0.5, 6),
+    mixture(3072, 12, 24, 1.5, 0.1, 0.8, 16),
+    points(2, 40, 0.08, 7),
+    points(16, 100, 0.1, 8),
+    points(64, 60, 0.2, 17),
+    points(256, 80, 0.05, 9),
+    points(1024, 100, 0.1, 18),
     Member("digits, mixture", "digits", partial(_digits, mixed=True)),
     Member("digits, density", "digits", partial(_digits, mixed=False)),
     Member("patches of 8, mixture", "patches", partial(_patches, side=8, mixed=True)),

@@ -12,6 +12,7 @@ Sources: Levenberg 1944 and Marquardt 1963; weights that cap a residual: Huber 1
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,8 +206,9 @@ def _normal(
         def run(by: float) -> Tensor:
             return each.follow(moved(numbers, [number], [by]), prefix, since=number.since)
 
+        by = min(step, 0.4 * _room(numbers, number))
         central = step > 0.01
-        apart = (run(step) - (run(-step) if central else base)) / (2 * step if central else step)
+        apart = (run(by) - (run(-by) if central else base)) / (2 * by if central else by)
         return (apart.flatten(1).double() * rooted).flatten()
 
     jacobian = torch.stack([column(number) for number in which])
@@ -214,18 +216,27 @@ def _normal(
     return (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
 
 
+def _room(numbers: Numbers, number: Number) -> float:
+    """How far in its logarithm a level is from its neighbours; any other number has all the room there is."""
+    if number.kind != "level":
+        return math.inf
+    near = numbers.levels[number.step - 1 : number.step + 2]
+    return min(math.log(t / s) if t < math.inf else math.inf for t, s in itertools.pairwise(near))
+
+
 def _step(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
     """How far numbers are moved for a column: so far that what rounding adds is a hundredth of the change.
 
     The noise of rounding is the second difference of runs that lie so close that nothing else is left of it.
     """
-    base, first, tiny = prefix[-1][0].double(), [Number("level", 1)], 1e-6
+    base, level = prefix[-1][0].double(), Number("level", 1)
+    tiny, small = 1e-6, min(1e-2, 0.4 * _room(numbers, level))
 
     def run(by: float) -> Tensor:
-        return each.follow(moved(numbers, first, [by]), prefix, since=1).double()
+        return each.follow(moved(numbers, [level], [by]), prefix, since=1).double()
 
     noise = float((run(tiny) + run(-tiny) - 2 * base).square().mean().sqrt()) / math.sqrt(6)
-    rate = float((run(1e-2) - base).square().mean().sqrt()) / 1e-2
+    rate = float((run(-small) - base).square().mean().sqrt()) / small
     return min(max(100 * noise / max(rate, 1e-300), 1e-4), 0.1)
 
 

@@ -15,7 +15,7 @@ GRID = "quadratic"
 STEPS = 64
 MOST = 2048
 SHARES = {0.5: 0.005, 0.9: 0.05}  # of these quantiles of the plain error, below which a difference is none
-MANY, LAXER = 512, 4.0  # steps from which it is none at so many times these shares: rough networks converge slowly
+MANY, LAXER = 256, 8.0  # steps from which it is none at so many times these shares: rough networks converge slowly
 
 
 class NotConvergedError(ArithmeticError):

@@ -1,0 +1,96 @@
+"""Whether tuning ever makes things worse: python -m benchmarks.tuning.twenty.
+
+Twenty models, mixtures and densities of points drawn at random, of 1 to 1024 dimensions, on VP, EDM and Flow in turn.
+Each is tuned with 128 starts (``scoresde.tune``, effort quick) and judged on 2,000 fresh ones, beside the best fixed
+solver, which the tuning itself names. A difference counts where it is above two standard errors of the paired mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.recorded import RESULTS
+from benchmarks.tuning.family import Member, mixture, points
+from scoresde import ScoreModel
+from scoresde.files import replacing
+from scoresde.process import EDM, VP, Flow, Process
+from scoresde.tuning import procedure, teacher
+from scoresde.tuning.trajectories import Trajectories
+
+MODELS, STARTS, FRESH = 20, 128, 2000
+NFE = (4, 6, 8)
+PROCESSES: list[Process] = [VP(), EDM(), Flow()]
+
+
+def drawn(number: int) -> Member:
+    """One of the models, with its own seed."""
+    random = np.random.default_rng(1000 + number)
+    dim = int(2 ** random.integers(0, 11))
+    if number % 3 == 2:
+        return points(dim, int(random.integers(10, 120)), float(random.uniform(0.05, 0.3)), 1000 + number)
+    rank = int(min(dim, random.integers(1, 25)))
+    shape = (float(random.uniform(0.5, 2)), float(random.uniform(0.1, 1)), float(random.uniform(0.1, 0.8)))
+    return mixture(dim, int(random.integers(2, 13)), rank, *shape, 1000 + number)
+
+
+def trajectories(member: Member, process: Process, samples: int, seed: int) -> Trajectories:
+    source = member.make(samples, seed)
+    on = source.on(process)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        return on(x, float(t[0]))
+
+    return Trajectories(ScoreModel(net, process, "sample"), source.draws)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    torch.set_num_threads(1)
+    rows, gains, worse = [], list[float](), 0
+    for number in range(MODELS):
+        member, process = drawn(number), PROCESSES[number % len(PROCESSES)]
+        began = time.perf_counter()
+        kept = procedure.Kept.of(None, {}, None)
+        tuned = procedure.from_starts(trajectories(member, process, STARTS, 1), NFE, "quick", "both", kept, print)
+        seconds = time.perf_counter() - began
+        fresh = trajectories(member, process, FRESH, 2)
+        ends = fresh.planned(teacher.plan(fresh, 2 * kept.content["teacher"]["steps"]))
+        fresh = replace(fresh, ends=ends)
+        for nfe in NFE:
+            fixed = fresh.errors(fresh.planned(tuned.members[nfe].fixed.plan(process, nfe, "sample")))
+            own = fresh.errors(fresh.planned(tuned.plan(process, tuned.recommended(process, nfe), "sample")))
+            apart = own - fixed
+            error = float(apart.std()) / math.sqrt(FRESH)
+            worse += float(apart.mean()) > 2 * error
+            gains.append(float(own.mean() / fixed.mean()))
+            rows.append(
+                f"| {member.name} | {process.name} | {nfe} | {float(fixed.mean()):.2e} | {float(own.mean()):.2e} | "
+                f"{gains[-1]:.2f} | {float(own.median() / fixed.median()):.2f} | "
+                f"{tuned.members[nfe].report['plan']} | {seconds:.0f} |"
+            )
+            print(rows[-1], flush=True)
+    lines = [
+        "# Twenty models tuned",
+        "",
+        "Written by `python -m benchmarks.tuning.twenty`; its docstring says how it is measured.",
+        f"Worse than the best fixed solver by more than two standard errors: {worse} of {len(gains)}.",
+        f"Error over the best fixed solver's: geometric mean {math.exp(float(np.log(gains).mean())):.2f}, largest "
+        f"{max(gains):.2f}.",
+        "",
+        "| model | process | NFE | fixed, mean error | tuned | ratio | of medians | plan | seconds for all |",
+        "|---|---|---:|---:|---:|---:|---:|---|---:|",
+        *rows,
+    ]
+    with replacing(RESULTS / "twenty.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
