@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from scoresde.tuned import TunedSolver
 
@@ -18,10 +18,11 @@ def figure(solver: TunedSolver) -> Figure:
     for name, label, color in (("fixed", "best fixed solver", PLAIN), ("taken", "tuned", FITTED)):
         reports = [member.report[name] for member in solver.members.values()]
         errors.plot(counts, [report["mean"] for report in reports], "o-", color=color, label=f"{label}, mean")
-        errors.plot(counts, [report["median"] for report in reports], "o:", color=color, label=f"{label}, median")
+        medians = [report["median"] for report in reports]
+        errors.plot(counts, medians, "o:", color=color, markerfacecolor="white", label=f"{label}, median")
     errors.set(xlabel="evaluations", ylabel="distance from the converged sample", yscale="log", xticks=counts)
     errors.set_title("Error of fresh samples", fontsize=10)
-    errors.legend(fontsize=8)
+    errors.legend(fontsize=8, loc="upper right")
     for count, member in solver.members.items():
         if member.numbers is not None and count > 1:
             own = member.numbers.levels[1:]
@@ -39,7 +40,12 @@ def figure(solver: TunedSolver) -> Figure:
     samples.set(xlabel="error by the best fixed solver", ylabel="error by the tuned one", xscale="log", yscale="log")
     samples.set_title("Single samples: below the line is better", fontsize=10)
     samples.legend(fontsize=8, title="evaluations", title_fontsize=8)
+    levels.invert_xaxis()  # from noise to data
+    for axis in (errors.yaxis, levels.xaxis, samples.xaxis, samples.yaxis):
+        subs = (1.0,) if axis.axes is samples else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     for axes in (errors, levels, samples):
         axes.grid(alpha=0.3)
-    errors.xaxis.set_major_formatter(ScalarFormatter())
     return made

@@ -84,7 +84,12 @@ class Fitted:
 
 def loss(sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float] = QUANTILES) -> float:
     """Mean over sets and quantiles of log √(mean of the squared errors, none above their quantile)."""
-    return _weighed(sets, [each.follow(numbers) for each in sets], quantiles)[0]
+    return loss_of(sets, [each.follow(numbers) for each in sets], quantiles)
+
+
+def loss_of(sets: Sequence[Trajectories], samples: Sequence[Tensor], quantiles: Sequence[float]) -> float:
+    """:func:`loss` of samples however they were made; infinite where one is not finite."""
+    return _weighed(sets, samples, quantiles)[0]
 
 
 def _weighed(

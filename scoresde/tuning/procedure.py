@@ -18,7 +18,7 @@ from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
-from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss
+from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.teacher import Converged, converged
 from scoresde.tuning.trajectories import Trajectories
@@ -33,6 +33,7 @@ BACK = 2  # differences of history
 EFFORTS = {"quick": 25, "thorough": 60}  # iterations
 TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
+CHOOSING = (1.0, 0.6)  # quantiles of errors; one by the mean alone would follow single samples at a border of basins
 SIGNIFICANT = 2.0  # standard errors by which a fitted plan must be better
 ENDS, PROGRESS = "ends.npy", "progress.json"
 Say = Callable[[str], object]
@@ -258,12 +259,12 @@ class _Tuning:
         ends = self.choose.known_ends
         base = plain.samples(self.choose, count)
         found = [(plain, base), *((each, each.samples(self.choose, count)) for each in others)]
-        found = [(each, samples) for each, samples in found if bool(torch.isfinite(samples).all())]
+        found = [(each, samples) for each, samples in found if bool(torch.isfinite(samples).all())] or found[:1]
         if self.target == "distribution":
             return min(found, key=lambda each: spread.distance(each[1], ends))[0]
         if self.target == "both":
             found = [each for each in found if each[0] is plain or _as_well(each[1], base, ends)]
-        return min(found, key=lambda each: float(self.choose.errors(each[1]).mean()))[0]
+        return min(found, key=lambda each: loss_of([self.choose], [each[1]], CHOOSING))[0]
 
     def _judged(self, count: int, plain: Candidate, chosen: Candidate) -> Member:
         """The plan that is taken, by the judging trajectories alone."""

@@ -1,0 +1,74 @@
+"""How the plans for all models are fitted and judged, on a small scale."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.tuning import beside, family, twenty, universal
+from benchmarks.tuning.family import FAMILY, KINDS
+from scoresde.process import EDM, VP
+from scoresde.tuning.fit import loss
+from solvers.grids.universal import FILE, tables
+
+
+def small(name: str, process: Any = None) -> family.Trajectories:
+    member = next(member for member in FAMILY if member.name.startswith(name))
+    return family.trajectories(member, process or EDM(), 12, 3, steps=30)
+
+
+def test_the_tables_that_are_shipped_are_of_this_family_and_for_every_small_number() -> None:
+    assert json.loads(FILE.read_text(encoding="utf-8"))["problems"] == [member.name for member in FAMILY]
+    assert list(tables()) == list(range(2, universal.MOST + 1))
+    assert len(KINDS) == 4 and len({member.name for member in FAMILY}) == len(FAMILY)
+
+
+def test_a_fit_goes_on_where_it_was_and_errs_less_with_each_evaluation(tmp_path: Path) -> None:
+    sets, path = [small("mixture of 5 in 2"), small("40 points in 2")], tmp_path / "tables.json"
+    universal.fit(sets, path, 3, ["a", "b"])
+    before = path.read_text()
+    universal.fit(sets, path, 3, ["a", "b"])
+    assert path.read_text() == before
+    plans = json.loads(before)["plans"]
+    losses = [loss(sets, universal.read(plans[str(count)], sets[0].first)) for count in (2, 3)]
+    assert losses[1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("name", ["mixture of 10 in 784", "digits, mixture", "patches of 8"])
+def test_problems_are_the_same_whatever_is_drawn_from_them(name: str) -> None:
+    member = next(member for member in FAMILY if member.name.startswith(name))
+    one, other = member.make(3, 1), member.make(5, 2)
+    assert torch.equal(one.means, other.means) and torch.equal(one.spreads, other.spreads)
+    assert one.draws.shape[0] == 3 and other.draws.shape[0] == 5
+
+
+def test_the_problems_of_peers_have_no_part_in_the_family() -> None:
+    assert not [member for member in FAMILY if "ring" in member.name or "MNIST" in member.name]
+
+
+def test_models_drawn_at_random_are_the_same_each_time() -> None:
+    for number in (0, 2):
+        one, other = (twenty.trajectories(twenty.drawn(number), VP(), 4, 1) for _ in range(2))
+        assert torch.equal(one.noise, other.noise)
+        assert torch.equal(one.denoised(one.noise, 1.0), other.denoised(one.noise, 1.0))
+
+
+def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
+    rivals = beside.peers()
+    best, before = rivals["VP", "ring", 5, "RMSE"]
+    auto = {str(off): {"5": (2 * best, 1.0)} for off in beside.OFF}
+    entry = {"scale": 1.0, "auto": auto, "tuned": {str(nfe): (best / 2, 1.0, "fitted") for nfe in beside.NFE}}
+    lines = beside.report({"VP/ring": entry})
+    row = next(line for line in lines if line.startswith("| tuned, RMSE"))
+    assert row.split("|")[2].strip() == "0.50"
+    assert (
+        next(line for line in lines if line.startswith("| auto, with σ* measured, RMSE")).split("|")[2].strip()
+        == "2.00"
+    )
+    assert before is not None
+    row = next(line for line in lines if line.startswith("| auto without it, RMSE"))
+    assert row.split("|")[2].strip() == f"{before / best:.2f}"
