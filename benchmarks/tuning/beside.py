@@ -118,7 +118,7 @@ def report(kept: dict[str, Any]) -> list[str]:
         lines.append(f"| {words}, {MEASURES[place]} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "## If σ* is off",
+        "## If the scale is off",
         "",
         "| auto, RMSE over the best public configuration, with | " + " | ".join(map(str, budgets)) + " |",
     ]
