@@ -19,7 +19,7 @@ from scoresde.files.text import say
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
 from scoresde.score import PRECISIONS
-from scoresde.tuned import FILE
+from scoresde.tuned import FILE, TunedSolver
 from scoresde.tuning.figure import figure
 from scoresde.tuning.procedure import EFFORTS, LEAST, TARGETS
 from solvers.errors import known
@@ -34,7 +34,8 @@ def run(config: DictConfig, out: Path) -> None:
         ValueError: a setting out of range, or settings that do not fit together.
     """
     settings = values.resolved(config, without=("out", "threads"))
-    counts = settings["nfe"] if isinstance(settings["nfe"], list) else [settings["nfe"]]
+    asked = settings.pop("nfe")  # a folder's file may be given more members later
+    counts = asked if isinstance(asked, list) else [asked]
     counts = sorted({values.whole_number("nfe", count) for count in counts})
     if not counts:
         raise ValueError("nfe must be one or more whole numbers, got []")
@@ -52,7 +53,9 @@ def run(config: DictConfig, out: Path) -> None:
     labels = labels_of(config.label, count, checkpoint)
     cond: dict[str, Any] = {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
     with record.held(out) as unwritable:
-        if record.complete(out, settings, (FILE, PICTURE)):
+        if record.complete(out, settings, (FILE, PICTURE)) and not set(counts) - set(
+            TunedSolver.load(out / FILE).members
+        ):
             say(f"{out}: {FILE} is there")
             return
         if unwritable is not None:

@@ -284,6 +284,8 @@ def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[N
     levels = numbers.levels
     if place == len(levels):
         new = max(levels[-1] / 3, math.sqrt(levels[-1] * least))
+        if new > levels[-1] * (1 - NARROWEST):
+            return []  # no room above the least level that the network knows
     elif place == 1:
         new = levels[1] * math.sqrt(min(levels[0] / levels[1], 8.0))
     else:

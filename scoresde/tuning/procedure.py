@@ -89,7 +89,8 @@ def tune(
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
             solver, within the interval of that comparison; ``error`` the lowest error; ``distribution`` the least
             Fréchet distance in random features.
-        folder: keeps what was done, so that a run that was stopped goes on.
+        folder: keeps what was done, so that a run that was stopped goes on; members of earlier calls with other ``nfe``
+            are in the solver too.
         batch_size: how many states one evaluation takes at most.
         dtype: of the state, float32 or float64.
         device: where the state lives; None is that of the network.
@@ -192,6 +193,7 @@ class _Tuning:
             before = self._fitted(count, before, scale)
             if count in counts:
                 members[count] = self._member(count, before, scale)
+        members |= {int(count): _member(done) for count, done in self.kept.content["members"].items()}
         about = {**self.kept.about, "noise_scale": scale, "teacher": self.kept.content["teacher"]}
         return TunedSolver(members, about)
 
@@ -215,9 +217,7 @@ class _Tuning:
 
     def _member(self, count: int, numbers: Numbers | None, scale: float) -> Member:
         if (done := self.kept.content["members"].get(str(count))) is not None:
-            return Member(
-                None if done["numbers"] is None else _numbers(done["numbers"]), Fixed(**done["fixed"]), done["report"]
-            )
+            return _member(done)
         best = fixed.best(replace(self.choose, **_joined(self.fit, self.choose)), count)[0]
         plain = Candidate(str(best), None, best)
         chosen = self._chosen(count, plain, self._candidates(count, numbers, best, scale))
@@ -328,6 +328,11 @@ def _summary(errors: Tensor) -> dict[str, float]:
         "rms": float(errors.square().mean().sqrt()),
         "median": float(errors.median()),
     }
+
+
+def _member(content: Mapping[str, Any]) -> Member:
+    numbers = None if content["numbers"] is None else _numbers(content["numbers"])
+    return Member(numbers, Fixed(**content["fixed"]), content["report"])
 
 
 def _numbers(content: Mapping[str, Any]) -> Numbers:

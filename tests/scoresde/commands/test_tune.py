@@ -39,6 +39,9 @@ def test_it_leaves_a_solver_a_picture_and_the_record_of_both_and_is_done_at_once
     capsys.readouterr()
     assert main(asked) == 0
     assert "tuned.json is there" in capsys.readouterr().out
+    assert main([asked[0], "nfe=1", *asked[2:]]) == 0
+    assert list(TunedSolver.load(tmp_path / "tuned.json").members) == [1, 2]
+    capsys.readouterr()
     assert main([*asked, "seed=5"]) == 1
     assert "made with other values of seed" in capsys.readouterr().err
 

@@ -178,6 +178,13 @@ def test_levels_stay_in_order_in_a_fit(dtype: torch.dtype) -> None:
     assert (np.diff(np.log(found.levels)) < 0).all()
 
 
+def test_no_level_is_put_in_below_the_least_that_the_network_knows() -> None:
+    own = trajectories("points", VP(), 12)
+    low = Numbers((own.first, 1.0, 0.9995 * own.last), ((), (0.0,), (0.0, 0.0)))
+    found = inserted([own], low, 2).numbers
+    assert len(found) == 4 and found.levels[-1] >= 0.99 * own.last
+
+
 @every_process
 def test_one_evaluation_more_is_no_worse_a_start(process: Process) -> None:
     own = trajectories("low rank", process, 12)
