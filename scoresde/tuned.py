@@ -265,8 +265,8 @@ class TunedSolver(PlannedSolver):
             if regular(path).stat().st_size > LARGEST:
                 raise ValueError(f"it has more than {LARGEST:,} bytes")
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_constant)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no tuned solver at {str(path)!r}: scoresde tune makes one") from error
         except (ValueError, RecursionError) as error:
             raise PlanError(f"{str(path)!r} is no tuned solver: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -29,10 +29,11 @@ from solvers.grids.universal import FILE
 
 BACK = 2  # differences of history
 MOST = 20
-SAMPLES = 96
+SAMPLES = 64
 SEED = 3
 START = 1.3  # level of the second evaluation of two, in multiples of σ*
 ITERATIONS = 30
+QUANTILES = (0.97,)  # of errors, see scoresde.tuning.fit: medians alone would draw levels towards the sharpest problems
 
 
 def main() -> None:
@@ -57,9 +58,11 @@ def fit(sets: Sequence[Trajectories], out: Path, most: int, names: Sequence[str]
         if count == 2:
             start = Numbers((sets[0].first, START), ((), ()))
         else:
-            start = inserted(sets, read(kept["plans"][str(count - 1)], sets[0].first), BACK).numbers
+            start = inserted(
+                sets, read(kept["plans"][str(count - 1)], sets[0].first), BACK, quantiles=QUANTILES
+            ).numbers
         which = free(count, ("level", "history"), BACK)
-        found = levenberg_marquardt(sets, start, which, iterations=ITERATIONS)
+        found = levenberg_marquardt(sets, start, which, iterations=ITERATIONS, quantiles=QUANTILES)
         kept["plans"][str(count)] = written(found.numbers)
         print(f"{count}: {math.exp(found.loss):.5f}, {time.perf_counter() - began:.0f} s", flush=True)
         with replacing(out) as temporary:

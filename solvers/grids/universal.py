@@ -15,6 +15,7 @@ from typing import NamedTuple
 from solvers.steps import Process
 
 FILE = Path(__file__).with_suffix(".json")
+FEWEST = 5  # evaluations from which the solver auto takes them; below, the least error is blurred, and quality decides
 
 
 class Table(NamedTuple):

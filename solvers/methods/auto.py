@@ -31,9 +31,10 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
     """Plans for all models, with one number of the model, σ*; where that is not known, ``uni_pc``.
 
     σ*, the ``scale``, is the noise level σ/α around which the model's denoised samples move; ``scoresde.noise_scale``
-    measures it in seconds. With it the levels and coefficients for 2 to 20 evaluations are those that were fitted to a
-    family of exact problems together (benchmarks/results/universal.md). Beyond, on other grids than ``auto`` of that
-    scale, and without a scale this is ``uni_pc`` of order 3, ``bh1`` up to 10 steps and ``vary_coeff`` beyond.
+    measures it in seconds. With it the levels and coefficients for 5 to 20 evaluations are those that were fitted to a
+    family of exact problems together (benchmarks/results/universal.md). With fewer or more, on other grids than
+    ``auto`` of that scale, and without a scale this is ``uni_pc`` of order 3, ``bh1`` up to 10 steps and ``vary_coeff``
+    beyond.
 
     Args:
         scale: σ*, above 0; None where it is not known.
@@ -73,7 +74,7 @@ def _for_all(process: Process, points: Sequence[Point], scale: float) -> tuple[A
     if points[-1].sigma != 0:
         return None
     for count in universal.tables():
-        if count >= len(levels):
+        if count >= max(len(levels), universal.FEWEST):
             numbers = for_all(process, count, scale)
             pairs = zip(numbers.levels[count - len(levels) :], levels, strict=True)
             if all(math.isclose(1 / own, 1 / level, rel_tol=SAME) for own, level in pairs):

@@ -28,7 +28,7 @@ def test_the_tables_that_are_shipped_are_of_this_family_and_for_every_small_numb
 
 
 def test_a_fit_goes_on_where_it_was_and_errs_less_with_each_evaluation(tmp_path: Path) -> None:
-    sets, path = [small("mixture of 5 in 2"), small("40 points in 2")], tmp_path / "tables.json"
+    sets, path = [small("mixture of 5 in 2"), small("20 points in 2")], tmp_path / "tables.json"
     universal.fit(sets, path, 3, ["a", "b"])
     before = path.read_text()
     universal.fit(sets, path, 3, ["a", "b"])

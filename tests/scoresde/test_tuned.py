@@ -34,10 +34,10 @@ class Net(nn.Module):
         return self.inner(x)
 
 
-def made(model: ScoreModel, counts: tuple[int, ...] = (3, 5), **about: Any) -> TunedSolver:
-    """The plans for all models, as if they had been fitted to this one; with 5 evaluations a fixed solver."""
+def made(model: ScoreModel, counts: tuple[int, ...] = (6, 8), **about: Any) -> TunedSolver:
+    """The plans for all models, as if they had been fitted to this one; with 8 evaluations a fixed solver."""
     members = {
-        count: Member(None if count == 5 else for_all(model.process, count, 1.0), Fixed("dpmpp_2m", {}, "karras"))
+        count: Member(None if count == 8 else for_all(model.process, count, 1.0), Fixed("dpmpp_2m", {}, "karras"))
         for count in counts
     }
     known = {
@@ -65,30 +65,30 @@ def test_a_file_keeps_every_number(process: scoresde.Process, tmp_path: Path) ->
     solver.save(tmp_path / "tuned.json")
     again = TunedSolver.load(tmp_path / "tuned.json")
     assert again.members == solver.members and again.digest == solver.digest
-    for nfe in (3, 5):
+    for nfe in (6, 8):
         assert torch.equal(samples(model, solver, nfe=nfe), samples(model, again, nfe=nfe))
 
 
 def test_its_plans_are_those_of_its_members() -> None:
     solver = made(MODEL)
-    assert torch.equal(samples(MODEL, solver, nfe=3), samples(MODEL, solvers.get("auto", scale=1.0), nfe=3))
-    assert torch.equal(samples(MODEL, solver, nfe=5), samples(MODEL, "dpmpp_2m", nfe=5, grid="karras"))
+    assert torch.equal(samples(MODEL, solver, nfe=6), samples(MODEL, solvers.get("auto", scale=1.0), nfe=6))
+    assert torch.equal(samples(MODEL, solver, nfe=8), samples(MODEL, "dpmpp_2m", nfe=8, grid="karras"))
 
 
 def test_between_two_members_the_lower_one_is_taken_and_said() -> None:
-    with pytest.warns(UserWarning, match=r"tuned\(nfe=3, 5\): 3 evaluations are taken, not 4"):
-        assert sample(MODEL, made(MODEL), nfe=4, shape=(1, 2), seeds=0).nfe == 3
-    with pytest.raises(ValueError, match="tuned for 3, 5 evaluations: there is no plan for 2"):
-        sample(MODEL, made(MODEL), nfe=2, shape=(1, 2), seeds=0)
+    with pytest.warns(UserWarning, match=r"tuned\(nfe=6, 8\): 6 evaluations are taken, not 7"):
+        assert sample(MODEL, made(MODEL), nfe=7, shape=(1, 2), seeds=0).nfe == 6
+    with pytest.raises(ValueError, match="tuned for 6, 8 evaluations: there is no plan for 5"):
+        sample(MODEL, made(MODEL), nfe=5, shape=(1, 2), seeds=0)
 
 
 def test_a_run_may_begin_within_its_grid() -> None:
     solver = made(MODEL)
-    times = list(solver.recommended(MODEL.process, 3))
+    times = list(solver.recommended(MODEL.process, 6))
     result = sample(MODEL, solver, grid=times[1:], x_init=torch.zeros(2, 2), seeds=0)
-    assert result.nfe == 2
+    assert result.nfe == 5
     with pytest.raises(ValueError, match="grids of its own.*give nfe= and no grid"):
-        sample(MODEL, solver, nfe=3, grid="karras", shape=(1, 2), seeds=0)
+        sample(MODEL, solver, nfe=6, grid="karras", shape=(1, 2), seeds=0)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_a_run_may_begin_within_its_grid() -> None:
 def test_another_model_is_refused_unless_it_is_allowed(other: ScoreModel, message: str) -> None:
     solver = made(MODEL)
     with pytest.raises(ValueError, match=message):
-        sample(other, solver, nfe=3, shape=(1, 2), seeds=0)
-    scoresde.Sampler(other, TunedSolver(solver.members, solver.about, foreign=True), nfe=3)
+        sample(other, solver, nfe=6, shape=(1, 2), seeds=0)
+    scoresde.Sampler(other, TunedSolver(solver.members, solver.about, foreign=True), nfe=6)
 
 
 def test_the_same_network_is_known_in_sixteen_bits_and_compiled() -> None:
     for net in (Net().eval().to(torch.bfloat16), torch.compile(Net().eval(), backend="eager")):
-        scoresde.Sampler(ScoreModel(net, VP()), made(MODEL), nfe=3)  # type: ignore[arg-type]
+        scoresde.Sampler(ScoreModel(net, VP()), made(MODEL), nfe=6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_same_network_is_known_in_sixteen_bits_and_compiled() -> None:
         ('{"format": "scoresde-plan"}', "its format is not"),
         ({"version": 99}, "of another version"),
         ({"members": {}}, "holds no valid plans"),
-        ({"members": {"3": {"numbers": None}}}, "holds no valid plans"),
+        ({"members": {"6": {"numbers": None}}}, "holds no valid plans"),
         ({"fingerprint": "x"}, "holds no valid plans"),
         ({"noise_scale": math.nan}, "it holds NaN"),
     ],
@@ -141,38 +141,38 @@ def test_plans_of_another_length_than_they_say_are_refused(tmp_path: Path) -> No
     path = tmp_path / "tuned.json"
     made(MODEL).save(path)
     content = json.loads(path.read_text())
-    content["members"]["4"] = content["members"].pop("3")
+    content["members"]["7"] = content["members"].pop("6")
     path.write_text(json.dumps(content))
-    with pytest.raises(PlanError, match="the plan for 4 evaluations has 3"):
+    with pytest.raises(PlanError, match="the plan for 7 evaluations has 6"):
         TunedSolver.load(path)
 
 
 def test_it_travels_to_other_processes() -> None:
     again = pickle.loads(pickle.dumps(made(MODEL)))
-    assert torch.equal(samples(MODEL, again, nfe=3), samples(MODEL, made(MODEL), nfe=3))
+    assert torch.equal(samples(MODEL, again, nfe=6), samples(MODEL, made(MODEL), nfe=6))
 
 
 def test_by_name_it_is_the_file_beside_the_model(tmp_path: Path) -> None:
     model = ScoreModel(Net().eval(), VP())
     with pytest.raises(ValueError, match="solver 'tuned' needs its file"):
-        samples(model, "tuned", nfe=3)
+        samples(model, "tuned", nfe=6)
     made(model).save(tmp_path / "tuned.json")
     model.tuned = str(tmp_path / "tuned.json")
-    assert torch.equal(samples(model, "tuned", nfe=3), samples(model, made(model), nfe=3))
+    assert torch.equal(samples(model, "tuned", nfe=6), samples(model, made(model), nfe=6))
     with pytest.raises(TypeError, match="has no option 'order'; it has: path, foreign"):
         tuned.named("tuned", path=model.tuned, order=2)
 
 
 def test_auto_takes_what_is_known_of_the_model(tmp_path: Path) -> None:
     model = ScoreModel(Net().eval(), VP())
-    plain = samples(model, "auto", nfe=5)
+    plain = samples(model, "auto", nfe=8)
     made(model, noise_scale=2.0).save(tmp_path / "tuned.json")
     model.tuned = str(tmp_path / "tuned.json")
-    assert torch.equal(samples(model, "auto", nfe=5), samples(model, solvers.get("auto", scale=2.0), nfe=5))
+    assert torch.equal(samples(model, "auto", nfe=8), samples(model, solvers.get("auto", scale=2.0), nfe=8))
     model.noise_scale = 3.0
-    found = samples(model.on(EDM()), "auto", nfe=5)
-    assert torch.equal(found, samples(model.on(EDM()), solvers.get("auto", scale=3.0), nfe=5))
-    assert torch.equal(samples(model, solvers.get("auto"), nfe=5), plain)
+    found = samples(model.on(EDM()), "auto", nfe=8)
+    assert torch.equal(found, samples(model.on(EDM()), solvers.get("auto", scale=3.0), nfe=8))
+    assert torch.equal(samples(model, solvers.get("auto"), nfe=8), plain)
 
 
 def test_the_scheduler_takes_the_file_and_its_configuration_says_so(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_the_scheduler_takes_the_file_and_its_configuration_says_so(tmp_path: Pa
     scheduler = Scheduler.from_config(config, tuned=path)
     again = Scheduler.from_config(scheduler.config)
     for each in (scheduler, again):
-        each.set_timesteps(3)
-        assert each.plan.times == tuple(TunedSolver.load(path).recommended(process, 3))
+        each.set_timesteps(6)
+        assert each.plan.times == tuple(TunedSolver.load(path).recommended(process, 6))
     with pytest.raises(ValueError, match="give solver or tuned, not both"):
         Scheduler.from_config(config, solver="heun", tuned=path)
     with pytest.raises(ValueError, match="save the tuned solver"):
@@ -203,11 +203,11 @@ def test_levels_that_belong_to_a_flow_model_are_not_shifted(shift: dict[str, Any
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **shift}
     scheduler = Scheduler.from_config(config, solver="auto", scale=1.0)
     given = {"mu": 1.0} if "use_dynamic_shifting" in shift else {}
-    scheduler.set_timesteps(sigmas=[1, 0.75, 0.5, 0.25], **given)
+    scheduler.set_timesteps(sigmas=[1, 0.8, 0.6, 0.4, 0.2], **given)
     process = scheduler._trained.process
-    assert scheduler.plan.times == tuple(solvers.grids.get("auto", scale=1.0)(process, 4))
+    assert scheduler.plan.times == tuple(solvers.grids.get("auto", scale=1.0)(process, 5))
     with pytest.raises(ValueError, match="the scheduler has the solver auto.*other sigmas"):
-        scheduler.set_timesteps(sigmas=[1, 0.9, 0.5, 0.25], **given)
+        scheduler.set_timesteps(sigmas=[1, 0.9, 0.6, 0.4, 0.2], **given)
 
 
 def test_as_a_function_of_k_diffusion_it_brings_its_levels(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_as_a_function_of_k_diffusion_it_brings_its_levels(tmp_path: Path) -> No
     made(model).save(path)
     function = sampler("tuned", path=str(path))
     start = 80 * torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    sigmas = function.levels(3, process.sigma_min, process.sigma_max)
+    sigmas = function.levels(6, process.sigma_min, process.sigma_max)
     with torch.no_grad():
         found = function(lambda x, sigma: model.denoised(x, sigma.double()), start, sigmas, disable=True)
-    torch.testing.assert_close(found, sample(model, made(model), nfe=3, x_init=start, seeds=0).samples)
+    torch.testing.assert_close(found, sample(model, made(model), nfe=6, x_init=start, seeds=0).samples)

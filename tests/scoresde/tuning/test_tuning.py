@@ -103,10 +103,10 @@ def test_trajectories_start_where_samples_do_and_plans_take_them_there() -> None
     process = VP()
     model = EXACT["ring"](process)
     own = Trajectories.of(model, range(7, 11), (2,), dtype=torch.float64, batch_size=3)
-    numbers = for_all(process, 4, 1.0)
-    expected = sample(model, solvers.get("auto", scale=1.0), nfe=4, shape=(4, 2), seeds=7, dtype=torch.float64).samples
+    numbers = for_all(process, 5, 1.0)
+    expected = sample(model, solvers.get("auto", scale=1.0), nfe=5, shape=(4, 2), seeds=7, dtype=torch.float64).samples
     torch.testing.assert_close(own.follow(numbers), expected, rtol=1e-9, atol=1e-9)
-    plan = solvers.get("auto", scale=1.0).plan(process, solvers.grids.get("auto", scale=1.0)(process, 4), "sample")
+    plan = solvers.get("auto", scale=1.0).plan(process, solvers.grids.get("auto", scale=1.0)(process, 5), "sample")
     torch.testing.assert_close(own.planned(plan), expected, rtol=1e-9, atol=1e-9)
 
 
