@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+DEMO := euler_maruyama,ddim,heun,dpmpp_2m,uni_pc,deis,{name: pf_ode, method: rk4},pf_ode
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 .DEFAULT_GOAL := help
@@ -29,7 +30,7 @@ browser: ## install Chromium for the tests of the report, where there is neither
 		"install Chromium or Chrome for the tests of the report" >&2; exit 1; }
 
 demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots and image grids in outputs/bench
-	$(BIN)/scoresde bench
+	$(BIN)/scoresde bench 'solvers=[tuned,auto,$(DEMO)]'
 
 certify: $(STAMP) ## measure every solver's order again: numbers, table and figure in benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/orders/convergence.py

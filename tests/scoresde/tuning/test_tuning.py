@@ -14,7 +14,7 @@ from torch import Tensor
 
 import scoresde
 import solvers
-from benchmarks.tuning.problems import EXACT, converged
+from benchmarks.tuning.problems import EXACT, converged, planned
 from scoresde import ScoreModel, noise_scale, sample, tune
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
@@ -106,7 +106,7 @@ def test_trajectories_start_where_samples_do_and_plans_take_them_there() -> None
     numbers = for_all(process, 5, 1.0)
     expected = sample(model, solvers.get("auto", scale=1.0), nfe=5, shape=(4, 2), seeds=7, dtype=torch.float64).samples
     torch.testing.assert_close(own.follow(numbers), expected, rtol=1e-9, atol=1e-9)
-    plan = solvers.get("auto", scale=1.0).plan(process, solvers.grids.get("auto", scale=1.0)(process, 5), "sample")
+    plan = planned("auto", scale=1.0).plan(process, solvers.grids.get("auto", scale=1.0)(process, 5), "sample")
     torch.testing.assert_close(own.planned(plan), expected, rtol=1e-9, atol=1e-9)
 
 
