@@ -24,14 +24,13 @@ from benchmarks.peers import problems
 from benchmarks.peers.compare import PROCESSES
 from benchmarks.peers.problems import Source
 from benchmarks.recorded import RESULTS
+from benchmarks.tuning.problems import planned
 from scoresde import ScoreModel
 from scoresde.files import replacing
 from scoresde.process import Process
 from scoresde.tuning import procedure
 from scoresde.tuning.scale import measured
 from scoresde.tuning.trajectories import Trajectories
-from solvers.coefficients.fitted import for_all
-from solvers.grids import universal
 
 NFE = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 OFF = (0.5, 0.67, 1.0, 1.5, 2.0)  # multiples of σ*
@@ -66,9 +65,9 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
 
     found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}}
     for off in OFF:
-        found["auto"][str(off)] = {
-            str(nfe): errors(own.follow(for_all(process, nfe, off * scale))) for nfe in NFE if nfe in universal.tables()
-        }
+        auto = planned("auto", scale=off * scale)
+        plans = {nfe: auto.plan(process, auto.recommended(process, nfe), "sample") for nfe in NFE}
+        found["auto"][str(off)] = {str(nfe): errors(own.planned(plan)) for nfe, plan in plans.items()}
     about = {"process": repr(process), "problem": source.name, "starts": STARTS}
     kept = procedure.Kept.of(folder, about, None)
     tuned = procedure.from_starts(fit, NFE, "quick", "both", kept, print)

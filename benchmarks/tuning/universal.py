@@ -28,7 +28,7 @@ from solvers.coefficients.fitted import Numbers
 from solvers.grids.universal import FILE
 
 BACK = 2  # differences of history
-MOST = 20
+MOST = 16
 SAMPLES = 64
 SEED = 3
 START = 1.3  # level of the second evaluation of two, in multiples of σ*

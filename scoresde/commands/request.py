@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
+from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
 from scoresde.runs import record
@@ -105,7 +107,11 @@ class Request:
                 settings["solver"]["scale"] = scale
             elif not isinstance(solver, TunedSolver):
                 grid = checkpoint.grid
-        sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
+        for each in said:
+            say(f"note: {each.message}")
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded

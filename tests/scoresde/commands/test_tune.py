@@ -53,6 +53,8 @@ def test_samples_of_it_are_drawn_and_recorded_by_its_content(
     assert main([*chosen, "nfe=3", f"out={tmp_path}"]) == 0
     recorded = yaml.safe_load((tmp_path / "config.yaml").read_text())["solver"]
     assert recorded == {"name": "tuned", "sha256": recorded["sha256"]} and len(recorded["sha256"]) == 64
+    assert main([*chosen, "nfe=9", f"out={tmp_path / 'many'}"]) == 0
+    assert "note: tuned(nfe=2, 3): 3 evaluations are taken, not 9" in capsys.readouterr().out
     assert main([*chosen, "nfe=1", f"out={tmp_path / 'few'}"]) == 1
     assert "tuned for 2, 3 evaluations: there is no plan for 1" in capsys.readouterr().err
     assert main(["sample", "solver=tuned", f"solver.path={tmp_path / 'none.json'}", f"out={tmp_path / 'x'}"]) == 1
