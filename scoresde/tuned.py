@@ -33,6 +33,7 @@ LARGEST = 2**24  # bytes
 ROUNDED = 1e-6  # of noise levels on their way through times
 SEEN = 64  # tensors of a network that its fingerprint looks at
 HEADS = 8  # numbers of each
+DIGITS = 3  # of σ*, which nothing depends on more finely, and which is read by people
 ALIKE = 0.02  # of their size, by which these may differ: a network in 16 bits is the same network
 
 
@@ -337,7 +338,7 @@ def of(model: ScoreModel, name: str, **options: Any) -> Solver:
     if name == "auto" and options.get("scale") is None:
         known = (each.noise_scale for each in models(model) if each.noise_scale is not None)
         scale = next(known, None) or (TunedSolver.load(file).about.get("noise_scale") if file else None)
-        options = {**options, "scale": scale}
+        options = {**options, "scale": scale and float(f"{scale:.{DIGITS}g}")}
     if name == NAME and not options.get("path"):
         options["path"] = file
     return named(name, **options)

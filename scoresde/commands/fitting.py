@@ -21,7 +21,6 @@ from solvers import Solver
 
 AUTO = "auto"
 SEEDS = range(16)
-DIGITS = 3  # of σ*, so that it is the same number on every machine that measures it
 
 
 def named(name: str, options: Mapping[str, Any], path: str) -> tuple[Solver, dict[str, Any]]:
@@ -77,4 +76,4 @@ def measured(model: ScoreModel, checkpoint: Checkpoint) -> float:
     label = torch.arange(len(SEEDS)) % max(checkpoint.classes, 1)
     cond = {"label": label} if checkpoint.classes else {}
     scale = scoresde.noise_scale(model, shape=checkpoint.shape, seeds=SEEDS, cond=cond)
-    return float(f"{scale:.{DIGITS}g}")
+    return float(f"{scale:.{tuned.DIGITS}g}")
