@@ -33,6 +33,10 @@ LARGEST = 2**24  # bytes
 ROUNDED = 1e-6  # of noise levels on their way through times
 SEEN = 64  # tensors of a network that its fingerprint looks at
 HEADS = 8  # numbers of each
+DECLARED: dict[str, Any] = {
+    **{"name": NAME, "reference": "this project, docs/tuned.md", "order": None, "weak_order": None},
+    **{"grid": NAME, "to_clean": True, "from_noise": True},
+}
 DIGITS = 3  # of σ*, which nothing depends on more finely, and which is read by people
 ALIKE = 0.02  # of their size, by which these may differ: a network in 16 bits is the same network
 
@@ -98,17 +102,7 @@ class Member:
             return self.fixed.made()[0]
         skipped = nfe + 1 - len(times)
         options = {"history": self.numbers.history, "offsets": self.numbers.offsets, "skipped": skipped}
-        return PlannedSolver(
-            follow,
-            options,
-            name=NAME,
-            reference="this project",
-            order=None,
-            weak_order=None,
-            grid=NAME,
-            to_clean=True,
-            from_noise=True,
-        )
+        return PlannedSolver(follow, options, **DECLARED)
 
 
 def _equal(own: float, given: float) -> bool:
@@ -129,17 +123,7 @@ class TunedSolver(PlannedSolver):
     """
 
     def __init__(self, members: Mapping[int, Member], about: Mapping[str, Any], *, foreign: bool = False):
-        super().__init__(
-            follow,
-            {},
-            name=NAME,
-            reference="this project, docs/tuned.md",
-            order=None,
-            weak_order=None,
-            grid=NAME,
-            to_clean=True,
-            from_noise=True,
-        )
+        super().__init__(follow, {}, **DECLARED)
         if not members:
             raise ValueError("a tuned solver needs a plan for one number of evaluations at least")
         self.members, self.about, self.foreign = dict(sorted(members.items())), dict(about), foreign
@@ -240,7 +224,7 @@ class TunedSolver(PlannedSolver):
             "version": VERSION,
             "scoresde": __version__,
             **self.about,
-            "members": {str(nfe): _written(member) for nfe, member in self.members.items()},
+            "members": {str(nfe): written(member) for nfe, member in self.members.items()},
         }
         return json.dumps(content, indent=1)
 
@@ -277,7 +261,7 @@ class TunedSolver(PlannedSolver):
         content.pop("format")
         content.pop("scoresde", None)
         try:
-            members = {int(nfe): _read(member, int(nfe)) for nfe, member in dict(content.pop("members")).items()}
+            members = {int(nfe): read(member, int(nfe)) for nfe, member in dict(content.pop("members")).items()}
             content["levels"] = [(float(t), float(lam)) for t, lam in content.get("levels", ())]
             content["fingerprint"] = [[float(value) for value in head] for head in content.get("fingerprint", ())]
             found = cls(members, content, foreign=foreign)
@@ -295,19 +279,28 @@ def _constant(word: str) -> float:
     raise ValueError(f"it holds {word}")
 
 
-def _written(member: Member) -> dict[str, Any]:
+def written(member: Member) -> dict[str, Any]:
+    """A member as JSON holds it."""
     numbers = None if member.numbers is None else asdict(member.numbers)
     return {"numbers": numbers, "fixed": asdict(member.fixed), "report": dict(member.report)}
 
 
-def _read(member: Mapping[str, Any], nfe: int) -> Member:
-    numbers = member["numbers"]
-    if numbers is not None:
-        history = tuple(tuple(map(float, row)) for row in numbers["history"])
-        numbers = Numbers(tuple(map(float, numbers["levels"])), history, tuple(map(float, numbers["offsets"])))
-        if len(numbers) != nfe:
-            raise ValueError(f"the plan for {nfe} evaluations has {len(numbers)}")
+def read(member: Mapping[str, Any], nfe: int) -> Member:
+    """Inverse of :func:`written`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no member, or none of so many evaluations.
+    """
+    numbers = None if member["numbers"] is None else read_numbers(member["numbers"])
+    if numbers is not None and len(numbers) != nfe:
+        raise ValueError(f"the plan for {nfe} evaluations has {len(numbers)}")
     return Member(numbers, Fixed(**member["fixed"]), dict(member["report"]))
+
+
+def read_numbers(content: Mapping[str, Any]) -> Numbers:
+    """The numbers of a plan, as ``dataclasses.asdict`` has them."""
+    history = tuple(tuple(map(float, row)) for row in content["history"])
+    return Numbers(tuple(map(float, content["levels"])), history, tuple(map(float, content["offsets"])))
 
 
 def named(name: str, **options: Any) -> Solver:
@@ -361,7 +354,7 @@ def fingerprint(model: ScoreModel) -> list[list[float]]:
 
 def _head(parameter: nn.Parameter) -> list[float]:
     values = parameter.detach()
-    if not isinstance(getattr(values, "device_mesh", None), type(None)):
+    if getattr(values, "device_mesh", None) is not None:
         values = values.full_tensor()  # pyright: ignore[reportAttributeAccessIssue]  (sharded over devices)
     return values.flatten()[:HEADS].to("cpu", torch.float32).tolist()
 

@@ -193,7 +193,7 @@ class _Tuning:
             before = self._fitted(count, before, scale)
             if count in counts:
                 members[count] = self._member(count, before, scale)
-        members |= {int(count): _member(done) for count, done in self.kept.content["members"].items()}
+        members |= {int(count): tuned.read(done, int(count)) for count, done in self.kept.content["members"].items()}
         about = {**self.kept.about, "noise_scale": scale, "teacher": self.kept.content["teacher"]}
         return TunedSolver(members, about)
 
@@ -202,7 +202,7 @@ class _Tuning:
         if count == 1:
             return None
         if (done := self.kept.content["fitted"].get(str(count))) is not None:
-            return _numbers(done)
+            return tuned.read_numbers(done)
         sets = [self.fit]
         starts = [inserted(sets, before, BACK)] if before is not None else []
         if count in universal.tables():
@@ -217,13 +217,12 @@ class _Tuning:
 
     def _member(self, count: int, numbers: Numbers | None, scale: float) -> Member:
         if (done := self.kept.content["members"].get(str(count))) is not None:
-            return _member(done)
+            return tuned.read(done, count)
         best = fixed.best(replace(self.choose, **_joined(self.fit, self.choose)), count)[0]
         plain = Candidate(str(best), None, best)
         chosen = self._chosen(count, plain, self._candidates(count, numbers, best, scale))
         member = self._judged(count, plain, chosen)
-        done = {"numbers": None if member.numbers is None else asdict(member.numbers), "fixed": asdict(best)}
-        self.kept.put("members", {**self.kept.content["members"], str(count): {**done, "report": dict(member.report)}})
+        self.kept.put("members", {**self.kept.content["members"], str(count): tuned.written(member)})
         return member
 
     def _candidates(self, count: int, numbers: Numbers | None, best: Fixed, scale: float) -> list[Candidate]:
@@ -328,15 +327,6 @@ def _summary(errors: Tensor) -> dict[str, float]:
         "rms": float(errors.square().mean().sqrt()),
         "median": float(errors.median()),
     }
-
-
-def _member(content: Mapping[str, Any]) -> Member:
-    numbers = None if content["numbers"] is None else _numbers(content["numbers"])
-    return Member(numbers, Fixed(**content["fixed"]), content["report"])
-
-
-def _numbers(content: Mapping[str, Any]) -> Numbers:
-    return Numbers(tuple(content["levels"]), tuple(map(tuple, content["history"])), tuple(content["offsets"]))
 
 
 class Kept:
