@@ -80,9 +80,9 @@ class Numbers:
 
 
 def for_all(process: Process, count: int, scale: float) -> Numbers:
-    """The plan for all models of so many evaluations, with σ* = ``scale``; see :mod:`solvers.grids.universal`."""
-    history = universal.tables()[count].history if count > 1 else ((),)
-    return Numbers(tuple(universal.levels(process, count, scale)), history)
+    """The plan of least error for all models, with σ* = ``scale``; see :mod:`solvers.grids.universal`."""
+    table = universal.tables()[count] if count > 1 else universal.Table((), ((),))
+    return Numbers(tuple(universal.levels(process, table, scale)), table.history)
 
 
 def bracket(row: Sequence[float]) -> list[float]:

@@ -38,7 +38,7 @@ def placed(process: Process, steps: int, alpha: float, beta: float, end: float) 
 def auto(process: Process, steps: int, scale: float | None = None) -> Array:
     """Levels for all models in multiples of σ*; where that is not known, ``beta_log_snr`` with tuned options.
 
-    With a ``scale``, from 5 to 16 steps, the levels are those of :mod:`solvers.grids.universal`, which belong to the
+    With a ``scale``, from 3 to 16 steps, the levels are those of :mod:`solvers.grids.universal`, which belong to the
     solver ``auto``. Otherwise alpha, beta and end are those that were tuned for the number of steps on other
     exact problems. Between the numbers of steps that were tuned for, 2 to 50, the logarithms of all three are linear in
     that of the number of steps; beyond, the nearest are taken. ``end`` is at least the level of t_min.
@@ -49,8 +49,8 @@ def auto(process: Process, steps: int, scale: float | None = None) -> Array:
     Source: this project, ``benchmarks/results/auto.md`` and ``auto_few.md``, as in Sabour et al. 2024, Align your
     steps, grids tuned to a solver and a few steps, here to exact problems on two processes and for the solver ``auto``.
     """
-    if scale is not None and steps >= universal.FEWEST and steps in universal.tables():
-        return times(process, -np.log(universal.levels(process, steps, scale)))
+    if scale is not None and (table := universal.chosen().get(steps)) is not None:
+        return times(process, -np.log(universal.levels(process, table, scale)))
     known, tuned = np.log(list(TUNED)), np.log(list(TUNED.values()))
     alpha, beta, end = (math.exp(np.interp(math.log(steps), known, values)) for values in tuned.T)
     return placed(process, steps, alpha, beta, end)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from solvers.steps import Process
 
 FILE = Path(__file__).with_suffix(".json")
-FEWEST = 5  # evaluations from which the solver auto takes them; below, the least error is blurred, and quality decides
 
 
 class Table(NamedTuple):
@@ -25,24 +24,38 @@ class Table(NamedTuple):
     history: tuple[tuple[float, ...], ...]
 
 
+# With 3 and 4 evaluations the plan of least error is blurred, and quality decides. These were found by trying, on the
+# family and on the bundled model with other seeds (benchmarks/tuning/few.py, quality.py). What a network says at the
+# highest level is mostly error: the last step does without it.
+BY_QUALITY = {
+    3: Table((1.0, 0.25), ((), (0.95,), (0.2, 0.0))),
+    4: Table((1.3, 0.4, 0.1), ((), (1.1,), (0.32, -0.15), (0.5, -0.05))),
+}
+
+
 @cache
 def tables() -> dict[int, Table]:
-    """By the number of evaluations."""
+    """Those of least error, by the number of evaluations."""
     found = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
     return {
         int(count): Table(tuple(plan["levels"]), tuple(map(tuple, plan["history"]))) for count, plan in found.items()
     }
 
 
-def levels(process: Process, steps: int, scale: float) -> list[float]:
-    """The noise levels σ/α of so many noisy times; the first is that of t_max.
+@cache
+def chosen() -> dict[int, Table]:
+    """Those of the solver auto, from 3 evaluations on: ``BY_QUALITY``, and beyond it those of least error."""
+    return BY_QUALITY | {count: table for count, table in tables().items() if count > max(BY_QUALITY)}
+
+
+def levels(process: Process, table: Table, scale: float) -> list[float]:
+    """The noise levels σ/α of a table's noisy times; the first is that of t_max.
 
     They are pressed into the levels of the process, which changes them where they come near its ends alone: w = α/σ
     becomes √(w² + w(t_max)²), and then s = 1/w becomes √(s² + s(t_min)²).
-
-    Raises:
-        KeyError: there is no table for so many.
     """
     noisiest, cleanest = (math.exp(-process.half_log_snr(t)) for t in (process.t_max, process.t_min))
-    own = tables()[steps].levels if steps > 1 else ()
-    return [noisiest, *(math.hypot(1 / math.hypot(1 / (scale * level), 1 / noisiest), cleanest) for level in own)]
+    return [
+        noisiest,
+        *(math.hypot(1 / math.hypot(1 / (scale * level), 1 / noisiest), cleanest) for level in table.levels),
+    ]

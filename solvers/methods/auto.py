@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from solvers.catalogue import solver
-from solvers.coefficients.fitted import follow, for_all
+from solvers.coefficients.fitted import follow
 from solvers.coefficients.frames import FRAMES
 from solvers.coefficients.interpolation import bh1, exact
 from solvers.coefficients.predict_correct import predict_correct
@@ -32,9 +32,9 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
 
     σ*, the ``scale``, is the noise level σ/α around which the model's denoised samples move; ``scoresde.noise_scale``
     measures it in seconds. With it the levels and coefficients for 5 to 16 evaluations are those that were fitted to a
-    family of exact problems together (benchmarks/results/universal.md). With fewer or more, on other grids than
-    ``auto`` of that scale, and without a scale this is ``uni_pc`` of order 3, ``bh1`` up to 10 steps and ``vary_coeff``
-    beyond.
+    family of exact problems together (benchmarks/results/universal.md), and those for 3 and 4 were chosen by the
+    quality of samples (benchmarks/results/auto_few.md). With fewer or more, on other grids than ``auto`` of that scale,
+    and without a scale this is ``uni_pc`` of order 3, ``bh1`` up to 10 steps and ``vary_coeff`` beyond.
 
     Args:
         scale: σ*, above 0; None where it is not known.
@@ -47,7 +47,8 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
     points = [t for t, _ in steps]
     points += [s for _, s in steps][-1:]
     if scale is not None and (found := _for_all(steps.process, points, scale)) is not None:
-        yield from follow(steps, x, predict, *found)
+        history, skipped = found
+        yield from follow(steps, x, predict, history, skipped=skipped)
         return
     if points[0].alpha == 0:
         p, s = predict(x, points[0]), points[1]
@@ -68,15 +69,14 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
         yield predict(x, points[-2]).x0
 
 
-def _for_all(process: Process, points: Sequence[Point], scale: float) -> tuple[Any, Any, int] | None:
-    """History, offsets and the steps that were left out, where the points are the last of a plan for all models."""
+def _for_all(process: Process, points: Sequence[Point], scale: float) -> tuple[Any, int] | None:
+    """History and the steps that were left out, where the points are the last of a plan for all models."""
     levels = [math.exp(-point.lam) for point in points[:-1]]
     if points[-1].sigma != 0:
         return None
-    for count in universal.tables():
-        if count >= max(len(levels), universal.FEWEST):
-            numbers = for_all(process, count, scale)
-            pairs = zip(numbers.levels[count - len(levels) :], levels, strict=True)
-            if all(math.isclose(1 / own, 1 / level, rel_tol=SAME) for own, level in pairs):
-                return numbers.history, numbers.offsets, count - len(levels)
+    for count, table in universal.chosen().items():
+        if count >= len(levels):
+            own = universal.levels(process, table, scale)[count - len(levels) :]
+            if all(math.isclose(1 / s, 1 / level, rel_tol=SAME) for s, level in zip(own, levels, strict=True)):
+                return table.history, count - len(levels)
     return None
