@@ -2,10 +2,10 @@
 
 Fixed choices are six solvers on six grids. On exact problems the figure is the sliced Wasserstein distance of samples
 from draws of the data, on the bundled model FID. ``auto`` is given σ*, measured as the command line does it, from
-trajectories of other seeds; beside it stands what it does where σ* is not known. Its plans for 3 and 4 evaluations
+trajectories of other seeds; beside it stands what it does where σ* is not known. Its plans for 2 to 4 evaluations
 were chosen by trying, on other exact problems (benchmarks/tuning/quality.py) and on the bundled model with other seeds,
 and with a look at ring, low rank, points, digits and mixture; so were the levels that ``solvers/grids/auto.py`` has for
-2 to 4 steps. ``spirals`` and ``wine`` came afterwards.
+2 to 4 steps. ``spirals`` and ``wine`` came after those for 3 and 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plans of auto for 3 and 4 evaluations on the family that they were chosen on: python -m benchmarks.tuning.quality.
+"""Plans of auto for 2 to 4 evaluations on the family that they were chosen on: python -m benchmarks.tuning.quality.
 
 The figure is the sliced Wasserstein distance of samples from the converged samples of the same starts, over that of the
 best fixed choice (the solvers and grids of ``benchmarks/tuning/few.py``, by hindsight). Networks err at high noise:
@@ -101,7 +101,7 @@ def main() -> None:
     means = [math.exp(sum(map(math.log, ratios)) / len(ratios)) for ratios in zip(*found.values(), strict=True)]
     lines.append("| geometric mean | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
     text = (
-        "# `auto` at 3 and 4 evaluations, on the family that it was chosen on\n\n"
+        "# `auto` at 2 to 4 evaluations, on the family that it was chosen on\n\n"
         "`python -m benchmarks.tuning.quality`: sliced Wasserstein distance of samples from the converged ones of the "
         f"same\n{SAMPLES} starts, over that of the best of {len(SOLVERS)} solvers on {len(GRIDS)} grids by hindsight, "
         f"by NFE; EDM, exact scores, of {NETWORKS}\ndimensions and more with a network's error at high noise, {ERROR} "

@@ -24,10 +24,11 @@ class Table(NamedTuple):
     history: tuple[tuple[float, ...], ...]
 
 
-# With 3 and 4 evaluations the plan of least error is blurred, and quality decides. These were found by trying, on the
+# With 2 to 4 evaluations the plan of least error is blurred, and quality decides. These were found by trying, on the
 # family and on the bundled model with other seeds (benchmarks/tuning/few.py, quality.py). What a network says at the
 # highest level is mostly error: the last step does without it.
 BY_QUALITY = {
+    2: Table((0.46,), ((), (0.0,))),
     3: Table((1.0, 0.25), ((), (0.95,), (0.2, 0.0))),
     4: Table((1.3, 0.4, 0.1), ((), (1.1,), (0.32, -0.15), (0.5, -0.05))),
 }
@@ -44,7 +45,7 @@ def tables() -> dict[int, Table]:
 
 @cache
 def chosen() -> dict[int, Table]:
-    """Those of the solver auto, from 3 evaluations on: ``BY_QUALITY``, and beyond it those of least error."""
+    """Those of the solver auto, from 2 evaluations on: ``BY_QUALITY``, and beyond it those of least error."""
     return BY_QUALITY | {count: table for count, table in tables().items() if count > max(BY_QUALITY)}
 
 
