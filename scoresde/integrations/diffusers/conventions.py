@@ -36,7 +36,7 @@ class Shift:
     """The shift of a flow model's times: w → m w/(1 + (m − 1) w).
 
     m is ``value``; where it is ``dynamic`` the pipeline gives mu for each image size, and m = e^mu (``exponential``) or
-    mu (``linear``). With ``terminal`` the times are then stretched so that the last of them is that.
+    mu (``linear``). With ``terminal`` the times are then stretched so that the last of them is that, unless it is 1.
 
     Source: Esser et al. 2024, Scaling rectified flow transformers for high-resolution image synthesis, eq. 23.
     """
@@ -58,7 +58,7 @@ class Shift:
                 raise ValueError("the scheduler's shift is dynamic (use_dynamic_shifting): give mu")
             factor = math.exp(mu) if self.kind == "exponential" else float(mu)
         times = shifted(factor, times)
-        if self.terminal:
+        if self.terminal and times[-1] < 1:  # full noise alone has nothing to stretch
             times = 1 - (1 - times) * (1 - self.terminal) / (1 - times[-1])
         return times
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from scoresde.integrations.diffusers import Scheduler
 from scoresde.integrations.diffusers.conventions import SchedulerConfigError, Shift, read
 from scoresde.process import EDM, Flow, VPDiscrete
 
@@ -96,6 +97,21 @@ def test_flow_times_are_shifted_as_theirs(options: dict[str, Any], mu: float | N
     assert trained.process == Flow() and trained.prediction == "flow" and trained.shift is not None
     np.testing.assert_allclose(trained.shift(np.linspace(1, 1 / 7, 7), mu), shifted(theirs, 7, mu=mu), rtol=2e-6)
     assert trained.time_input(0.25) == 250 and trained.process_time(250) == 0.25
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("solver", ["auto", "uni_pc", "dpmpp_2m_sde"])
+def test_a_terminal_shift_leaves_full_noise_alone(solver: str, steps: int) -> None:
+    config = scheduler("FlowMatchEulerDiscrete", use_dynamic_shifting=True, shift_terminal=0.1).config
+    ours = Scheduler.from_config(config, solver=solver)
+    ours.set_timesteps(steps, mu=0.8)
+    assert ours.sigmas[0] == 1 and len(ours.timesteps) == steps
+    if steps > 1:
+        torch.testing.assert_close(ours.sigmas[-2].item(), 0.1)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    for t in ours.timesteps:
+        x = ours.step(0.5 * x, t, x, generator=torch.Generator().manual_seed(1)).prev_sample
+    assert torch.isfinite(x).all()
 
 
 def test_a_dynamic_shift_needs_mu() -> None:
