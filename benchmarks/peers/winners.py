@@ -309,7 +309,8 @@ def report(results: Mapping[str, Any]) -> str:
             "",
             f"{len(rows)} configurations of peers have the least error of all peers in a cell of [peers.md](peers.md). "
             f"{len(same)} of them are configurations of ours, whose samples differ by at most {TOLERANCE:.0e} of the "
-            "root mean square. The others, listed at the end, are not. All have as many evaluations.",
+            f"root mean square, those of {sum('as it is' in row for row in same)} only without rounding of their own. "
+            "The others, listed at the end, are not. All have as many evaluations.",
             "",
             "*Levels*: how far a peer's noise levels are from those of our grid of that name, largest relative "
             "difference. Where diffusers' are rounded, or no grid has them, ours gets them as explicit times.",
@@ -324,7 +325,7 @@ def report(results: Mapping[str, Any]) -> str:
             "",
             "## Rounding of theirs",
             "",
-            "In the table above these are run without what rounds most; as they are they differ by more.",
+            "In the table above these are run without what rounds most in them; as they are, they differ by more.",
             "",
             "| peer | configuration | as it is | without | what rounds |",
             "|---|---|---:|---:|---|",
