@@ -19,6 +19,15 @@ from solvers.grids import Grid
 
 OWN_STEPS = "own steps"
 CEILING = "max_nfe"  # an option that changes no result: a run ends below it, or in an error
+# Options that came when there were results without them: at their defaults they are not recorded.
+LATER = {
+    "auto": ("scale",),
+    "uni_pc": ("lower_order_final",),
+    "dpmpp_3m": ("solver_type", "lower_order_final"),
+    "dpm_solver_3m": ("solver_type", "lower_order_final"),
+    "dpmpp_3s": ("nodes",),
+    "dpm_solver_3": ("nodes",),
+}
 COMPILE = ("default", "reduce-overhead", "max-autotune")  # modes of torch.compile
 
 
@@ -55,14 +64,21 @@ class Case:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits that stand for everything in it."""
-        options = {key: value for key, value in self.solver.options.items() if key != CEILING}
+        options = recorded(self.solver.name, self.solver.options)
         if isinstance(self.solver, TunedSolver):
             options["sha256"] = self.solver.digest
-        if options.get("scale", 0) is None:
-            del options["scale"]  # as in rows of before there was one
         content = [self.solver.name, options, self.place, float(self.budget)]
         content += [self.guidance, self.dtype, self.compile]
         return digest_of([json.dumps(content, sort_keys=True)])[:16]
+
+
+def recorded(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A solver's options without what changes no result, or was no option once, so that earlier results are found."""
+    later = LATER.get(name, ())
+    defaults = solvers.get(name).options if later else {}
+    return {
+        key: value for key, value in options.items() if key != CEILING and not (key in later and value == defaults[key])
+    }
 
 
 def describe(solver: Solver) -> str:

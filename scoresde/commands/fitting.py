@@ -11,7 +11,7 @@ import torch
 import scoresde
 import solvers
 from scoresde import models, tuned
-from scoresde.bench.cases import CEILING
+from scoresde.bench.cases import recorded
 from scoresde.files import digest
 from scoresde.files.text import say
 from scoresde.models import Checkpoint
@@ -40,9 +40,7 @@ def named(name: str, options: Mapping[str, Any], path: str) -> tuple[Solver, dic
         foreign = {"foreign": True} if found.foreign else {}
         return found, {"name": name, **foreign, "sha256": digest(str(found.path))}
     found = solvers.get(name, **given)
-    # What changes no result, or was no option once, is not recorded, so that earlier runs are the same.
-    kept = {key: value for key, value in given.items() if key != CEILING and (key, value) != ("scale", None)}
-    return found, {"name": name, **kept}
+    return found, {"name": name, **recorded(found.name, given)}
 
 
 def fitted(solver: Solver, model: ScoreModel, checkpoint: Checkpoint, out: Path | None = None) -> Solver:

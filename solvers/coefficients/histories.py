@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from solvers.coefficients import runge_kutta, tableaus
-from solvers.coefficients.interpolation import combine, exact, halved, midpoint
+from solvers.coefficients.interpolation import combine, exact, halved, halved_after_midpoint, midpoint
 from solvers.errors import known
 
 STARTERS = ("cold", "singlestep")
 TYPES = {"midpoint": midpoint, "heun": exact}  # between two slopes
 VARIANTS = {"exact": exact, "published": halved}  # between three
+VARIANTS_BY_TYPE = {"midpoint": {"exact": midpoint, "published": halved_after_midpoint}, "heun": VARIANTS}
 BY_ORDER = {1: "euler", 2: "midpoint", 3: "heun3", 4: "rk4"}  # tableaus of singlestep starts
 
 
@@ -23,8 +24,10 @@ def declared(options):
 
 
 def order_of_3m(options):
-    """2 for the published formula, whose second derivative is half of what it should be."""
-    return reached(3, options["starter"]) if options["variant"] == "exact" else 2
+    """2 for the published formula, whose second derivative is half of what it should be, and with a last step of order
+    one."""
+    exact = options["variant"] == "exact" and not options.get("lower_order_final")
+    return reached(3, options["starter"]) if exact else 2
 
 
 def check(name, order, starter, most=4):
@@ -39,12 +42,13 @@ def choose(name, option, value, rules):
     return rules[known(option, value, rules, of=name)]
 
 
-def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None):
+def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None, lower_order_final=False):
     """y_s = y_t + Σ_j w_j slope_j over the last ``order`` slopes, weights by a rule of :mod:`.interpolation`.
 
     A cold start takes the rule with as many nodes as there are: orders 1, 2, …. The singlestep start takes
     Runge–Kutta steps of order − 1 in the same frame for the first order − 2 steps: with k slopes the local error is
-    O(h^{k+1}), and at the first few steps O(h^order) is enough. With ``noise``, each step adds the frame's.
+    O(h^{k+1}), and at the first few steps O(h^order) is enough. With ``noise``, each step adds the frame's. With
+    ``lower_order_final`` step i = 0 … n − 1 of n has at most n − i nodes.
     """
     history = []
     for index, (t, s) in enumerate(steps):
@@ -53,7 +57,8 @@ def adams(steps, x, predict, frame, order, rule, starter="cold", noise=None):
             method = tableaus.described(BY_ORDER[order - 1])
             x = yield runge_kutta.take(method, frame, steps, x, t, s, history[0][1], predict, noise)
         else:
-            x = yield frame.move(x, t, s, integral(frame, rule, t, s, history) + frame.diffused(t, s, noise))
+            nodes = history[: len(steps) - index] if lower_order_final else history
+            x = yield frame.move(x, t, s, integral(frame, rule, t, s, nodes) + frame.diffused(t, s, noise))
 
 
 def integral(frame, rule, t, s, history):

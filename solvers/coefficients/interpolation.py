@@ -131,6 +131,11 @@ bh1 = interpolation("lambda", _at_end)
 halved = interpolation("lambda", _second_halved)
 """As ``exact``, but half the integral of (λ − λ_t)²: DPM-Solver++(3M) as published."""
 
+halved_after_midpoint = interpolation(
+    "lambda", lambda found, frame, t, s: _second_halved(_at_midpoint(found, frame, t, s), frame, t, s)
+)
+"""As ``halved``, but between two nodes as ``midpoint``."""
+
 
 def equal_steps(frame: Frame, t: Point, s: Point, nodes: Sequence[Point]) -> Array:
     """The Adams–Bashforth weights of equal steps in w, whatever the steps are (1; 3/2, −1/2; 23/12, …)."""

@@ -78,6 +78,19 @@ def quadratic(u: Array, first: float, last: float) -> Array:
     return vp_half_log_snr((start + u * (stop - start)) ** 2)
 
 
+@spaced_in("half_log_snr")
+def linear_beta(u: Array, first: float, last: float) -> Array:
+    """Evenly in the time of a VP process whose β rises linearly from 0 at the last noisy time.
+
+    log(1 + s²) = L_last + (1 − u)² (L_first − L_last) with s = σ/α and L = log(1 + s²) = −log α² at the two ends.
+
+    Source: Rozet, azula, ``VPSchedule``; the schedule of Ho et al. 2020, Denoising diffusion probabilistic models, with
+    β from 0.
+    """
+    start, stop = np.logaddexp(0.0, [-2 * first, -2 * last])
+    return -0.5 * np.log(np.expm1(stop + (1 - u) ** 2 * (start - stop)))
+
+
 @spaced_in("half_log_snr", "cosine")
 def kl_optimal(u: Array, first: float, last: float) -> Array:
     """Evenly in the angle arctan(σ/α): λ = −log tan((1 − u) θ_first + u θ_last), tan θ = σ/α.
@@ -119,6 +132,23 @@ def flow_shift(u: Array, first: float, last: float, shift: float = 1.0) -> Array
     even = start + u * (stop - start)
     w = shifted(shift, even)
     return np.log1p(-w) - np.log(w)
+
+
+@spaced_in("half_log_snr")
+def decay(u: Array, first: float, last: float, gamma: float = 0.1) -> Array:
+    """By exponential decay along a straight line from (α, σ) = (1, s_last) to (1/s_first, 1), s = σ/α.
+
+    σ/α = (τ + (1 − τ) s_last)/(τ/s_first + 1 − τ) with τ = (1 − gamma^(1 − u))/(1 − gamma). gamma = 1 is even
+    along the line, a smaller one puts more steps at the noisy end.
+
+    Args:
+        gamma: smaller puts more steps at the noisy end.
+
+    Source: Rozet, azula, ``DecaySchedule``, and ``RectifiedSchedule`` for gamma = 1.
+    """
+    rate = np.log(gamma)
+    tau = np.expm1((1 - u) * rate) / np.expm1(rate) if rate else 1 - u
+    return np.log(tau * np.exp(first) + 1 - tau) - np.log(tau + (1 - tau) * np.exp(-last))
 
 
 def shifted(shift: float, w: Array) -> Array:

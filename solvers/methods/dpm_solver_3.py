@@ -15,7 +15,13 @@ from solvers.signature import Predict, Solution, State, Steps
     reference="Lu et al. 2022, DPM-Solver, Algorithm 5 (general r1, r2)",
 )
 def dpm_solver_3(
-    steps: Steps, x: State, predict: Predict, r1: float = 1 / 3, r2: float = 2 / 3, solver_type: str = "midpoint"
+    steps: Steps,
+    x: State,
+    predict: Predict,
+    r1: float = 1 / 3,
+    r2: float = 2 / 3,
+    solver_type: str = "midpoint",
+    nodes: str = "step",
 ) -> Solution:
     """Third order with two inner evaluations at λ_1 = λ_t + r1 h and λ_2 = λ_t + r2 h.
 
@@ -26,8 +32,11 @@ def dpm_solver_3(
     Args:
         r1, r2: where the inner evaluations are, 0 < r1 < r2 < 1; third order needs r2 = 2/3.
         solver_type: ``midpoint``, as above, or ``heun``: the parabola through all three ε in the last line.
+        nodes: where the inner evaluations are: ``step``, as above, or ``grid``: on two points of the grid, so that a
+            step spans three intervals; what is left over at the end is a step of second or first order.
 
     Use:
         Converged solutions at 30 evaluations and more.
     """
-    yield from exponential.third("dpm_solver_3", FRAMES.get("edm"), steps, x, predict, r1, r2, solver_type)
+    frame = FRAMES.get("edm")
+    yield from exponential.third("dpm_solver_3", frame, steps, x, predict, r1, r2, solver_type, nodes=nodes)

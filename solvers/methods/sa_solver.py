@@ -51,7 +51,7 @@ def sa_solver(
     Args:
         eta: amplitude of the noise (the paper's τ), at least 0; 1 is the reverse SDE.
         order: how many x0 the predictor interpolates, 1 to 4.
-        corrector_order: how many x0 the corrector interpolates, x0_s among them, 2 to 5; 0 does not correct.
+        corrector_order: how many x0 the corrector interpolates, x0_s among them, 1 to 5; 0 does not correct.
         variant: ``exact``, or ``published``: between two nodes dw/dλ in front of the difference is taken at s.
         s_tmin: noise only in steps whose end has σ/α of at least this, as τ(t) of the paper.
         s_tmax: noise only in steps whose end has σ/α of at most this.
@@ -60,8 +60,8 @@ def sa_solver(
         20 evaluations and more; ``s_tmin=0.05 s_tmax=1`` leaves out the noise at both ends, as the paper does.
     """
     histories.check("sa_solver", order, "cold")
-    if corrector_order not in (0, 2, 3, 4, 5):
-        raise ValueError(f"sa_solver has corrector orders 2 to 5, and 0 for none, got {corrector_order}")
+    if corrector_order not in range(6):
+        raise ValueError(f"sa_solver has corrector orders 1 to 5, and 0 for none, got {corrector_order}")
     rule = choose("sa_solver", "variant", variant, VARIANTS)
     noisy, still = frames.reverse(eta), frames.reverse(0.0)
 

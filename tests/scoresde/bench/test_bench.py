@@ -13,7 +13,10 @@ import pytest
 import torch
 
 import scoresde
+import solvers
 from scoresde.bench import run as bench_run
+from scoresde.bench.cases import LATER, Case
+from scoresde.commands import fitting
 from scoresde.commands.main import main
 from scoresde.metrics import class_labels, floors
 
@@ -30,6 +33,32 @@ def out(tmp_path_factory):
 
 def rows(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "later", "key"),
+    [
+        ("uni_pc", {"order": 3}, {"lower_order_final": True}, "b3db180791432add"),
+        ("dpmpp_3m", {}, {"solver_type": "midpoint"}, "2a105452535f2c3e"),
+        ("dpm_solver_3m", {}, {"lower_order_final": True}, "15e81097a600b6c5"),
+        ("dpmpp_3s", {}, {"nodes": "grid"}, "96050f41a3548822"),
+        ("dpm_solver_3", {"r1": 0.25}, {"nodes": "grid"}, "9e6863c270cab64a"),
+        ("auto", {}, {"scale": 1.0}, "363225fc5f80c609"),
+    ],
+)
+def test_what_is_recorded_is_what_was_before_there_was_an_option(name, options, later, key):
+    def key_of(**chosen):
+        return Case(solvers.get(name, **chosen), 10, None, "", "float32", "").key
+
+    assert key_of(**options) == key  # as it was then
+    assert key_of(**options, **later) != key
+    everything = dict(solvers.get(name, **options).options)
+    kept = fitting.named(name, everything, "")[1]
+    assert kept == {
+        "name": name,
+        **{option: value for option, value in everything.items() if option not in LATER[name]},
+    }
+    assert later.items() <= fitting.named(name, {**everything, **later}, "")[1].items()
 
 
 def test_each_solver_has_a_row_per_budget_and_budgets_of_equal_steps_share_one(out):

@@ -178,6 +178,39 @@ def test_cosine_is_even_in_the_time_of_the_cosine_schedule() -> None:
     np.testing.assert_allclose(EDM().half_log_snr(grids.get("cosine")(EDM(), 20)[:-1]), expected, atol=1e-9)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.003, 0.5), st.floats(1.5, 100.0), st.integers(2, 60))
+def test_linear_beta_is_even_in_the_time_of_a_vp_process_from_the_last_level(
+    low: float, high: float, steps: int
+) -> None:
+    """α = α_min^(t²) and α² + σ² = 1 + s_last², with t even from 1 to 0."""
+    t = np.linspace(1, 0, steps)
+    alpha = np.sqrt((1 + low**2) / (1 + high**2)) ** t**2
+    expected = np.sqrt(1 + low**2 - alpha**2) / alpha
+    times = grids.get("linear_beta")(EDM(sigma_min=low, sigma_max=high), steps)
+    np.testing.assert_allclose(times[:-1], expected, rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.003, 0.5), st.floats(1.5, 100.0), st.integers(2, 60), st.floats(0.01, 3.0))
+def test_decay_runs_along_a_straight_line(low: float, high: float, steps: int, gamma: float) -> None:
+    """(α, σ) from (1/s_first, 1) to (1, s_last), where the share of the way left falls as 1 − gamma^t does."""
+    t = np.linspace(1, 0, steps)
+    way = t if gamma == 1 else (1 - gamma**t) / (1 - gamma)
+    expected = (way + (1 - way) * low) / (way / high + 1 - way)
+    times = grids.get("decay", gamma=gamma)(EDM(sigma_min=low, sigma_max=high), steps)
+    np.testing.assert_allclose(times[:-1], expected, rtol=1e-7)
+
+
+def test_a_decay_of_one_is_even_along_its_line() -> None:
+    even, near = (grids.get("decay", gamma=gamma)(VP(), 12) for gamma in (1.0, 1 + 1e-9))
+    np.testing.assert_allclose(even, near, rtol=1e-7)
+    times = grids.get("decay", gamma=1.0)(EDM(sigma_min=0.01, sigma_max=50.0), 12)[:-1]
+    way = (times - 0.01) / (times * (1 - 1 / 50.0) + 1 - 0.01)
+    np.testing.assert_allclose(np.diff(way, 2), 0, atol=1e-12)
+    assert grids.get("decay")(VP(), 12)[6] > even[6]
+
+
 def test_kl_optimal_is_the_best_grid_for_euler_on_unit_variance() -> None:
     """For N(0, 1) an Euler step from σ to s multiplies x by 1 + (s − σ) σ/(σ² + 1)."""
 

@@ -12,6 +12,8 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import solvers
@@ -31,11 +33,14 @@ PLANNED: list[tuple[str, dict[str, Any]]] = [
     ("dpm_solver_3", {"solver_type": "heun"}),
     ("dpmpp_2s", {"r1": 0.7}),
     ("dpmpp_3s", {}),
+    ("dpmpp_3s", {"nodes": "grid"}),
+    ("dpm_solver_3", {"solver_type": "heun", "nodes": "grid"}),
     ("dpm_fast", {"remainder": 0}),
     ("exp_heun", {}),
     ("dpmpp_2m", {}),
     ("dpmpp_3m", {}),
     ("dpmpp_3m", {"variant": "published"}),
+    ("dpmpp_3m", {"variant": "published", "solver_type": "midpoint", "lower_order_final": True}),
     ("dpm_solver_2m", {}),
     ("dpm_solver_3m", {"starter": "singlestep"}),
     ("res_multistep", {}),
@@ -50,6 +55,8 @@ PLANNED: list[tuple[str, dict[str, Any]]] = [
     ("reab", {"data_std": 0.5}),
     ("uni_pc", {}),
     ("uni_pc", {"order": 4, "starter": "singlestep", "frame": "edm"}),
+    ("uni_pc", {"order": 3, "lower_order_final": True}),
+    ("sa_solver", {"eta": 0.0, "corrector_order": 1}),
     ("runge_kutta", {}),
     ("runge_kutta", {"tableau": "nystrom5", "frame": "vp"}),
     ("euler", {}),
@@ -256,6 +263,121 @@ IDENTITIES: list[tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]] 
 def test_members_of_a_family_under_two_names_are_one_method(process: Process, one: Any, other: Any) -> None:
     times = times_between(process, -2.5, 4, 7)
     close(run(one[0], process, times, **one[1]), run(other[0], process, times, **other[1]), 1e-10)
+
+
+# Orders at the end
+
+
+def passed(name: str, steps: int, ends: tuple[float, float] = (-2.5, 4.0), **options: Any) -> list[Tensor]:
+    """The states at the ends of that many steps on VP, even in λ."""
+    times = times_between(VP(), *ends, steps + 1)[:-1]
+    seen: list[Tensor] = []
+    plan = planned(name, **options).plan(VP(), times, "sample")
+    plan.run(predictor(VP()), states(VP(), times[0]), step=lambda x, t: seen.append(x))
+    return seen
+
+
+LOWERED = [("dpmpp_3m", {}), ("dpmpp_3m", {"variant": "published"}), ("dpm_solver_3m", {"solver_type": "midpoint"})]
+
+
+@given(st.sampled_from(LOWERED), st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_the_last_steps_of_a_multistep_method_fall_to_the_first_order(case: Any, steps: int) -> None:
+    """The last step is DDIM's, the one before has two nodes, those before are what they were."""
+    lowered, plain = passed(case[0], steps, **case[1], lower_order_final=True), passed(case[0], steps, **case[1])
+    for ours, theirs in zip(lowered[:-2], plain[:-2], strict=True):
+        close(ours, theirs, 1e-12)
+    times, before = times_between(VP(), -2.5, 4, steps + 1)[:-1], [states(VP(), VP().time(-2.5)), *lowered]
+    last = planned("ddim").plan(VP(), times[-2:], "sample").run(predictor(VP()), before[-2])
+    close(lowered[-1], last, 1e-12)
+    if steps > 2:
+        two = passed(case[0].replace("3m", "2m"), steps, solver_type=case[1].get("solver_type", "heun"))
+        assert steps > 3 or torch.allclose(lowered[-2], two[-2], rtol=0, atol=1e-12)
+
+
+@given(st.integers(2, 4), st.integers(1, 9), st.booleans(), st.sampled_from(["bh1", "bh2", "vary_coeff"]))
+@settings(deadline=None, max_examples=40)
+def test_unipc_that_lowers_its_order_never_has_more_than_half_of_the_steps(
+    order: int, steps: int, corrector: bool, variant: str
+) -> None:
+    """Step i = 0 … n − 1 has at most i + 1 nodes at the start and n − i at the end, and its correction one more."""
+    options: dict[str, Any] = {"corrector": corrector, "variant": variant, "lower_order_final": True, "frame": "edm"}
+    lowered = passed("uni_pc", steps, order=order, **options)
+    close(lowered[-1], passed("uni_pc", steps, order=min(order, (steps + 1) // 2), **options)[-1], 1e-12)
+    plain = passed("uni_pc", steps, order=order, **{**options, "lower_order_final": False})
+    for ours, theirs in zip(lowered[: max(steps - order + 1, 0)], plain, strict=False):
+        close(ours, theirs, 1e-12)
+    assert steps < 3 or (lowered[-1] - plain[-1]).abs().max() > 1e-6
+
+
+def test_a_corrector_of_one_node_is_the_implicit_step() -> None:
+    """x_s = (σ_s/σ_t) x_t − α_s (e^−h − 1) x0_s with x0_s at the prediction, DDIM's at the first step."""
+    times, predict = times_between(VP(), -2.5, 4, 3)[:-1], predictor(VP())
+    found = run("sa_solver", VP(), times, eta=0.0, order=1, corrector_order=1)
+    x, s, last = states(VP(), times[0]), times[1], times[2]
+
+    def step(x: Tensor, data: Tensor, t: float, s: float) -> Tensor:
+        h = VP().half_log_snr(s) - VP().half_log_snr(t)
+        return VP().sigma(s) / VP().sigma(t) * x - VP().alpha(s) * math.expm1(-h) * data
+
+    data = predict(step(x, predict(x, times[0]), times[0], s), s)
+    close(found, step(step(x, data, times[0], s), data, s, last), 1e-12)
+
+
+# Singlestep methods on the points of the grid
+
+ON_GRID = [("dpmpp_3s", "dpmpp_2s"), ("dpm_solver_3", "dpm_solver_2")]
+
+
+@pytest.mark.parametrize(("third", "second"), ON_GRID)
+@pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
+def test_nodes_on_the_grid_are_those_of_a_step_that_spans_them(third: str, second: str, solver_type: str) -> None:
+    """On three even intervals the step of nodes 1/3 and 2/3, on what is left over those of lower order."""
+    seen = passed(third, 8, solver_type=solver_type, nodes="grid")
+    lam = np.linspace(-2.5, 4, 9)
+    times = [VP().time(float(value)) for value in lam]
+
+    def single(name: str, x: Tensor, first: int, last: int, **options: Any) -> Tensor:
+        plan = planned(name, **options).plan(VP(), [times[first], times[last]], "sample")
+        return plan.run(predictor(VP()), x)
+
+    x = states(VP(), times[0])
+    if solver_type == "heun":  # with midpoint, the stage at 2/3 is the midpoint rule's too
+        close(seen[2], single(third, x, 0, 3, solver_type=solver_type), 1e-12)
+    for start, before in ((0, x), (3, seen[2]), (6, seen[5])):
+        close(seen[start], single("ddim", before, start, start + 1), 1e-12)
+        close(seen[start + 1], single(second, before, start, start + 2, solver_type=solver_type), 1e-12)
+
+
+@pytest.mark.parametrize(("left", "order"), [(0, 3), (1, 2), (2, 3)])
+@pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
+@pytest.mark.parametrize("name", ["dpmpp_3s", "dpm_solver_3"])
+def test_nodes_on_the_grid_keep_the_order_that_the_last_step_has(
+    name: str, solver_type: str, left: int, order: int
+) -> None:
+    """A last step of order p has a local error of order p + 1; but for it the order is 3 on a grid even in λ."""
+    ends, options = (-1.5, 2.0), {"solver_type": solver_type, "nodes": "grid"}
+    exact = passed("runge_kutta", 300, ends, frame="vp")[-1]
+    errors = [float((passed(name, steps + left, ends, **options)[-1] - exact).abs().max()) for steps in (192, 384)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.3)
+    assert solvers.get(name, **options).order == 2
+
+
+def test_a_state_that_is_edited_within_a_step_of_three_intervals_keeps_its_edit() -> None:
+    times = times_between(VP(), -2.5, 4, 4)[:-1]
+    plan = planned("dpmpp_3s", nodes="grid").plan(VP(), times, "sample")
+
+    def end(shift: float) -> Tensor:
+        def constant(x: Tensor, t: float) -> Tensor:
+            return torch.zeros_like(x)
+
+        return plan.run(constant, states(VP(), times[0]), step=lambda x, t: x + shift if t == times[1] else None)
+
+    close(
+        end(1.0) - end(0.0),
+        torch.full((6, 2), VP().sigma(times[-1]) / VP().sigma(times[1]), dtype=torch.float64),
+        1e-10,
+    )
 
 
 @every_process

@@ -225,7 +225,7 @@ def test_orders_two_and_three_of_er_sde_are_those_of_riemann_sums_made_exact() -
         ("er_sde", {"order": 4}, "er_sde has orders 1 to 3, got 4"),
         ("er_sde", {"variant": "exct"}, "unknown variant 'exct' of er_sde; did you mean 'exact'"),
         ("sa_solver", {"order": 5}, "sa_solver has orders 1 to 4, got 5"),
-        ("sa_solver", {"corrector_order": 1}, "sa_solver has corrector orders 2 to 5, and 0 for none, got 1"),
+        ("sa_solver", {"corrector_order": 6}, "sa_solver has corrector orders 1 to 5, and 0 for none, got 6"),
         ("predictor_corrector", {"strength": 0.0}, "predictor_corrector needs a positive strength, got 0.0"),
         ("predictor_corrector", {"corrections": 0}, "predictor_corrector needs 1 to 1000 corrections, got 0"),
     ],
