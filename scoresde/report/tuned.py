@@ -34,8 +34,9 @@ EVALUATIONS = Axis("NFE", "model evaluations (NFE)", whole=True)
 LEVEL = Axis("noise level", "noise level σ/α")
 BASINS = (
     "A sample counts as lost if it ended nearer to the converged end of another of these samples than to its own, and "
-    "farther from its own than a quarter of the standard deviation of these ends, per element. Where data have modes, "
-    "it ended in another mode than it should; where they have none, it is a sample in another's place."
+    "farther from its own than a quarter of the standard deviation of these ends, per element. Where data have "
+    "separate modes, it ended in another one than it should; where they have none, it is a sample in another's place. "
+    "In a mode that none of these ends is in, a lost one may be missed."
 )
 
 
@@ -59,7 +60,7 @@ class _Page:
         self.plans = {nfe: member.numbers for nfe, member in solver.members.items() if member.numbers is not None}
         self.judged = len(next(iter(self.reports.values()))["samples"]["fixed"])
         self.back = max((len(row) for plan in self.plans.values() for row in plan.history), default=0)
-        self.counted = all("lost" in report for report in self.reports.values())
+        self.counted = {nfe: report["lost"] for nfe, report in self.reports.items() if "lost" in report}
         name = words.model(config)
         self.title = f"A solver tuned to {name}" if name else "A tuned solver"
 
@@ -79,7 +80,7 @@ class _Page:
         return terms(
             {
                 "Process": about["process"],
-                "Network": f"{about['prediction']}, {about['guidance'] or 'no guidance'}",
+                "Prediction, guidance": f"{about['prediction']}, {about['guidance'] or 'no guidance'}",
                 "Shape": " × ".join(map(str, about["shape"])),
                 "Trajectories": f"{len(seeds)}, seeds {min(seeds)} to {max(seeds)}; {self.judged} of them judge, "
                 "which neither fit nor choice has seen, and all errors here are theirs",
@@ -100,7 +101,8 @@ class _Page:
             report = member.report
             cells = [cell(count(nfe)), *(_pair({way: report[way][name] for way in WAYS}) for name in SUMMARIES)]
             cells += [cell(_margin(report[name])) for name in ("difference", "log_ratio")]
-            errors.append(tag("tr", *cells, tag("td", _taken(member)), tag("td", plain(member.fixed))))
+            taken = tag("td", tag("span", _taken(member), class_="whole"))
+            errors.append(tag("tr", *cells, taken, tag("td", plain(member.fixed), class_="named")))
             distributions.append(tag("tr", cell(count(nfe)), *(_pair(report[name]) for name in COMPARED)))
         explained = {
             "before → after": "by the best fixed solver, and by what was taken: the tuned plan, or the fixed solver "
@@ -129,14 +131,15 @@ class _Page:
         parts = [tag("h2", "Single samples, and basins lost"), tag("p", BASINS)]
         if self.counted:
             body = []
-            for nfe, report in self.reports.items():
-                before, after = (set(report["lost"][way]) for way in WAYS)
+            for nfe, lost in self.counted.items():
+                before, after = (set(lost[way]) for way in WAYS)
                 shown = (nfe, self.judged, len(before), len(after), len(before & after))
                 body.append(tag("tr", *(cell(count(number)) for number in shown)))
-            heads = ["NFE", "samples", "lost by the best fixed solver", "lost by the tuned one", "by both"]
+            heads = ["NFE", "samples", "lost before", "lost after", "by both"]
             parts.append(grid("basins lost by number of evaluations", heads, body))
-        else:
-            parts.append(tag("p", "They were not counted yet by the version that tuned this solver.", class_="soft"))
+        if missing := [count(nfe) for nfe in self.members if nfe not in self.counted]:
+            earlier = f"Not counted yet by the version that tuned for NFE {', '.join(missing)}."
+            parts.append(tag("p", earlier, class_="soft"))
         below = "Each point is a sample; below the line the tuned solver is nearer to its converged end."
         hollow = " Hollow: lost by the tuned one." if self.counted else ""
         return [*parts, tag("p", below + hollow), self.chart("samples", [], "fixed", "taken", data_pairs=True)]
@@ -180,7 +183,7 @@ class _Page:
 
     def drawings(self) -> dict[str, Any]:
         """What the charts draw, by the name that they know it by."""
-        plans = {nfe: f"{count(nfe)} evaluations" for nfe in self.members}
+        plans = {nfe: f"{count(nfe)} NFE" for nfe in self.members}
         curves = [{"label": label, **_look(index), "dash": DASHES[0]} for index, label in enumerate(plans.values())]
         place = {nfe: index for index, nfe in enumerate(plans)}
         levels = {
@@ -241,7 +244,7 @@ class _Page:
 
     def values(self, report: Mapping[str, Any], way: str) -> Mapping[str, float]:
         found = {name: report[way][name] for name in SUMMARIES} | {name: report[name][way] for name in COMPARED}
-        return found | ({"lost": len(report["lost"][way])} if self.counted else {})
+        return found | ({"lost": len(report["lost"][way])} if "lost" in report else {})
 
 
 def _pair(values: Mapping[str, float]) -> Element:

@@ -105,7 +105,7 @@ def tune(
         and ``variance``, the total variance over that of the converged samples, which no choice looks at; ``lost``, the
         places in ``samples``, which has all errors, of those that ended in another basin: nearer to the converged end
         of another judging sample than to their own, and farther from their own than a quarter of the standard deviation
-        of these ends, per element. Where data have modes, these ends are in another one; in a single mode the second
+        of these ends, per element. Where data have separate modes, these are in another one; within a mode the second
         condition leaves out those that merely change places with a near neighbour.
 
     Raises:
