@@ -117,6 +117,7 @@ class TunedSolver(PlannedSolver):
     Attributes:
         members: by the number of evaluations.
         path: of the file that they were read from; None for those that were not.
+        version: of scoresde, that made them.
         about: what they belong to: the process, prediction type, guidance, shape and fingerprint of the model, and how
             they were fitted.
         foreign: whether it may serve other models than that.
@@ -128,6 +129,7 @@ class TunedSolver(PlannedSolver):
             raise ValueError("a tuned solver needs a plan for one number of evaluations at least")
         self.members, self.about, self.foreign = dict(sorted(members.items())), dict(about), foreign
         self.path: str | None = None
+        self.version = __version__
 
     def __repr__(self) -> str:
         return f"tuned(nfe={', '.join(map(str, self.members))})"
@@ -222,7 +224,7 @@ class TunedSolver(PlannedSolver):
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "scoresde": __version__,
+            "scoresde": self.version,
             **self.about,
             "members": {str(nfe): written(member) for nfe, member in self.members.items()},
         }
@@ -259,7 +261,7 @@ class TunedSolver(PlannedSolver):
         if content.pop("version", None) != VERSION:
             raise PlanError(f"{str(path)!r} is a tuned solver of another version; this is version {VERSION}")
         content.pop("format")
-        content.pop("scoresde", None)
+        version = str(content.pop("scoresde", "unknown"))
         try:
             members = {int(nfe): read(member, int(nfe)) for nfe, member in dict(content.pop("members")).items()}
             content["levels"] = [(float(t), float(lam)) for t, lam in content.get("levels", ())]
@@ -267,7 +269,7 @@ class TunedSolver(PlannedSolver):
             found = cls(members, content, foreign=foreign)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"{str(path)!r} holds no valid plans: {error!r:.200}") from error
-        found.path = str(path)
+        found.path, found.version = str(path), version
         return found
 
 

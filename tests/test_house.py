@@ -99,7 +99,7 @@ ROOMS = {
         "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "sampling", "tuned"},
-        "report": {"files", "bench"},
+        "report": {"files", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES
         | {"files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}

@@ -1,7 +1,8 @@
-"""``scoresde tune``: a solver fitted to a model."""
+"""``scoresde tune``: a solver fitted to a model, and what it gains as a page and a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scoresde.commands.measured import drop, loaded
 from scoresde.commands.request import labels_of
 from scoresde.files import replacing
 from scoresde.files.text import say
+from scoresde.report.tuned import html
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
 from scoresde.score import PRECISIONS
@@ -24,7 +26,7 @@ from scoresde.tuning.figure import figure
 from scoresde.tuning.procedure import EFFORTS, LEAST, TARGETS
 from solvers.errors import known
 
-PICTURE = "tuned.png"
+PICTURE, PAGE = "tuned.png", "tuned.html"
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -53,9 +55,11 @@ def run(config: DictConfig, out: Path) -> None:
     labels = labels_of(config.label, count, checkpoint)
     cond: dict[str, Any] = {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
     with record.held(out) as unwritable:
-        if record.complete(out, settings, (FILE, PICTURE)) and not set(counts) - set(
-            TunedSolver.load(out / FILE).members
-        ):
+        record.complete(out, settings, (FILE, PICTURE, PAGE))  # refuses another configuration's folder
+        if (out / FILE).exists() and not set(counts) - set((solver := TunedSolver.load(out / FILE)).members):
+            missing = [name for name in (PICTURE, PAGE) if not (out / name).exists()]
+            if unwritable is None:  # an older version may not have made all of them
+                _show(solver, settings, out, missing)
             say(f"{out}: {FILE} is there")
             return
         if unwritable is not None:
@@ -79,7 +83,16 @@ def run(config: DictConfig, out: Path) -> None:
             )
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+        _show(solver, settings, out, (PICTURE, PAGE))
+        solver.save(out / FILE)
+    say(f"{out}: {FILE}, {PAGE}, {PICTURE}, {record.CONFIG}, {record.VERSIONS}")
+
+
+def _show(solver: TunedSolver, settings: dict[str, Any], out: Path, names: Sequence[str]) -> None:
+    """Write the picture, the page or both."""
+    if PICTURE in names:
         with replacing(out / PICTURE) as path:
             figure(solver).savefig(path, dpi=120)
-        solver.save(out / FILE)
-    say(f"{out}: {FILE}, {PICTURE}, {record.CONFIG}, {record.VERSIONS}")
+    if PAGE in names:
+        with replacing(out / PAGE) as path:
+            path.write_text(html(solver, settings), encoding="utf-8")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+ASSETS = Path(__file__).with_name("assets")
 
 
 def tag(name: str, /, *content: Element | str, **attributes: Any) -> Element:
@@ -71,6 +74,29 @@ def grid(name: str, heads: list[str], body: list[Element], class_: str | None = 
     ]
     made = tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *body), class_=class_, aria_label=name)
     return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=name)
+
+
+def chart(id: str, choices: list[Element], **attributes: Any) -> Element:
+    """Where ``chart.js`` draws, as the attributes say, and the choices above it."""
+    plot, tip = tag("div", class_="plot"), tag("div", class_="tip", role="status", hidden=True)
+    return tag(
+        "figure",
+        tag("h3"),
+        tag("div", *choices, class_="controls"),
+        tag("div", plot, tip, class_="holder"),
+        tag("figcaption", tag("span", class_="key"), tag("span", class_="note")),
+        id=id,
+        class_="chart",
+        **attributes,
+    )
+
+
+def charted(title: str, script: str, drawn: Any, *body: Element) -> str:
+    """A page with charts: what they draw as data, and the script that has them drawn, by its name among the assets."""
+    style, *scripts = (
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "drawing.js", "chart.js", script)
+    )
+    return document(title, style, "\n".join(scripts), *body, data(drawn, "data"))
 
 
 def digest(text: str) -> str:

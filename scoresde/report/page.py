@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -13,15 +12,25 @@ from scoresde.bench.rows import Outcome, Row
 from scoresde.report import words
 from scoresde.report.choice import Pick, overlap, pareto, recommendations
 from scoresde.report.curves import DASHES, asked, condition, curves, varied
-from scoresde.report.markup import cell, data, document, grid, select, tag, terms
+from scoresde.report.markup import cell, chart, charted, grid, select, tag, terms
 from scoresde.report.pictures import panels
 from scoresde.report.printable import printable
-from scoresde.report.quantities import METRICS, brackets, count, interval, measured, parts, per_thousand, text, value
+from scoresde.report.quantities import (
+    METRICS,
+    Axis,
+    brackets,
+    count,
+    interval,
+    measured,
+    parts,
+    per_thousand,
+    text,
+    value,
+)
 
-ASSETS = Path(__file__).with_name("assets")
-COSTS: dict[str, tuple[str, Callable[[Row], float]]] = {
-    "nfe": ("NFE", lambda row: row.nfe),
-    "seconds": ("s per 1000 images", per_thousand),
+COSTS: dict[str, tuple[Axis, Callable[[Row], float]]] = {
+    "nfe": (Axis("NFE", "model evaluations (NFE)"), lambda row: row.nfe),
+    "seconds": (Axis("s per 1000 images", "seconds per 1000 images"), per_thousand),
 }
 
 
@@ -37,12 +46,7 @@ def html(outcome: Outcome) -> str:
     if not outcome.rows:
         raise ValueError("a report needs at least one row")
     page = _Page(printable(outcome))
-    read = {
-        name: (ASSETS / name).read_text(encoding="utf-8")
-        for name in ("report.css", "drawing.js", "chart.js", "report.js")
-    }
-    script = "\n".join(content for name, content in read.items() if name.endswith(".js"))
-    return document(page.title, read["report.css"], script, *page.sections(), data(page.figures(), "data"))
+    return charted(page.title, "report.js", page.figures(), *page.sections())
 
 
 class _Page:
@@ -51,8 +55,7 @@ class _Page:
         self.curves, self.metrics = curves(outcome.rows), measured(outcome.rows)
         self.owner = {index: number for number, curve in enumerate(self.curves) for index in curve.rows}
         self.fronts = {name: pareto(self.rows, cost) for name, (_, cost) in COSTS.items()}
-        model = outcome.config.get("model")
-        name = model.get("path") if isinstance(model, dict) else model
+        name = words.model(outcome.config)
         self.title = f"Solvers compared on {name}" if name else "Solvers compared"
 
     def sections(self) -> list[Element]:
@@ -79,8 +82,10 @@ class _Page:
                     found[name] = [value(row, name), low, high]
             fronts = [name for name, members in self.fronts.items() if index in members]
             costs = {name: cost(row) for name, (_, cost) in COSTS.items()}
-            rows.append({"curve": self.owner[index], "asked": asked(row), **costs, "metrics": found, "front": fronts})
+            about = {"asked for": asked(row)}
+            rows.append({"curve": self.owner[index], "about": about, **costs, "metrics": found, "front": fronts})
         return {
+            "axes": {name: vars(axis) for name, (axis, _) in COSTS.items()},
             "metrics": {name: vars(METRICS[name]) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
@@ -143,29 +148,15 @@ class _Page:
         metrics = {name: METRICS[name].label for name in self.metrics}
         ranges = {"all": "all values", "near": "near the floor"}
         choices = [] if front else [select("y", "Metric", metrics, y)]
-        choices += [] if front else [select("x", "against", {name: label for name, (label, _) in COSTS.items()}, x)]
+        choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in COSTS.items()}, x)]
         chosen = "near" if front else "all"
         choices.append(select("range", "Range", ranges, chosen))
-        return tag(
-            "figure",
-            tag("h3"),
-            tag("div", *choices, class_="controls"),
-            tag(
-                "div", tag("div", class_="plot"), tag("div", class_="tip", role="status", hidden=True), class_="holder"
-            ),
-            tag("figcaption", tag("span", class_="key"), tag("span", class_="note")),
-            id=id,
-            class_="chart",
-            data_x=x,
-            data_y=y,
-            data_range=chosen,
-            data_front=front,
-        )
+        return chart(id, choices, data_x=x, data_y=y, data_range=chosen, data_front=front)
 
     def front(self) -> list[Element]:
         """Rows that no other beats, as figures and lists; each is held against the one before it."""
         lists = []
-        for name, (label, cost) in COSTS.items():
+        for name, (axis, cost) in COSTS.items():
             body, before = [], None
             for index in self.fronts[name]:
                 row = self.rows[index]
@@ -178,8 +169,8 @@ class _Page:
                 ]
                 body.append(tag("tr", *cells))
                 before = row
-            heads = [label, "solver", "FID", "gain over the line above"]
-            lists.append(grid(f"Pareto front against {label}", heads, body))
+            heads = [axis.label, "solver", "FID", "gain over the line above"]
+            lists.append(grid(f"Pareto front against {axis.label}", heads, body))
         return [
             tag("h2", "Pareto front"),
             tag("p", "Of all rows, whatever is chosen above: those that no other row beats in FID at no more cost."),
@@ -221,7 +212,7 @@ class _Page:
     def table(self) -> list[Element]:
         names = [name for name in varied(self.rows) if name != "grid"]
         heads = ["solver", "grid", *names, "asked for", "NFE", *(METRICS[name].label for name in self.metrics)]
-        heads += [COSTS["seconds"][0], "images/s"]
+        heads += [COSTS["seconds"][0].label, "images/s"]
         body = []
         for index, row in enumerate(self.rows):
             cells = [tag("td", row.solver, data_value=row.solver, class_="solver")]

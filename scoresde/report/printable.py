@@ -18,8 +18,8 @@ def printable(outcome: Outcome, how: Callable[[object], str] = plain) -> Outcome
         outcome,
         rows=[_row(row, how) for row in outcome.rows],
         converged=_row(outcome.converged, how),
-        config=_nested(outcome.config, how),
-        environment=_nested(outcome.environment, how),
+        config=nested(outcome.config, how),
+        environment=nested(outcome.environment, how),
         failures=[_row(failure, how) for failure in outcome.failures],
     )
 
@@ -29,9 +29,10 @@ def _row(row: R, how: Callable[[object], str]) -> R:
     return replace(row, **{name: how(value) for name, value in texts.items() if isinstance(value, str)})
 
 
-def _nested(content: Any, how: Callable[[object], str]) -> Any:
+def nested(content: Any, how: Callable[[object], str] = plain) -> Any:
+    """The same of settings, whatever is in them."""
     if isinstance(content, Mapping):
-        return {_nested(key, how): _nested(value, how) for key, value in content.items()}
+        return {nested(key, how): nested(value, how) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_nested(value, how) for value in content]
+        return [nested(value, how) for value in content]
     return how(content) if isinstance(content, str) else content

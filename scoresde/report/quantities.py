@@ -19,12 +19,29 @@ class Metric:
         meaning: what it is, with its unit.
         log: whether its axis is logarithmic.
         percent: whether it is a share.
+        whole: whether its axis has whole numbers alone.
     """
 
     label: str
     meaning: str
     log: bool = True
     percent: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What values are drawn against, on a logarithmic axis.
+
+    Attributes:
+        label: short name, for headings.
+        title: the axis's own, with its unit.
+        whole: whether it has whole numbers alone.
+    """
+
+    label: str
+    title: str
+    whole: bool = False
 
 
 METRICS = {

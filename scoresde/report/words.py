@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from scoresde.bench.rows import Outcome, Row
 from scoresde.report.curves import usual, varied
@@ -13,6 +14,12 @@ INTERVALS = (
     "say nothing about other models, feature spaces or reference sets. Rows share their seeds, so that a difference "
     "between two rows is often surer than overlapping intervals suggest."
 )
+
+
+def model(config: Mapping[str, Any]) -> str | None:
+    """What a configuration calls its model."""
+    chosen = config.get("model")
+    return chosen.get("path") if isinstance(chosen, Mapping) else chosen
 
 
 def samples(rows: Sequence[Row]) -> str:

@@ -35,6 +35,7 @@ TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
 CHOOSING = (1.0, 0.6)  # quantiles of errors; one by the mean alone would follow single samples at a border of basins
 SIGNIFICANT = 2.0  # standard errors by which a fitted plan must be better
+ASTRAY = 0.25  # of the standard deviation of the ends, within which a sample is where it belongs
 ENDS, PROGRESS = "ends.npy", "progress.json"
 Say = Callable[[str], object]
 
@@ -100,9 +101,12 @@ def tune(
         The solver, whose ``members[n].report`` has for ``fixed`` and the plan that was taken (``taken``) the mean, root
         mean square and median over the judging samples of their errors, each the root mean square distance per element
         from the converged sample; the paired ``difference`` of the means, and ``log_ratio``, that of the logarithms,
-        each with its standard error; ``spread``, the
-        Fréchet distances to the converged samples in random features, and ``variance``, the total variance over that of
-        the converged samples, which no choice looks at.
+        each with its standard error; ``spread``, the Fréchet distances to the converged samples in random features,
+        and ``variance``, the total variance over that of the converged samples, which no choice looks at; ``lost``, the
+        places in ``samples``, which has all errors, of those that ended in another basin: nearer to the converged end
+        of another judging sample than to their own, and farther from their own than a quarter of the standard deviation
+        of these ends, per element. Where data have separate modes, these are in another one; within a mode the second
+        condition leaves out those that merely change places with a near neighbour.
 
     Raises:
         ValueError: seeds, evaluations, effort or target out of range; a folder of another tuning.
@@ -290,6 +294,7 @@ class _Tuning:
             "samples": {name: [float(value) for value in found] for name, found in errors.items()},
             "spread": distances,
             "variance": variance,
+            "lost": {name: _lost(found, ends) for name, found in samples.items()},
         }
         self.say(
             f"{count} evaluations: error {report['taken']['mean']:.4f} by {chosen.name}; best fixed solver "
@@ -319,6 +324,16 @@ def _mean(values: Tensor) -> tuple[float, float]:
 
 def _variance(samples: Tensor) -> float:
     return float(samples.double().var(0).mean())
+
+
+def _lost(samples: Tensor, ends: Tensor) -> list[int]:
+    """Which samples ended in another basin than their converged ends; see :func:`tune`."""
+    found, true = (states.flatten(1).double().cpu() for states in (samples, ends))
+    distances = torch.cdist(found, true, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(true.shape[1])
+    own = distances.diagonal().clone()
+    other = distances.fill_diagonal_(math.inf).amin(1)
+    kept = (own <= other) | (own <= ASTRAY * math.sqrt(_variance(true)))  # what is not finite is lost
+    return (~kept).nonzero().flatten().tolist()
 
 
 def _summary(errors: Tensor) -> dict[str, float]:

@@ -3,10 +3,11 @@
 const MARGIN = { left: 62, right: 14, top: 12, bottom: 46 };
 const REACH = 40; // pixels from a point within which the pointer is on it
 const NEAR = 2; // how far above the floor the close view goes, as a factor
-const COSTS = { nfe: "model evaluations (NFE)", seconds: "seconds per 1000 images" };
 
 class Chart {
-  // host: a figure with data-x, data-y and data-range, which its select elements change; front: draw the Pareto front.
+  // host: a figure with data-x, data-y and data-range, which its select elements change; data-front: draw the Pareto
+  // front; data-pairs: points without lines, and where both coordinates are equal; data-falling: x falls to the right;
+  // data-key: the legend names the curves.
   constructor(host, data, visible) {
     [this.host, this.data, this.visible] = [host, data, visible];
     this.plot = host.querySelector(".plot");
@@ -31,18 +32,18 @@ class Chart {
 
   // The rows that can be drawn, with their places in the data's units.
   collect(name, metric) {
-    const cost = this.host.dataset.x;
+    const along = this.host.dataset.x;
     const counts = { below: 0, missing: 0 };
     const points = [];
     this.data.rows.forEach((row, index) => {
       const found = row.metrics[name];
       if (!found || !this.visible(row.curve)) return;
       if (found[0] === null) counts.missing += 1;
-      else points.push({ index, row, x: row[cost], y: found[0], low: found[1], high: found[2] });
+      else points.push({ index, row, x: row[along], y: found[0], low: found[1], high: found[2] });
     });
-    const positive = points.filter((point) => point.y > 0);
-    counts.below = metric.log ? points.length - positive.length : 0;
-    return { points: metric.log ? positive : points, counts };
+    const positive = points.filter((point) => point.x > 0 && (!metric.log || point.y > 0));
+    counts.below = points.length - positive.length;
+    return { points: positive, counts };
   }
 
   draw() {
@@ -54,7 +55,7 @@ class Chart {
     const metric = data.metrics[name];
     const lines = data.lines[name] || [];
     const { points, counts } = this.collect(name, metric);
-    this.heading.textContent = `${metric.label[0].toUpperCase()}${metric.label.slice(1)} against ${COSTS[host.dataset.x]}`;
+    this.heading.textContent = `${metric.label[0].toUpperCase()}${metric.label.slice(1)} against ${data.axes[host.dataset.x].title}`;
     this.points = points;
     this.point(null);
     this.plot.replaceChildren();
@@ -77,7 +78,10 @@ class Chart {
       const top = Math.max(NEAR * floor, ...members.map((point) => 1.1 * point.y));
       figures = figures.filter((value) => value <= top).concat(top);
     }
-    const xs = scale(points.map((point) => point.x), true, box.left, box.right, 0.04);
+    let across = points.map((point) => point.x);
+    if ("pairs" in host.dataset) across = figures = figures.concat(across);
+    const ends = "falling" in host.dataset ? [box.right, box.left] : [box.left, box.right];
+    const xs = scale(across, true, ...ends, 0.04);
     const ys = scale(figures, metric.log, box.bottom, box.top, 0.04);
     this.axes(root, box, xs, ys, metric);
     svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top },
@@ -92,6 +96,10 @@ class Chart {
     }
     this.points = points.filter((point) => point.py >= box.top - 1);
     if ("front" in host.dataset) this.front(area, points);
+    if ("pairs" in host.dataset) {
+      const [low, high] = [Math.max(xs.low, ys.low), Math.min(xs.high, ys.high)];
+      svg("path", { d: `M${xs.place(low)},${ys.place(low)}L${xs.place(high)},${ys.place(high)}`, class: "floor dashed" }, area);
+    }
     data.curves.forEach((curve, index) => this.curve(area, curve, points.filter((point) => point.row.curve === index)));
     this.ring = svg("circle", { r: 10, class: "ring", visibility: "hidden" }, root);
     this.legend(metric, lines);
@@ -100,38 +108,53 @@ class Chart {
     if (outside) notes.push(`${outside} of ${points.length} points lie above this range`);
     if (counts.below) notes.push(`${counts.below} at or below zero, which a logarithmic axis does not have`);
     if (counts.missing) notes.push(`${counts.missing} not finite`);
-    this.note.textContent = `${metric.label}: ${metric.meaning}. Bars: 95 % intervals. ${notes.length ? `${notes.join("; ")}.` : ""}`;
+    const bars = points.some((point) => point.top !== undefined) ? " Bars: 95 % intervals." : "";
+    this.note.textContent = `${metric.label}: ${metric.meaning}.${bars}${notes.length ? ` ${notes.join("; ")}.` : ""}`;
   }
 
-  // What the lines across the chart are.
+  // What the lines across the chart are, and the curves where nothing else on the page says so.
   legend(metric, lines) {
+    const entry = (text, draw, style) => {
+      const made = document.createElement("span");
+      made.className = "entry";
+      draw(svg("svg", { class: style, "aria-hidden": "true" }, made));
+      made.append(text);
+      return made;
+    };
     const entries = lines.map((line) => {
-      const entry = document.createElement("span");
-      entry.className = "entry";
-      const swatch = svg("svg", { "aria-hidden": "true" }, entry);
-      svg("line", { x1: 0, x2: 30, y1: 5, y2: 5, class: `floor ${line.style}` }, swatch);
       const rounded = (value) => shown(metric, Number(value.toPrecision(3)));
-      entry.append(`${line.label} ${rounded(line.value)}${line.spread ? ` ± ${rounded(line.spread)}` : ""}`);
-      return entry;
+      const text = `${line.label} ${rounded(line.value)}${line.spread ? ` ± ${rounded(line.spread)}` : ""}`;
+      return entry(text, (parent) => svg("line", { x1: 0, x2: 30, y1: 5, y2: 5, class: `floor ${line.style}` }, parent), "");
     });
+    if ("key" in this.host.dataset) {
+      const drawn = new Set(this.points.map((point) => point.row.curve));
+      const curves = this.data.curves.filter((_, index) => drawn.has(index));
+      const draw = (curve) => (parent) => swatch(parent, curve, 5, 4, this.joined());
+      entries.unshift(...curves.map((curve) => entry(curve.label, draw(curve), `c${curve.color}`)));
+    }
     this.key.replaceChildren(...entries);
   }
 
+  joined() {
+    return !("front" in this.host.dataset || "pairs" in this.host.dataset);
+  }
+
   axes(root, box, xs, ys, metric) {
-    for (const tick of ys.ticks(ys.low, ys.high, Math.round((box.bottom - box.top) / 34))) {
+    const along = this.data.axes[this.host.dataset.x];
+    for (const tick of ticksOf(ys, metric.whole, Math.round((box.bottom - box.top) / 34))) {
       const y = ys.place(tick);
       svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: "grid" }, root);
       const text = metric.percent ? `${tickText(100 * tick)} %` : tickText(tick);
       svg("text", { x: box.left - 7, y: y + 4, class: "end" }, root, text);
     }
-    for (const tick of xs.ticks(xs.low, xs.high, Math.round((box.right - box.left) / 40))) {
+    for (const tick of ticksOf(xs, along.whole, Math.round((box.right - box.left) / 40))) {
       const x = xs.place(tick);
       svg("line", { x1: x, x2: x, y1: box.top, y2: box.bottom, class: "grid" }, root);
       svg("text", { x, y: box.bottom + 18, class: "middle" }, root, tickText(tick));
     }
     svg("path", { d: `M${box.left},${box.top}V${box.bottom}H${box.right}`, class: "axis" }, root);
     const middle = (box.top + box.bottom) / 2;
-    svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, class: "middle title" }, root, COSTS[this.host.dataset.x]);
+    svg("text", { x: (box.left + box.right) / 2, y: box.bottom + 38, class: "middle title" }, root, along.title);
     svg("text", { transform: `translate(13 ${middle}) rotate(-90)`, class: "middle title" }, root, metric.label);
   }
 
@@ -159,14 +182,16 @@ class Chart {
     if (!points.length) return;
     points.sort((a, b) => a.x - b.x);
     const group = svg("g", { class: `curve c${curve.color} ${curve.stochastic ? "hollow" : ""}`, "data-curve": points[0].row.curve }, area);
-    if (!("front" in this.host.dataset)) {
+    if (this.joined()) {
       const path = points.map((point, index) => `${index ? "L" : "M"}${point.px.toFixed(2)},${point.py.toFixed(2)}`);
       svg("path", { d: path.join(""), class: "line", "stroke-dasharray": curve.dash.join(" ") }, group);
     }
     for (const { px, top, bottom } of points.filter((point) => point.top !== undefined))
       svg("path", { d: `M${px - 3},${top}h6M${px - 3},${bottom}h6M${px},${top}V${bottom}`, class: "bar" }, group);
-    for (const { px, py, index } of points)
-      svg("path", { d: markerPath(curve.marker, px, py, 5), class: "point", "data-row": index }, group);
+    for (const { px, py, index, row } of points) {
+      const kind = row.hollow ? "point hollow" : "point";
+      svg("path", { d: markerPath(curve.marker, px, py, 5), class: kind, "data-row": index }, group);
+    }
   }
 
   seek(event) {
@@ -222,7 +247,8 @@ class Chart {
     };
     const title = document.createElement("strong");
     title.textContent = this.data.curves[row.curve].label;
-    const entries = [title, line("asked for", row.asked), line("NFE", number(row.nfe)), line("s per 1000 images", number(row.seconds))];
+    const entries = [title, ...Object.entries(row.about).map(([term, text]) => line(term, text))];
+    for (const [name, axis] of Object.entries(this.data.axes)) entries.push(line(axis.label, number(row[name])));
     for (const [name, found] of Object.entries(row.metrics)) {
       const metric = this.data.metrics[name];
       const entry = line(metric.label, found[0] === null ? "not finite" : estimate(metric, found));

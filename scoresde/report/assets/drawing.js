@@ -33,6 +33,12 @@ function markerPath(marker, x, y, size) {
   return `M${corners.join("L")}Z`;
 }
 
+// A curve as a legend shows it, at this height.
+function swatch(parent, curve, y, size, joined) {
+  if (joined) svg("line", { x1: 0, x2: 30, y1: y, y2: y, class: "line", "stroke-dasharray": curve.dash.join(" ") }, parent);
+  svg("path", { d: markerPath(curve.marker, 15, y, size), class: "point" }, parent);
+}
+
 function number(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -49,8 +55,9 @@ function estimate(metric, [value, low, high]) {
 }
 
 function tickText(value) {
-  const size = Math.abs(value);
-  return size >= 1e5 || (size > 0 && size < 1e-3) ? value.toExponential().replace("e+", "e") : String(Number(value.toPrecision(4)));
+  const rounded = Number(value.toPrecision(4));
+  const size = Math.abs(rounded);
+  return size >= 1e5 || (size > 0 && size < 1e-3) ? rounded.toExponential().replace("e+", "e") : String(rounded);
 }
 
 function linearTicks(low, high, most) {
@@ -91,4 +98,9 @@ function scale(values, log, from, to, padding) {
   const place = (value) => from + ((move(value) - start) / (end - start)) * (to - from);
   const back = log ? (value) => 10 ** value : (value) => value;
   return { place, low: back(start), high: back(end), ticks: log ? logTicks : linearTicks };
+}
+
+function ticksOf(found, whole, most) {
+  const ticks = found.ticks(found.low, found.high, most);
+  return whole ? ticks.filter((tick) => Math.abs(tick - Math.round(tick)) < 1e-9) : ticks;
 }

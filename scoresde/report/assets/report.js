@@ -31,11 +31,7 @@ for (const box of [...boxes, ...filters]) box.addEventListener("change", update)
 document.getElementById("all").addEventListener("click", () => choose(true));
 document.getElementById("none").addEventListener("click", () => choose(false));
 
-for (const swatch of document.querySelectorAll("svg.swatch")) {
-  const curve = data.curves[swatch.dataset.curve];
-  svg("line", { x1: 0, x2: 30, y1: 8, y2: 8, class: "line", "stroke-dasharray": curve.dash.join(" ") }, swatch);
-  svg("path", { d: markerPath(curve.marker, 15, 8, 5), class: "point" }, swatch);
-}
+for (const place of document.querySelectorAll("svg.swatch")) swatch(place, data.curves[place.dataset.curve], 8, 5, true);
 
 // Numbers before texts, and what is missing last in both directions.
 function compare(one, other, direction) {

@@ -27,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_leaves_a_solver_a_picture_and_the_record_of_both_and_is_done_at_once_when_asked_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_it_leaves_a_solver_a_page_a_picture_and_their_record_and_is_done_at_once_when_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["tune", "nfe=2", "n=16", "batch_size=16", "threads=1", f"out={tmp_path}"]
     assert main(asked) == 0
@@ -36,11 +36,21 @@ def test_it_leaves_a_solver_a_picture_and_the_record_of_both_and_is_done_at_once
     assert list(found.members) == [2] and found.about["shape"] == [1, 28, 28]
     assert (tmp_path / "tuned.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["n"] == 16
+    page = (tmp_path / "tuned.html").read_text(encoding="utf-8")
+    assert "<h1>A solver tuned to mnist</h1>" in page and f"{found.about['noise_scale']:.4g}" in page
     capsys.readouterr()
-    assert main(asked) == 0
-    assert "tuned.json is there" in capsys.readouterr().out
+    with monkeypatch.context() as patched:  # an older folder gets its page without a new tuning
+        patched.setattr("scoresde.tune", None)
+        (tmp_path / "tuned.html").unlink()
+        picture = (tmp_path / "tuned.png").stat()
+        assert main(asked) == 0
+        assert (tmp_path / "tuned.html").read_text(encoding="utf-8") == page
+        assert (tmp_path / "tuned.png").stat().st_mtime_ns == picture.st_mtime_ns
+        assert main(asked) == 0
+    assert capsys.readouterr().out.count("tuned.json is there") == 2
     assert main([asked[0], "nfe=1", *asked[2:]]) == 0
     assert list(TunedSolver.load(tmp_path / "tuned.json").members) == [1, 2]
+    assert "fixed solver kept" in (tmp_path / "tuned.html").read_text(encoding="utf-8")
     capsys.readouterr()
     assert main([*asked, "seed=5"]) == 1
     assert "made with other values of seed" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import io
 import json
 import math
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from scoresde import report
 from scoresde.bench.rows import Estimate, Outcome, Row
@@ -26,7 +25,6 @@ from scoresde.report import choice, figures, quantities, tables
 from scoresde.report.curves import curves
 
 SPACE = "scoresde-mnist-64 (dbea77d7)"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NFE = (5, 7, 10, 15, 25, 50)
 SOLVERS = ("euler_maruyama", "ddim", "heun", "dpmpp_2m", "uni_pc", "deis", "ddim(eta=1)", "dpm_solver_3")
 NOISY = {"euler_maruyama", "ddim(eta=1)"}
@@ -240,44 +238,10 @@ def test_a_run_without_fid_has_a_report_without_fronts(tmp_path):
 # --- the page in a browser -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if executable is None:
-        pytest.fail(f"these tests need one of {', '.join(BROWSERS)} on the path: run `make browser`")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    quiet += ["--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=quiet)
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def show(browser, tmp_path):
-    """Opens an outcome's report without network; in the end nothing else was asked for and nothing complained."""
-    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(10_000)
-    requests: list[str] = []
-    complaints: list[str] = []
-
-    def opened(outcome: Outcome, **size: int) -> Page:
-        path = tmp_path / "report.html"
-        path.write_text(report.html(outcome), encoding="utf-8")
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        if size:
-            page.set_viewport_size({"width": size["width"], "height": 900})
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    context.close()
-    assert [url for url in requests if not url.startswith(("data:", tmp_path.as_uri()))] == []
-    assert complaints == []
+def show(show_page):
+    """Opens an outcome's report."""
+    return lambda outcome, **size: show_page(report.html(outcome), **size)
 
 
 def lines(page: Page, chart: str = "#steps-fid") -> set[int]:

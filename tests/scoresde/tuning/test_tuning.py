@@ -233,6 +233,29 @@ def test_where_nothing_is_gained_the_fixed_solver_stays(tuned: scoresde.TunedSol
     assert report["taken"] == report["fixed"] and report["variance"]["taken"] == report["variance"]["fixed"]
 
 
+def test_a_sample_in_another_mode_is_lost_and_one_that_is_merely_off_its_end_is_not() -> None:
+    random = torch.Generator().manual_seed(0)
+    modes = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    where = torch.arange(30) % 3
+    ends = modes[where] + 0.02 * torch.randn((30, 2), generator=random, dtype=torch.float64)
+    samples = ends + 0.05 * torch.randn((30, 2), generator=random, dtype=torch.float64)
+    samples[7], samples[20] = modes[0], math.nan
+    assert procedure._lost(samples, ends) == [7, 20]
+    assert procedure._lost(modes[where], modes[where]) == []  # without any spread within modes
+    assert procedure._lost(ends.flip(0)[:, None, None], ends[:, None, None]) == [i for i in range(30) if i % 3 != 1]
+    assert procedure._lost(torch.zeros(5, 3), torch.zeros(5, 3)) == []
+
+
+def test_the_report_says_which_samples_were_lost(tuned: scoresde.TunedSolver) -> None:
+    for member in tuned.members.values():
+        lost, errors = member.report["lost"], member.report["samples"]
+        for way in ("fixed", "taken"):
+            kept = [error for index, error in enumerate(errors[way]) if index not in lost[way]]
+            assert all(errors[way][index] > min(kept, default=0.0) for index in lost[way])
+    assert tuned.members[1].report["lost"]["taken"] == tuned.members[1].report["lost"]["fixed"] != []
+    assert tuned.members[6].report["lost"]["taken"] == []
+
+
 def test_fit_choice_and_judgement_see_different_trajectories() -> None:
     own = trajectories("ring", VP(), 40)
     parts = procedure._split(own)
