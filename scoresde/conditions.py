@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SCALE = "guidance_scale"  # the condition by which a model that is guided over a range of scales is given each sample's
+
 
 def replaced(cond: Mapping[str, Any], by: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """The condition with some of its values, nested too, replaced by those without guidance.

@@ -83,7 +83,8 @@ def tune(
         nfe: evaluations, or several numbers of them.
         shape: of one sample.
         seeds: at least 16; not those that the solver is to be judged on later.
-        cond: what the network is given beside state and time, one row for each seed.
+        cond: what the network is given beside state and time, one row for each seed; scales of a model that is guided
+            over a range are spread over it where they are not given.
         effort: ``quick``; or ``thorough``, which tries more starts, and levels of their own for what the network is
             told.
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed

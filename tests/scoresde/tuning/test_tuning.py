@@ -19,6 +19,7 @@ from scoresde import ScoreModel, noise_scale, sample, tune
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
 from scoresde.tuning.fit import Number, _normal, _State, _step, free, inserted, levenberg_marquardt, loss, moved
+from scoresde.tuning.scale import started
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
 
@@ -291,6 +292,58 @@ def test_conditions_are_given_row_by_row() -> None:
         ScoreModel(net, EDM(), "sample"), nfe=3, shape=(2,), seeds=range(20), cond={"label": label}, batch_size=7
     )
     assert found.members[3].report["fixed"]["mean"] < 1  # with another's label it would be 10 or 20
+
+
+ANGLES = torch.arange(7, dtype=torch.float64) * (2 * math.pi / 7)
+MIXTURE = {
+    "weights": torch.ones(7),
+    "means": 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1),
+    "variances": torch.linspace(0.02, 0.1, 7)[[0, 4, 2, 6, 1, 5, 3]],
+    "labels": list(range(7)),
+}
+NONE = {"label": -1}  # the label that stands for the whole mixture
+
+
+@pytest.mark.parametrize("process", [EDM(), Flow()], ids=lambda process: process.name)
+def test_tuned_on_some_labels_and_scales_it_is_better_on_fresh_ones(process: Process) -> None:
+    model = scoresde.exact.GaussianMixture(process, **MIXTURE)
+    over = scoresde.guidance.ClassifierFree(model, NONE, scale=(1.0, 3.0))
+    label = torch.arange(64) % 6
+    found = tune(over, nfe=4, shape=(2,), seeds=SEEDS[:64], cond={"label": label}, dtype=torch.float64, target="error")
+    numbers = found.members[4].numbers
+    assert numbers is not None and found.about["guidance"] == "classifier_free(scale=1 to 3)"
+    errors: dict[str, list[float]] = {}
+    for scale in (1.0, 1.7, 3.0):
+        own = scoresde.guidance.ClassifierFree(model, NONE, scale=scale)
+        cond = {"label": torch.full((48,), 6)}  # which was not fitted
+        starts = Trajectories.of(own, range(48), (2,), cond=cond, dtype=torch.float64)
+        fresh = replace(starts, ends=starts.planned(teacher.plan(starts, 128)))
+        samples = sample(own, found, nfe=4, shape=(48, 2), cond=cond, seeds=0, dtype=torch.float64).samples
+        torch.testing.assert_close(samples, fresh.follow(numbers), rtol=1e-6, atol=1e-6)
+        errors.setdefault("tuned", []).append(float(fresh.errors(samples).mean()))
+        for name, grid in (("auto", "auto"), ("uni_pc", "quadratic"), ("dpmpp_2m", "log_snr")):
+            plan = fixed.Fixed(name, {}, grid).plan(process, 4, own.prediction)
+            errors.setdefault(name, []).append(float(fresh.errors(fresh.planned(plan)).mean()))
+    means = {name: np.log(found).mean() for name, found in errors.items()}
+    assert means.pop("tuned") < min(means.values()), errors
+    with pytest.raises(ValueError, match=r"tuned for the guidance 'classifier_free\(scale=1 to 3\)'"):
+        found.check_model(scoresde.guidance.ClassifierFree(model, NONE, scale=3.5))
+
+
+def test_scales_of_a_range_are_spread_over_every_part_and_label() -> None:
+    model = scoresde.exact.GaussianMixture(VP(), **MIXTURE)
+    over = scoresde.guidance.ClassifierFree(model, NONE, scale=(1.0, 4.0))
+    starts = started(over, range(60), (2,), {"label": torch.arange(60) % 3}, None, torch.float64, None)
+    scales = starts.cond["guidance_scale"]
+    assert torch.equal(scales.sort().values, torch.linspace(1, 4, 60))
+    whole = replace(starts, ends=starts.noise)
+    few = [scales[starts.cond["label"] == label] for label in range(3)]
+    for part in (*(part.cond["guidance_scale"] for part in procedure._split(whole)), *few):
+        assert float(part.min()) < 1.5 and float(part.max()) > 3.5 and abs(float(part.mean()) - 2.5) < 0.4
+    given = started(
+        over, range(2), (2,), {"label": torch.zeros(2), "guidance_scale": torch.ones(2)}, None, torch.float32, None
+    )
+    assert torch.equal(given.cond["guidance_scale"], torch.ones(2))
 
 
 @pytest.mark.parametrize(
