@@ -339,7 +339,7 @@ class Kept:
     @classmethod
     def of(cls, folder: str | Path | None, about: dict[str, Any], cond: Mapping[str, Any] | None) -> Kept:
         """Raises ValueError where the folder holds another tuning."""
-        key = digest_of([json.dumps(about), *_described(dict(cond or {}))])
+        key = digest_of([json.dumps(about), *conditions.described(dict(cond or {}))])
         fresh: dict[str, Any] = {"of": key, "fitted": {}, "members": {}}
         if folder is None:
             return cls(None, about, fresh)
@@ -371,14 +371,3 @@ class Kept:
             with replacing(self.folder / ENDS) as temporary:
                 np.save(temporary, ends)
         self.put("teacher", teacher)
-
-
-def _described(cond: Any) -> list[str]:
-    """What a condition holds, as text of its own."""
-    if isinstance(cond, Tensor):
-        return [str(cond.dtype), str(tuple(cond.shape)), repr(cond.detach().cpu().double().flatten().tolist())]
-    if isinstance(cond, Mapping):
-        return [part for key in sorted(cond) for part in (str(key), *_described(cond[key]))]
-    if isinstance(cond, (list, tuple)):
-        return [part for value in cond for part in _described(value)]
-    return [repr(cond)]
