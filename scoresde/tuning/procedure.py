@@ -18,7 +18,7 @@ from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
-from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of
+from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.teacher import Converged, converged
 from scoresde.tuning.trajectories import Trajectories
@@ -132,7 +132,8 @@ def from_starts(
 ) -> TunedSolver:
     """What :func:`tune` does once it has starts, whose ends it computes."""
     taught = _taught(starts, counts[-1], kept, say)
-    return _Tuning(*_split(taught.trajectories), effort, target, kept, say).run(counts)
+    whole = starts.asks_whole_times()
+    return _Tuning(*_split(taught.trajectories), effort, target, kept, say, whole).run(counts)
 
 
 def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: str, target: str) -> dict[str, Any]:
@@ -175,7 +176,11 @@ def _split(trajectories: Trajectories) -> tuple[Trajectories, Trajectories, Traj
 
 @dataclass(frozen=True)
 class _Tuning:
-    """One tuning: its trajectories and what it has come to."""
+    """One tuning: its trajectories and what it has come to.
+
+    Where the network is asked at whole times alone, levels are fitted as if D were linear between these, then placed at
+    them, and the history is fitted to what the network then answers.
+    """
 
     fit: Trajectories
     choose: Trajectories
@@ -184,6 +189,7 @@ class _Tuning:
     target: str
     kept: Kept
     say: Say
+    whole: bool = False
 
     def run(self, counts: Sequence[int]) -> TunedSolver:
         scale = self.kept.content.get("noise_scale") or measured(self.fit)
@@ -204,7 +210,7 @@ class _Tuning:
             return None
         if (done := self.kept.content["fitted"].get(str(count))) is not None:
             return tuned.read_numbers(done)
-        sets = [self.fit]
+        sets = [replace(self.fit, between=self.whole)]
         starts = [inserted(sets, before, BACK)] if before is not None else []
         if count in universal.tables():
             plain = for_all(self.fit.model.process, count, scale)
@@ -212,7 +218,7 @@ class _Tuning:
         starts.sort(key=lambda each: each.loss)
         kept = starts if self.effort == "thorough" else starts[:1]
         fits = [self._lowered(start.numbers, ("level", "history")) for start in kept]
-        found = min(fits, key=lambda each: loss(sets, each))
+        found = min(fits, key=lambda each: loss([self.fit], each))
         self.kept.put("fitted", {**self.kept.content["fitted"], str(count): asdict(found)})
         return found
 
@@ -231,7 +237,7 @@ class _Tuning:
         if numbers is None:
             return found
         if count in universal.tables():
-            plain = for_all(self.fit.model.process, count, scale)
+            plain = self._placed(for_all(self.fit.model.process, count, scale))
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
         if self.effort == "thorough":
@@ -251,8 +257,16 @@ class _Tuning:
         return self._lowered(self._lowered(Numbers(levels, rows), ("level",)), ("level", "history"))
 
     def _lowered(self, start: Numbers, kinds: Sequence[str]) -> Numbers:
-        which = free(len(start), kinds, BACK)
-        return levenberg_marquardt([self.fit], start, which, iterations=EFFORTS[self.effort]).numbers
+        fit, iterations = replace(self.fit, between=self.whole), EFFORTS[self.effort]
+        found = levenberg_marquardt([fit], start, free(len(start), kinds, BACK), iterations=iterations).numbers
+        if not self.whole:
+            return found
+        placed, which = self._placed(found), free(len(start), ("history",), BACK)
+        return levenberg_marquardt([self.fit], placed, which, iterations=iterations).numbers
+
+    def _placed(self, numbers: Numbers) -> Numbers:
+        """The numbers, at whole times where the network is asked at no others."""
+        return on_whole_times(numbers, self.fit.model.process) if self.whole else numbers
 
     def _chosen(self, count: int, plain: Candidate, others: list[Candidate]) -> Candidate:
         """The best on the choosing trajectories, by the target."""

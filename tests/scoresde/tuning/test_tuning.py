@@ -16,9 +16,21 @@ import scoresde
 import solvers
 from benchmarks.tuning.problems import EXACT, converged, planned
 from scoresde import ScoreModel, noise_scale, sample, tune
+from scoresde.integrations.diffusers import Scheduler
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
-from scoresde.tuning.fit import Number, _normal, _State, _step, free, inserted, levenberg_marquardt, loss, moved
+from scoresde.tuning.fit import (
+    Number,
+    _normal,
+    _State,
+    _step,
+    free,
+    inserted,
+    levenberg_marquardt,
+    loss,
+    moved,
+    on_whole_times,
+)
 from scoresde.tuning.scale import started
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
@@ -292,6 +304,84 @@ def test_conditions_are_given_row_by_row() -> None:
         ScoreModel(net, EDM(), "sample"), nfe=3, shape=(2,), seeds=range(20), cond={"label": label}, batch_size=7
     )
     assert found.members[3].report["fixed"]["mean"] < 1  # with another's label it would be 10 or 20
+
+
+BETAS = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+
+
+@pytest.mark.parametrize("told", [torch.round, torch.trunc], ids=["rounded", "cut"])
+def test_where_a_network_is_asked_at_whole_times_these_are_what_is_fitted_and_run(told: Any, tmp_path: Path) -> None:
+    process, asked = VPDiscrete(), list[float]()
+    exact = EXACT["ring"](process)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(float(t[0]))
+        return exact.denoised(x, t.double())
+
+    model = ScoreModel(net, process, "sample", time_input=lambda t: told(t).long())
+    found = tune(model, nfe=4, shape=(2,), seeds=SEEDS, dtype=torch.float64, target="error")
+    numbers, report = found.members[4].numbers, found.members[4].report
+    assert numbers is not None and report["taken"]["mean"] < 0.8 * report["fixed"]["mean"]
+    asked.clear()
+    samples = sample(model, found, nfe=4, shape=(32, 2), seeds=0, dtype=torch.float64).samples
+    # The state has the noise of the time that the network is told.
+    expected = [process.time(-math.log(level)) for level in numbers.levels]
+    whole = [round(time) for time in expected]
+    assert asked == whole and np.allclose(whole, expected, rtol=0, atol=2e-3)
+    starts = Trajectories.of(model, range(32), (2,), dtype=torch.float64)
+    torch.testing.assert_close(samples, starts.follow(numbers), rtol=1e-9, atol=1e-9)
+    found.save(tmp_path / "tuned.json")
+    scheduler = Scheduler.from_config({**BETAS, "prediction_type": "sample"}, tuned=tmp_path / "tuned.json")
+    scheduler.set_timesteps(4)
+    fed = scheduler.timesteps.tolist()
+    assert [round(t) for t in fed] == [int(t) for t in fed] == whole
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2, -0.2])
+def test_between_whole_times_d_is_linear_and_at_them_it_is_the_network_s(offset: float) -> None:
+    process = VPDiscrete()
+    exact = EXACT["ring"](process)
+    rounded = ScoreModel(lambda x, t: exact.denoised(x, t.double()), process, "sample", time_input=torch.round)
+    own = Trajectories.of(rounded, range(8), (2,), dtype=torch.float64)
+    between = replace(own, between=True)
+    for t in (400.0, 400.25, 400.5, 700.75):
+        level = math.exp(-process.half_log_snr(t) - offset)  # of the state; the network is told t
+        found = between.denoised(own.noise, level, offset)
+        scale = process.alpha(t) * level
+        torch.testing.assert_close(found, exact.denoised(scale * own.noise, t), rtol=0, atol=2e-5)
+        if t == 400.0:
+            torch.testing.assert_close(found, own.denoised(own.noise, level, offset), rtol=1e-12, atol=1e-12)
+
+
+def test_times_are_whole_by_what_the_network_answers() -> None:
+    def whole(process: Process, time_input: Any, net: Any = None) -> bool:
+        exact = EXACT["ring"](process)
+        model = ScoreModel(
+            net or (lambda x, t: exact.denoised(x, t.double())), process, "sample", time_input=time_input
+        )
+        return Trajectories.of(model, range(2), (2,), dtype=torch.float64).asks_whole_times()
+
+    for told in (torch.round, torch.floor, torch.ceil):
+        assert whole(VPDiscrete(), told) and not whole(VP(), told)
+    assert not whole(VPDiscrete(), None) and not whole(VPDiscrete(), None, lambda x, t: torch.tanh(x))
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_levels_at_whole_times_stay_apart(count: int) -> None:
+    process = VPDiscrete(np.linspace(0.05, 0.5, 8))
+    first = math.exp(-process.half_log_snr(process.t_max))
+    crowded = Numbers(tuple(first * 0.999**step for step in range(count)), ((), *[(0.0,)] * (count - 1)))
+    for numbers in (crowded, replace(crowded, offsets=(0.0, *[0.5] * (count - 1)))):
+        found = on_whole_times(numbers, process)
+        times = [process.time(-math.log(level)) for level in found.levels]
+        if count == 9:  # more than there are
+            assert found is numbers
+            continue
+        assert (
+            times == pytest.approx([round(time) for time in times], abs=2e-3) and len(set(map(round, times))) == count
+        )
+        told = [process.time(-math.log(level) - found.offset(step)) for step, level in enumerate(found.levels)]
+        assert told == pytest.approx([round(time) for time in told], abs=2e-3)
 
 
 ANGLES = torch.arange(7, dtype=torch.float64) * (2 * math.pi / 7)

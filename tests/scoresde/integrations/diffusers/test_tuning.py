@@ -79,16 +79,16 @@ class ExactPipeline(lib.DiffusionPipeline):
     ) -> Tensor:
         self.scheduler.set_timesteps(num_inference_steps, device="cpu")
         label = torch.tensor([WORDS.index(word) for word in prompt])
-        noise = torch.randn(len(prompt), 4) if latents is None else latents
-        latents = noise * self.scheduler.init_noise_sigma
+        state = torch.randn(len(prompt), 4) if latents is None else latents
+        state = state * self.scheduler.init_noise_sigma
         with self.progress_bar(total=num_inference_steps):
             for step, t in enumerate(self.scheduler.timesteps):
-                x = self.scheduler.scale_model_input(latents, t)
+                x = self.scheduler.scale_model_input(state, t)
                 both = torch.cat((label, torch.full_like(label, -1)))
                 given, free = self.transformer(torch.cat((x, x)), t, both).chunk(2)
                 scale = 1.0 if late and step == 0 else guidance_scale
-                latents = self.scheduler.step(free + scale * (given - free), t, latents, return_dict=False)[0]
-        return latents
+                state = self.scheduler.step(free + scale * (given - free), t, state, return_dict=False)[0]
+        return state
 
 
 def exact(kind: str) -> Any:
