@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SCALE = "guidance_scale"  # the condition by which a model that is guided over a range of scales is given each sample's
+
 
 def replaced(cond: Mapping[str, Any], by: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """The condition with some of its values, nested too, replaced by those without guidance.
@@ -115,3 +117,14 @@ def select(cond: Any, index: list[int] | Tensor, device: torch.device) -> Any:
     if isinstance(cond, (list, tuple)):
         return type(cond)(select(value, index, device) for value in cond)
     return cond
+
+
+def described(cond: Any) -> list[str]:
+    """What a condition holds, as text of its own."""
+    if isinstance(cond, Tensor):
+        return [str(cond.dtype), str(tuple(cond.shape)), repr(cond.detach().cpu().double().flatten().tolist())]
+    if isinstance(cond, Mapping):
+        return [part for key in sorted(cond) for part in (str(key), *described(cond[key]))]
+    if isinstance(cond, (list, tuple)):
+        return [part for value in cond for part in described(value)]
+    return [repr(cond)]

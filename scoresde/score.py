@@ -41,6 +41,8 @@ class ScoreModel:
 
     Attributes:
         guidance: what guides the model (:mod:`scoresde.guidance`), in words; empty for a network as it is.
+        scales: ends of the range that it is guided over, where each sample's own scale is the condition
+            ``guidance_scale``, of shape (batch,); None for a model at one scale or none.
         noise_scale: σ* of the model where it is known (:func:`scoresde.noise_scale`); the solver ``auto`` uses it.
         tuned: path of a solver that was fitted to the model, which the solver ``tuned`` reads; None for none.
 
@@ -50,6 +52,7 @@ class ScoreModel:
     """
 
     guidance: str = ""
+    scales: tuple[float, float] | None = None
     noise_scale: float | None = None
     tuned: str | None = None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,22 +197,34 @@ class TunedSolver(PlannedSolver):
                     "allow it with foreign=True"
                 )
 
+    def check_conventions(self, process: Levels, prediction: str) -> None:
+        """Refuse the process or the prediction type of a network that the plans were not fitted to.
+
+        Raises:
+            ValueError: another process or prediction type; the message says which.
+        """
+        self.check_process(process)
+        self._check("prediction", prediction, str.__eq__)
+
+    def _check(self, name: str, here: str, fits: Callable[[str, str], bool]) -> None:
+        there = self.about.get(name)
+        if not self.foreign and there is not None and not fits(here, there):
+            raise ValueError(
+                f"the solver was tuned for the {name} {there!r}, and this model has {here!r}: tune it anew, or "
+                "allow it with foreign=True"
+            )
+
     def check_model(self, model: ScoreModel) -> None:
         """Refuse a model that the plans were not fitted to.
 
         Raises:
-            ValueError: another process, prediction type, guidance or network; the message says which.
+            ValueError: another process, prediction type, guidance or network; the message says which. Guidance tuned
+                over a range of scales is the same at any scale within it.
         """
         if self.foreign:
             return
-        self.check_process(model.process)
-        here = {"prediction": model.prediction, "guidance": model.guidance}
-        for name, value in here.items():
-            if value != self.about.get(name, value):
-                raise ValueError(
-                    f"the solver was tuned for the {name} {self.about[name]!r}, and this model has {value!r}: tune it "
-                    "anew, or allow it with foreign=True"
-                )
+        self.check_conventions(model.process, model.prediction)
+        self._check("guidance", model.guidance, guided_within)
         if not alike(fingerprint(model), self.about.get("fingerprint", [])):
             raise ValueError("the solver was tuned to another network: tune it anew, or allow it with foreign=True")
 
@@ -343,6 +356,19 @@ def levels(process: Process) -> list[tuple[float, float]]:
     """Some times of a process and λ there, by which it is recognised."""
     times = [process.t_min + (process.t_max - process.t_min) * share for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return [(t, process.half_log_snr(t)) for t in times]
+
+
+def guided_within(here: str, there: str) -> bool:
+    """Whether one guidance in words is another, with scales that are the same or within the ranges of the other's."""
+    if _SCALES.sub("", here) != _SCALES.sub("", there):
+        return False
+    pairs = zip(_SCALES.findall(here), _SCALES.findall(there), strict=False)
+    ends = (((float(a), float(b or a)), (float(c), float(d or c))) for (a, b), (c, d) in pairs)
+    return all(low <= least and most <= high for (least, most), (low, high) in ends)
+
+
+_NUMBER = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
+_SCALES = re.compile(rf"(?<=scale=){_NUMBER}(?: to {_NUMBER})?")
 
 
 def fingerprint(model: ScoreModel) -> list[list[float]]:

@@ -91,7 +91,7 @@ ROOMS = {
         "sampling": SCORES | {"conditions", "noise", "tuned"},
         "data": {"files"},
         "networks": SCORES | {"files"},
-        "integrations": SCORES | {"files", "networks", "noise", "preconditioning", "tuned"},
+        "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},
         "models": SCORES | {"files", "networks", "preconditioning", "integrations", "tuned"},
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},

@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from scoresde.commands.interrupts import quick_to_stop
@@ -54,6 +54,7 @@ PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
 NUMBERS = re.compile(r"[\[\]\s,\d.eE+]+")  # a number, a list of such, or a sweep over them
 POWER = re.compile(r"\d+(\.\d+)?[eE]\+?\d{1,2}")
 EXACT = 2**53  # up to which a float is a whole number for certain
+RANGED = ("guidance", "scale")  # a choice's number that may be a range of two, for scoresde tune
 
 
 _PLUGGED: dict[str, dict[str, str]] = {}  # what plugins have added to each group, as the files of choices read
@@ -323,8 +324,11 @@ def _check_numbers(config: DictConfig) -> None:
         if group not in config or not path.is_file():
             continue
         for key, default in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-            if _is_number(default) and not _is_number(config[group][key]):
-                raise UsageError(f"{group}.{key} must be a number, got {config[group][key]!r}")
+            given = config[group][key]
+            if (group, key) == RANGED and isinstance(given, ListConfig) and all(map(_is_number, given)):
+                continue
+            if _is_number(default) and not _is_number(given):
+                raise UsageError(f"{group}.{key} must be a number, got {given!r}")
 
 
 def _is_number(value: object) -> bool:

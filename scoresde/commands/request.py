@@ -100,6 +100,8 @@ class Request:
         if process_name is not None:
             model = model.on(processes.get(process_name, **options))
         model = guided(model, settings["guidance"], checkpoint, device, PRECISIONS[name])
+        if model.scales is not None:
+            raise ValueError(f"images are made at one guidance scale, got a range, {model.guidance}; tune takes one")
         settings["guidance"] = recorded(settings["guidance"])
         if grid is None and not solver.adaptive:
             solver = fitting.fitted(solver, model, checkpoint, out)

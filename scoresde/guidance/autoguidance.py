@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.guidance.guided import known
-from scoresde.guidance.interval import OnInterval
+from scoresde.guidance.interval import OnInterval, Scale
 from scoresde.score import ScoreModel
 
 
@@ -23,7 +23,8 @@ class Autoguidance(OnInterval):
     Args:
         model: the model to guide.
         weak: a weaker model of the same data, of any process and prediction type.
-        scale: 0 is the weak model, 1 the model itself, and more is guidance.
+        scale: 0 is the weak model, 1 the model itself, and more is guidance; a pair is a range, and each sample's own
+            the condition ``guidance_scale``.
         low, high: guided where low < σ/α ≤ high.
 
     Raises:
@@ -34,17 +35,17 @@ class Autoguidance(OnInterval):
     name = "autoguidance"
 
     def __init__(
-        self, model: ScoreModel, weak: ScoreModel, *, scale: float = 2.0, low: float = 0.0, high: float = math.inf
+        self, model: ScoreModel, weak: ScoreModel, *, scale: Scale = 2.0, low: float = 0.0, high: float = math.inf
     ):
         super().__init__(model, scale, low, high)
         if not isinstance(weak, ScoreModel):
             raise TypeError(f"autoguidance needs a weaker scoresde.ScoreModel, got {type(weak).__name__}")
         self.weak = weak.on(self.process)
 
-    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:
+    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any], scale: float | Tensor) -> dict[str, Tensor]:
         own = known(self.model.outputs(x, t, **cond))
         weak = self.weak._view(self.prediction, x, t, cond)
-        return {**own, "model": torch.lerp(weak, own["model"], self.scale)}
+        return {**own, "model": torch.lerp(weak, own["model"], scale)}
 
     def _more_calls(self, t: float | Tensor) -> int | Tensor:
         return self.weak.network_calls(t)

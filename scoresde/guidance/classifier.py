@@ -11,7 +11,7 @@ from torch import Tensor
 from scoresde.conditions import replaced
 from scoresde.energy import Energy
 from scoresde.guidance.guided import known
-from scoresde.guidance.interval import OnInterval
+from scoresde.guidance.interval import OnInterval, Scale
 from scoresde.score import ScoreModel
 
 LogProb = Callable[..., Tensor]
@@ -31,7 +31,8 @@ class ClassifierGuidance(OnInterval):
             returns log p(c | x_t), of shape (batch,).
         unconditional: what takes the place of the condition before the model, as for :class:`ClassifierFree`; None
             gives the model the condition too.
-        scale: of the gradient; 0 is no guidance.
+        scale: of the gradient; 0 is no guidance; a pair is a range, and each sample's own the condition
+            ``guidance_scale``.
         low, high: guided where low < σ/α ≤ high.
 
     Raises:
@@ -47,7 +48,7 @@ class ClassifierGuidance(OnInterval):
         classifier: LogProb,
         unconditional: Mapping[str, Any] | None = None,
         *,
-        scale: float = 1.0,
+        scale: Scale = 1.0,
         low: float = 0.0,
         high: float = math.inf,
     ):
@@ -57,12 +58,12 @@ class ClassifierGuidance(OnInterval):
         self.unconditional, self.classifier = unconditional, classifier
         self.push: ScoreModel = Energy(self.process, _Negative(classifier))
 
-    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:
+    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any], scale: float | Tensor) -> dict[str, Tensor]:
         if not isinstance(t, Tensor) and self.process.alpha(t) == 0:
             raise ValueError(f"a classifier cannot guide at t = {t:g}, where α = 0; guide below with high=")
         own = self._plain(x, t, cond)
         _, b = self._conversion("epsilon", self.prediction, x, t)
-        return {**own, "model": own["model"] + self.scale * b * self.push.epsilon(x, t, **cond)}
+        return {**own, "model": own["model"] + scale * b * self.push.epsilon(x, t, **cond)}
 
     def _plain(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:
         given = cond if self.unconditional is None else replaced(cond, self.unconditional)

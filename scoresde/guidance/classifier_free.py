@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.conditions import joined, replaced
 from scoresde.guidance.guided import known
-from scoresde.guidance.interval import OnInterval
+from scoresde.guidance.interval import OnInterval, Scale
 from scoresde.score import ScoreModel
 
 
@@ -26,7 +26,8 @@ class ClassifierFree(OnInterval):
     Args:
         model: a model of both, with the condition and without.
         unconditional: what takes the place of the condition: ``{"label": 10}``, or a tensor of one sample, (1, …).
-        scale: 0 is without the condition, 1 with it, and more is guidance.
+        scale: 0 is without the condition, 1 with it, and more is guidance; a pair is a range, and each sample's own the
+            condition ``guidance_scale``.
         low, high: guided where low < σ/α ≤ high.
         batched: False makes two calls of the batch as it is, with the memory of one.
 
@@ -41,7 +42,7 @@ class ClassifierFree(OnInterval):
         model: ScoreModel,
         unconditional: Mapping[str, Any],
         *,
-        scale: float = 2.0,
+        scale: Scale = 2.0,
         low: float = 0.0,
         high: float = math.inf,
         batched: bool = True,
@@ -51,7 +52,7 @@ class ClassifierFree(OnInterval):
             raise ValueError(f"classifier_free needs the unconditional condition as a mapping, got {unconditional!r}")
         self.unconditional, self.batched = unconditional, batched
 
-    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:
+    def _guided(self, x: Tensor, t: float | Tensor, cond: dict[str, Any], scale: float | Tensor) -> dict[str, Tensor]:
         without = replaced(cond, self.unconditional)
         if self.batched:
             times = torch.cat((t, t)) if isinstance(t, Tensor) and t.ndim else t
@@ -59,7 +60,7 @@ class ClassifierFree(OnInterval):
             own, free = {name: value[: len(x)] for name, value in both.items()}, both["model"][len(x) :]
         else:
             own, free = self.model.outputs(x, t, **cond), self.model.output(x, t, **without)
-        guided = torch.lerp(free, own["model"], self.scale)
+        guided = torch.lerp(free, own["model"], scale)
         return {**known(own), "unconditional": free, "model": guided}
 
     def _plain(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> dict[str, Tensor]:

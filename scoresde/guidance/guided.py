@@ -32,7 +32,7 @@ class Guided(ScoreModel):
         if not isinstance(model, ScoreModel):
             raise TypeError(f"{self.name} needs a scoresde.ScoreModel to guide, got {type(model).__name__}")
         super().__init__(model.net, model.process, model.prediction)
-        self.model = model
+        self.model, self.scales = model, model.scales
         told = ", ".join(
             f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in options.items()
         )

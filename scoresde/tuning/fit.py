@@ -22,10 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scoresde.process import Process
 from scoresde.tuning.trajectories import Prefix, Trajectories
 from solvers.coefficients.fitted import Numbers, adams
 
 Array = NDArray[np.float64]
+ABOVE = 1e-3  # of a whole time: more than float32 rounds off
 NARROWEST = 1e-3  # distance of neighbouring levels in log σ/α
 QUANTILES = (0.97, 0.6)  # that both the root mean square and the median fall
 TURNS = 8  # dampings that are tried for a step
@@ -72,6 +74,33 @@ def moved(numbers: Numbers, which: Sequence[Number], by: Sequence[float] | Array
             row[number.back] += float(change)
     kept = tuple(offsets) if any(offsets) else ()
     return Numbers(tuple(map(float, levels)), tuple(map(tuple, history)), kept)
+
+
+def on_whole_times(numbers: Numbers, process: Process) -> Numbers:
+    """The numbers with all levels but the first, also those that the network is told, at whole times of a process.
+
+    They are above a whole time by :data:`ABOVE`, so that it is found by cutting as by rounding. Numbers of more
+    evaluations than there are whole times stay.
+    """
+    count, top = len(numbers), math.floor(process.t_max)
+    if top < count - 1:
+        return numbers
+    levels, offsets = [numbers.levels[0]], [0.0]
+    for step in range(1, count):
+        level = numbers.levels[step]
+        top = min(max(_whole(level, process), count - 1 - step), top - 1)
+        levels.append(_level(top, process))
+        told = _whole(level * math.exp(numbers.offset(step)), process) if numbers.offset(step) else top
+        offsets.append(math.log(_level(told, process) / levels[-1]))
+    return Numbers(tuple(levels), numbers.history, tuple(offsets) if any(offsets) else ())
+
+
+def _whole(level: float, process: Process) -> int:
+    return min(max(round(process.time(-math.log(level))), 0), math.floor(process.t_max) - 1)
+
+
+def _level(index: int, process: Process) -> float:
+    return math.exp(-process.half_log_snr(index + ABOVE))
 
 
 @dataclass(frozen=True)

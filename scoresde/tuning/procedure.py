@@ -18,7 +18,7 @@ from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
-from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of
+from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.teacher import Converged, converged
 from scoresde.tuning.trajectories import Trajectories
@@ -84,7 +84,8 @@ def tune(
         nfe: evaluations, or several numbers of them.
         shape: of one sample.
         seeds: at least 16; not those that the solver is to be judged on later.
-        cond: what the network is given beside state and time, one row for each seed.
+        cond: what the network is given beside state and time, one row for each seed; scales of a model that is guided
+            over a range are spread over it where they are not given.
         effort: ``quick``; or ``thorough``, which tries more starts, and levels of their own for what the network is
             told.
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
@@ -135,7 +136,8 @@ def from_starts(
 ) -> TunedSolver:
     """What :func:`tune` does once it has starts, whose ends it computes."""
     taught = _taught(starts, counts[-1], kept, say)
-    return _Tuning(*_split(taught.trajectories), effort, target, kept, say).run(counts)
+    whole = starts.asks_whole_times()
+    return _Tuning(*_split(taught.trajectories), effort, target, kept, say, whole).run(counts)
 
 
 def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: str, target: str) -> dict[str, Any]:
@@ -178,7 +180,11 @@ def _split(trajectories: Trajectories) -> tuple[Trajectories, Trajectories, Traj
 
 @dataclass(frozen=True)
 class _Tuning:
-    """One tuning: its trajectories and what it has come to."""
+    """One tuning: its trajectories and what it has come to.
+
+    Where the network is asked at whole times alone, levels are fitted as if D were linear between these, then placed at
+    them, and the history is fitted to what the network then answers.
+    """
 
     fit: Trajectories
     choose: Trajectories
@@ -187,6 +193,7 @@ class _Tuning:
     target: str
     kept: Kept
     say: Say
+    whole: bool = False
 
     def run(self, counts: Sequence[int]) -> TunedSolver:
         scale = self.kept.content.get("noise_scale") or measured(self.fit)
@@ -207,7 +214,7 @@ class _Tuning:
             return None
         if (done := self.kept.content["fitted"].get(str(count))) is not None:
             return tuned.read_numbers(done)
-        sets = [self.fit]
+        sets = [replace(self.fit, between=self.whole)]
         starts = [inserted(sets, before, BACK)] if before is not None else []
         if count in universal.tables():
             plain = for_all(self.fit.model.process, count, scale)
@@ -215,7 +222,7 @@ class _Tuning:
         starts.sort(key=lambda each: each.loss)
         kept = starts if self.effort == "thorough" else starts[:1]
         fits = [self._lowered(start.numbers, ("level", "history")) for start in kept]
-        found = min(fits, key=lambda each: loss(sets, each))
+        found = min(fits, key=lambda each: loss([self.fit], each))
         self.kept.put("fitted", {**self.kept.content["fitted"], str(count): asdict(found)})
         return found
 
@@ -234,7 +241,7 @@ class _Tuning:
         if numbers is None:
             return found
         if count in universal.tables():
-            plain = for_all(self.fit.model.process, count, scale)
+            plain = self._placed(for_all(self.fit.model.process, count, scale))
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
         if self.effort == "thorough":
@@ -254,8 +261,16 @@ class _Tuning:
         return self._lowered(self._lowered(Numbers(levels, rows), ("level",)), ("level", "history"))
 
     def _lowered(self, start: Numbers, kinds: Sequence[str]) -> Numbers:
-        which = free(len(start), kinds, BACK)
-        return levenberg_marquardt([self.fit], start, which, iterations=EFFORTS[self.effort]).numbers
+        fit, iterations = replace(self.fit, between=self.whole), EFFORTS[self.effort]
+        found = levenberg_marquardt([fit], start, free(len(start), kinds, BACK), iterations=iterations).numbers
+        if not self.whole:
+            return found
+        placed, which = self._placed(found), free(len(start), ("history",), BACK)
+        return levenberg_marquardt([self.fit], placed, which, iterations=iterations).numbers
+
+    def _placed(self, numbers: Numbers) -> Numbers:
+        """The numbers, at whole times where the network is asked at no others."""
+        return on_whole_times(numbers, self.fit.model.process) if self.whole else numbers
 
     def _chosen(self, count: int, plain: Candidate, others: list[Candidate]) -> Candidate:
         """The best on the choosing trajectories, by the target."""
@@ -353,7 +368,7 @@ class Kept:
     @classmethod
     def of(cls, folder: str | Path | None, about: dict[str, Any], cond: Mapping[str, Any] | None) -> Kept:
         """Raises ValueError where the folder holds another tuning."""
-        key = digest_of([json.dumps(about), *_described(dict(cond or {}))])
+        key = digest_of([json.dumps(about), *conditions.described(dict(cond or {}))])
         fresh: dict[str, Any] = {"of": key, "fitted": {}, "members": {}}
         if folder is None:
             return cls(None, about, fresh)
@@ -385,14 +400,3 @@ class Kept:
             with replacing(self.folder / ENDS) as temporary:
                 np.save(temporary, ends)
         self.put("teacher", teacher)
-
-
-def _described(cond: Any) -> list[str]:
-    """What a condition holds, as text of its own."""
-    if isinstance(cond, Tensor):
-        return [str(cond.dtype), str(tuple(cond.shape)), repr(cond.detach().cpu().double().flatten().tolist())]
-    if isinstance(cond, Mapping):
-        return [part for key in sorted(cond) for part in (str(key), *_described(cond[key]))]
-    if isinstance(cond, (list, tuple)):
-        return [part for value in cond for part in _described(value)]
-    return [repr(cond)]

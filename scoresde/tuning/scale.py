@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scoresde.conditions import SCALE
 from scoresde.score import ScoreModel
 from scoresde.tuning.trajectories import Trajectories
 
@@ -42,7 +43,8 @@ def noise_scale(
         model: the score model.
         shape: of one sample.
         seeds: one for each trajectory.
-        cond: as for :func:`scoresde.sample`, one row for each seed.
+        cond: as for :func:`scoresde.sample`, one row for each seed; scales of a model that is guided over a range are
+            spread over it where they are not given.
         batch_size: how many states one evaluation takes at most.
         dtype: of the state.
         device: where the state lives; None is that of the network.
@@ -62,7 +64,15 @@ def started(
     dtype: torch.dtype,
     device: torch.device | str | None,
 ) -> Trajectories:
-    """The starts of these seeds, on the network's device where none is given."""
+    """The starts of these seeds, on the network's device where none is given.
+
+    Of a model that is guided over a range of scales each has its own, spread evenly over the range in mixed order, so
+    that parts of them and the rows of each label cover it.
+    """
+    if model.scales is not None and SCALE not in (cond or {}):
+        spread = torch.linspace(*model.scales, len(seeds))
+        order = torch.randperm(len(seeds), generator=torch.Generator().manual_seed(1))  # not that of the parts
+        cond = {**(cond or {}), SCALE: spread[order]}
     if device is None:
         parameters = model.net.parameters() if isinstance(model.net, torch.nn.Module) else iter(())
         device = next((parameter.device for parameter in parameters), torch.device("cpu"))
@@ -79,7 +89,9 @@ def measured(trajectories: Trajectories) -> float:
     floor = float(slope[top].min())
     first = int(np.flatnonzero(slope[top] <= DOUBT * floor).max())
     own = np.sqrt(np.maximum(motion[first:] ** 2 - (floor * levels[first:]) ** 2, 0.0))
-    total = np.cumsum(own)
+    total = np.cumsum(
+        own if own.any() else motion[first:]
+    )  # all of it, where none can be told from the network's error
     if not total[-1] > 0:
         raise ValueError("the denoised sample moves at no noise level: the data are a single point")
     return math.exp(float(np.interp(0.5, total / total[-1], np.log(levels[first:]))))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scoresde import conditions
 from scoresde.noise import Noise
+from scoresde.process import VPDiscrete
 from scoresde.score import ScoreModel
 from solvers import Plan
 from solvers.coefficients.fitted import Numbers, bracket
@@ -31,6 +32,8 @@ class Trajectories:
         cond: what the network is given beside state and time, one row for each start.
         batch_size: how many states one evaluation of the network takes at most.
         unit: levels of :class:`Numbers` but the first are in multiples of it.
+        between: whether D between two whole times is linear between those at them: of a network that is asked at whole
+            times alone (:meth:`asks_whole_times`), and says nothing of changes of a level by less than one.
         tell: called with the number of states after each evaluation.
     """
 
@@ -40,6 +43,7 @@ class Trajectories:
     cond: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
     unit: float = 1.0
+    between: bool = False
     tell: Tell = lambda states: None
 
     @classmethod
@@ -76,6 +80,21 @@ class Trajectories:
     def known_ends(self) -> Tensor:
         assert self.ends is not None, "the converged ends are not known yet"
         return self.ends
+
+    def asks_whole_times(self) -> bool:
+        """Whether the network is told indices of a chain's table: between two of them its output is the same."""
+        model, chain = self.model, self.model.process
+        if not isinstance(chain, VPDiscrete):
+            return False
+        few = self.part(range(min(2, len(self))))
+        with torch.no_grad():
+            for share in (0.25, 0.5, 0.75):
+                index = math.floor(share * chain.t_max)
+                # Rounded or cut, the first two are one index, and the third is the next.
+                one, same, other = (model.output(few.noise, index + t, **few.cond) for t in (0.1, 0.4, 1.1))
+                if not torch.equal(one, same) or torch.equal(one, other):
+                    return False
+        return True
 
     def part(self, index: Sequence[int]) -> Trajectories:
         """Those of these rows."""
@@ -118,15 +137,22 @@ class Trajectories:
             lam = -math.log(level) - offset
             lam = min(max(lam, process.half_log_snr(t)), process.half_log_snr(process.t_min))
             t = min(max(process.time(lam), process.t_min), t)
-        sigma = process.sigma(t)
+        own, sigma = replace(self, noise=z, ends=None), process.sigma(t)
         scale = sigma if level == math.inf else process.alpha(t) * level
+        if not self.between or t == (below := math.floor(t)):
+            return own._at(t, scale)
+        one, other = (own._at(index, process.sigma(index) * (scale / sigma)) for index in (below, below + 1))
+        return torch.lerp(one, other, t - below)
+
+    def _at(self, t: float, scale: float) -> Tensor:
+        """D at states scale · z, of the network told t."""
 
         def run(part: Trajectories) -> Tensor:
             found = part.model.denoised(scale * part.noise, t, **part.cond)
             part.tell(len(part))
             return found
 
-        return replace(self, noise=z, ends=None).batched(run)
+        return self.batched(run)
 
     def follow(self, numbers: Numbers, prefix: Prefix | None = None, since: int = 0) -> Tensor:
         """Where a plan takes the starts, by its numbers.

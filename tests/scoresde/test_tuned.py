@@ -221,3 +221,40 @@ def test_as_a_function_of_k_diffusion_it_brings_its_levels(tmp_path: Path) -> No
     with torch.no_grad():
         found = function(lambda x, sigma: model.denoised(x, sigma.double()), start, sigmas, disable=True)
     torch.testing.assert_close(found, sample(model, made(model), nfe=6, x_init=start, seeds=0).samples)
+
+
+# --- guidance
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "fits"),
+    [
+        ("cfg(scale=2)", "cfg(scale=2)", True),
+        ("cfg(scale=2)", "cfg(scale=1 to 4)", True),
+        ("cfg(scale=1)", "cfg(scale=1 to 4)", True),
+        ("cfg(scale=1 to 4)", "cfg(scale=1 to 4)", True),
+        ("cfg(scale=1.5 to 3)", "cfg(scale=1 to 4)", True),
+        ("cfg(scale=0.5 to 3)", "cfg(scale=1 to 4)", False),
+        ("cfg(scale=4.1)", "cfg(scale=1 to 4)", False),
+        ("cfg(scale=2)", "cfg(scale=3)", False),
+        ("cfg(scale=-1)", "cfg(scale=-2 to 1e+02)", True),
+        ("cfg(scale=2, low=0.1, high=inf)", "cfg(scale=1 to 4)", False),
+        ("cfg(scale=2, low=0.1, high=3)", "cfg(scale=1 to 4, low=0.1, high=3)", True),
+        ("rescale(factor=0.7) of cfg(scale=2)", "rescale(factor=0.7) of cfg(scale=1 to 4)", True),
+        ("rescale(factor=0.5) of cfg(scale=2)", "rescale(factor=0.7) of cfg(scale=1 to 4)", False),
+        ("auto(scale=2) of cfg(scale=2)", "auto(scale=1 to 3) of cfg(scale=2)", True),
+        ("auto(scale=2) of cfg(scale=3)", "auto(scale=1 to 3) of cfg(scale=2)", False),
+        ("auto(scale=2)", "cfg(scale=1 to 4)", False),
+        ("", "cfg(scale=1 to 4)", False),
+        ("", "", True),
+    ],
+)
+def test_tuned_over_a_range_of_scales_it_serves_each_of_them(here: str, there: str, fits: bool) -> None:
+    model = ScoreModel(Net().eval(), VP())
+    solver = made(model, guidance=there)
+    model.guidance = here
+    if fits:
+        solver.check_model(model)
+    else:
+        with pytest.raises(ValueError, match="tuned for the guidance .* and this model has"):
+            solver.check_model(model)

@@ -2,7 +2,7 @@
 
 pipe.scheduler = scoresde.integrations.diffusers.Scheduler.from_config(pipe.scheduler.config, solver="dpmpp_3m")
 
-``Scheduler`` needs diffusers, and is loaded when it is asked for; conventions are read without it.
+``Scheduler`` and ``tune`` need diffusers, and are loaded when they are asked for; conventions are read without it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from scoresde.integrations.diffusers.conventions import SchedulerConfigError, re
 from scoresde.integrations.diffusers.loading import from_diffusers
 
 if TYPE_CHECKING:
+    from scoresde.integrations.diffusers.pipelines import tune
     from scoresde.integrations.diffusers.scheduler import Scheduler
 
-__all__ = ["Scheduler", "SchedulerConfigError", "from_diffusers", "read"]
+_HOMES = {"Scheduler": "scheduler", "tune": "pipelines"}
+
+__all__ = ["Scheduler", "SchedulerConfigError", "from_diffusers", "read", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Scheduler":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("scoresde.integrations.diffusers.scheduler").Scheduler
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -67,7 +67,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     Raises:
         SchedulerConfigError: the configuration is not understood.
-        ValueError: unknown solver or grid, or a solver that has no plan (an adaptive one).
+        ValueError: unknown solver or grid, a solver that has no plan (an adaptive one), or one that was tuned on
+            another process or prediction type. Which network and guidance a pipeline has, its scheduler cannot know.
         TypeError: an option that the solver or the grid does not have.
     """
 
@@ -81,6 +82,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         self._trained = read(config)
         chosen = _described(solver)
         self._solver = planned(chosen.pop("name"), chosen, "a pipeline")
+        if isinstance(self._solver, TunedSolver):
+            self._solver.check_conventions(self._trained.process, self._trained.prediction)
         self._rule = None if grid is None else grids.get(**_described(grid))
         self._seeds = seeds if seeds is None or isinstance(seeds, int) else [int(seed) for seed in seeds]
         self.register_to_config(
@@ -248,6 +251,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         made = schedule(
             self._trained, self._solver, self._rule, num_inference_steps, timesteps=timesteps, sigmas=sigmas, mu=mu
         )
+        self._take(made, device)
+
+    def _take(self, made: Schedule, device: str | torch.device | None) -> None:
         self._reset()
         self._schedule, self.num_inference_steps = made, len(made.plan.times) - 1
         self.timesteps = torch.tensor(made.timesteps, dtype=torch.float32, device=device)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from scoresde import tuned
+import scoresde
+from scoresde import ScoreModel, tuned
 from scoresde.commands.main import main
 from scoresde.files.bundled import bundled
 from scoresde.models import load
@@ -101,6 +104,33 @@ def test_a_run_of_auto_from_before_there_was_a_scale_goes_on_as_it_was(tmp_path:
         path.unlink()
     assert main([*common]) == 0
     assert "scale" not in yaml.safe_load((tmp_path / "config.yaml").read_text())["solver"]
+
+
+def test_a_range_of_scales_is_tuned_over_and_each_of_them_sampled_at(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tuned_at_once(model: ScoreModel, **options: Any) -> TunedSolver:
+        made = TunedSolver.load(folder / "tuned.json")
+        summary = dict.fromkeys(("mean", "rms", "median"), 1.0)
+        report = {"fixed": summary, "taken": summary, "samples": {"fixed": [1.0], "taken": [1.0]}}
+        members = {nfe: replace(member, report=report) for nfe, member in made.members.items()}
+        of = {"guidance": model.guidance, "fingerprint": tuned.fingerprint(model)}
+        return TunedSolver(members, {**made.about, **of})
+
+    monkeypatch.setattr(scoresde, "tune", tuned_at_once)
+    common = ("guidance=classifier_free", "nfe=2", "batch_size=2", "threads=1")
+    assert main(["tune", *common, "guidance.scale=[1,3]", f"out={tmp_path / 'tuned'}"]) == 0
+    file = tmp_path / "tuned" / "tuned.json"
+    assert TunedSolver.load(file).about["guidance"] == "classifier_free(scale=1 to 3)"
+    sampled = ("sample", *common, "n=2", "solver=tuned", f"solver.path={file}")
+    assert main([*sampled, "guidance.scale=1.5", f"out={tmp_path / 'within'}"]) == 0
+    capsys.readouterr()
+    assert main([*sampled, "guidance.scale=3.5", f"out={tmp_path / 'above'}"]) == 1
+    assert "tuned for the guidance 'classifier_free(scale=1 to 3)'" in capsys.readouterr().err
+    assert main([*sampled, "guidance.scale=[1,3]", f"out={tmp_path / 'over'}"]) == 1
+    assert "images are made at one guidance scale, got a range" in capsys.readouterr().err
+    assert main([*sampled, "guidance.scale=[1,high]", f"out={tmp_path / 'word'}"]) == 2
+    assert "guidance.scale must be a number, got [1, 'high']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -603,3 +603,58 @@ def test_a_configuration_cannot_guide_by_class_where_there_are_none() -> None:
     with pytest.raises(ValueError, match="guidance 'rescale' is by class, and this model has no classes"):
         group = {"name": "rescale", "of": {"name": "classifier_free"}}
         from_config(checkpoint.model, group, checkpoint, torch.device("cpu"), torch.float32)
+
+
+# --- over a range of scales
+
+
+KINDS = {
+    "classifier_free": lambda model, **options: guidance.ClassifierFree(model, ALL, **options),
+    "two calls": lambda model, **options: guidance.ClassifierFree(model, ALL, batched=False, **options),
+    "autoguidance": lambda model, **options: guidance.Autoguidance(
+        model, GaussianMixture(model.process, WEIGHTS, MEANS, 2 * VARIANCES, labels=[0, 1, 2]), **options
+    ),
+    "classifier": lambda model, **options: guidance.ClassifierGuidance(
+        model, lambda x, t, label: -(x**2).sum(1), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("interval", [{}, {"low": 0.3, "high": 2.0}], ids=["everywhere", "interval"])
+def test_over_a_range_each_sample_is_guided_at_its_own_scale(kind: str, interval: dict[str, float]) -> None:
+    model, scales = mixture(VP()), torch.linspace(1, 4, 6, dtype=torch.float64)
+    over = KINDS[kind](model, scale=(1, 4), **interval)
+    times = torch.tensor([VP().time(lam) for lam in (2.0, 1.0, 0.5, 0.0, -0.5, -1.0)], dtype=torch.float64)
+    assert over.scales == (1.0, 4.0) and "(scale=1 to 4" in over.guidance
+    for t in (VP().time(0.1), VP().time(2.0), times):
+        found = over.outputs(X, t, label=LABELS, guidance_scale=scales)
+        for row, scale in enumerate(scales):
+            own = KINDS[kind](model, scale=float(scale), **interval).outputs(X, t, label=LABELS)
+            assert found.keys() == own.keys()
+            for name, value in found.items():
+                torch.testing.assert_close(value[row], own[name][row], rtol=1e-12, atol=1e-12)
+
+
+def test_what_edits_a_model_that_is_guided_over_a_range_is_over_it_too() -> None:
+    over = guidance.Rescale(free(mixture(VP()), scale=[1, 4]))
+    scales = torch.full((6,), 3.0)
+    assert over.scales == (1.0, 4.0)
+    found = over.on(EDM()).output(X, 1.5, label=LABELS, guidance_scale=scales)
+    own = guidance.Rescale(free(mixture(VP()), scale=3.0)).on(EDM()).output(X, 1.5, label=LABELS)
+    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [[4, 1], [1], [1, 2, 3], [1, math.inf]])
+def test_a_range_of_scales_has_two_finite_ends_that_rise(scale: list[float]) -> None:
+    with pytest.raises(ValueError, match="two ends of a range|a finite scale"):
+        free(mixture(VP()), scale=scale)
+
+
+def test_a_range_needs_the_samples_scales_and_there_is_one_range_at_most() -> None:
+    over = free(mixture(VP()), scale=[1, 4])
+    for own in ({}, {"guidance_scale": 2.0}, {"guidance_scale": torch.ones(3)}):
+        with pytest.raises(ValueError, match=r"takes each sample's own scale: give cond=.*of shape \(6,\)"):
+            over.output(X, 0.5, label=LABELS, **own)
+    with pytest.raises(ValueError, match="needs a model at one scale, got classifier_free"):
+        guidance.Autoguidance(over, mixture(VP()), scale=(0.0, 2.0))

@@ -16,9 +16,22 @@ import scoresde
 import solvers
 from benchmarks.tuning.problems import EXACT, converged, planned
 from scoresde import ScoreModel, noise_scale, sample, tune
+from scoresde.integrations.diffusers import Scheduler
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
-from scoresde.tuning.fit import Number, _normal, _State, _step, free, inserted, levenberg_marquardt, loss, moved
+from scoresde.tuning.fit import (
+    Number,
+    _normal,
+    _State,
+    _step,
+    free,
+    inserted,
+    levenberg_marquardt,
+    loss,
+    moved,
+    on_whole_times,
+)
+from scoresde.tuning.scale import started
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
 
@@ -314,6 +327,136 @@ def test_conditions_are_given_row_by_row() -> None:
         ScoreModel(net, EDM(), "sample"), nfe=3, shape=(2,), seeds=range(20), cond={"label": label}, batch_size=7
     )
     assert found.members[3].report["fixed"]["mean"] < 1  # with another's label it would be 10 or 20
+
+
+BETAS = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+
+
+@pytest.mark.parametrize("told", [torch.round, torch.trunc], ids=["rounded", "cut"])
+def test_where_a_network_is_asked_at_whole_times_these_are_what_is_fitted_and_run(told: Any, tmp_path: Path) -> None:
+    process, asked = VPDiscrete(), list[float]()
+    exact = EXACT["ring"](process)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(float(t[0]))
+        return exact.denoised(x, t.double())
+
+    model = ScoreModel(net, process, "sample", time_input=lambda t: told(t).long())
+    found = tune(model, nfe=4, shape=(2,), seeds=SEEDS, dtype=torch.float64, target="error")
+    numbers, report = found.members[4].numbers, found.members[4].report
+    assert numbers is not None and report["taken"]["mean"] < 0.8 * report["fixed"]["mean"]
+    asked.clear()
+    samples = sample(model, found, nfe=4, shape=(32, 2), seeds=0, dtype=torch.float64).samples
+    # The state has the noise of the time that the network is told.
+    expected = [process.time(-math.log(level)) for level in numbers.levels]
+    whole = [round(time) for time in expected]
+    assert asked == whole and np.allclose(whole, expected, rtol=0, atol=2e-3)
+    starts = Trajectories.of(model, range(32), (2,), dtype=torch.float64)
+    torch.testing.assert_close(samples, starts.follow(numbers), rtol=1e-9, atol=1e-9)
+    found.save(tmp_path / "tuned.json")
+    scheduler = Scheduler.from_config({**BETAS, "prediction_type": "sample"}, tuned=tmp_path / "tuned.json")
+    scheduler.set_timesteps(4)
+    fed = scheduler.timesteps.tolist()
+    assert [round(t) for t in fed] == [int(t) for t in fed] == whole
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2, -0.2])
+def test_between_whole_times_d_is_linear_and_at_them_it_is_the_network_s(offset: float) -> None:
+    process = VPDiscrete()
+    exact = EXACT["ring"](process)
+    rounded = ScoreModel(lambda x, t: exact.denoised(x, t.double()), process, "sample", time_input=torch.round)
+    own = Trajectories.of(rounded, range(8), (2,), dtype=torch.float64)
+    between = replace(own, between=True)
+    for t in (400.0, 400.25, 400.5, 700.75):
+        level = math.exp(-process.half_log_snr(t) - offset)  # of the state; the network is told t
+        found = between.denoised(own.noise, level, offset)
+        scale = process.alpha(t) * level
+        torch.testing.assert_close(found, exact.denoised(scale * own.noise, t), rtol=0, atol=2e-5)
+        if t == 400.0:
+            torch.testing.assert_close(found, own.denoised(own.noise, level, offset), rtol=1e-12, atol=1e-12)
+
+
+def test_times_are_whole_by_what_the_network_answers() -> None:
+    def whole(process: Process, time_input: Any, net: Any = None) -> bool:
+        exact = EXACT["ring"](process)
+        model = ScoreModel(
+            net or (lambda x, t: exact.denoised(x, t.double())), process, "sample", time_input=time_input
+        )
+        return Trajectories.of(model, range(2), (2,), dtype=torch.float64).asks_whole_times()
+
+    for told in (torch.round, torch.floor, torch.ceil):
+        assert whole(VPDiscrete(), told) and not whole(VP(), told)
+    assert not whole(VPDiscrete(), None) and not whole(VPDiscrete(), None, lambda x, t: torch.tanh(x))
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_levels_at_whole_times_stay_apart(count: int) -> None:
+    process = VPDiscrete(np.linspace(0.05, 0.5, 8))
+    first = math.exp(-process.half_log_snr(process.t_max))
+    crowded = Numbers(tuple(first * 0.999**step for step in range(count)), ((), *[(0.0,)] * (count - 1)))
+    for numbers in (crowded, replace(crowded, offsets=(0.0, *[0.5] * (count - 1)))):
+        found = on_whole_times(numbers, process)
+        times = [process.time(-math.log(level)) for level in found.levels]
+        if count == 9:  # more than there are
+            assert found is numbers
+            continue
+        assert (
+            times == pytest.approx([round(time) for time in times], abs=2e-3) and len(set(map(round, times))) == count
+        )
+        told = [process.time(-math.log(level) - found.offset(step)) for step, level in enumerate(found.levels)]
+        assert told == pytest.approx([round(time) for time in told], abs=2e-3)
+
+
+ANGLES = torch.arange(7, dtype=torch.float64) * (2 * math.pi / 7)
+MIXTURE = {
+    "weights": torch.ones(7),
+    "means": 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1),
+    "variances": torch.linspace(0.02, 0.1, 7)[[0, 4, 2, 6, 1, 5, 3]],
+    "labels": list(range(7)),
+}
+NONE = {"label": -1}  # the label that stands for the whole mixture
+
+
+@pytest.mark.parametrize("process", [EDM(), Flow()], ids=lambda process: process.name)
+def test_tuned_on_some_labels_and_scales_it_is_better_on_fresh_ones(process: Process) -> None:
+    model = scoresde.exact.GaussianMixture(process, **MIXTURE)
+    over = scoresde.guidance.ClassifierFree(model, NONE, scale=(1.0, 3.0))
+    label = torch.arange(64) % 6
+    found = tune(over, nfe=4, shape=(2,), seeds=SEEDS[:64], cond={"label": label}, dtype=torch.float64, target="error")
+    numbers = found.members[4].numbers
+    assert numbers is not None and found.about["guidance"] == "classifier_free(scale=1 to 3)"
+    errors: dict[str, list[float]] = {}
+    for scale in (1.0, 1.7, 3.0):
+        own = scoresde.guidance.ClassifierFree(model, NONE, scale=scale)
+        cond = {"label": torch.full((48,), 6)}  # which was not fitted
+        starts = Trajectories.of(own, range(48), (2,), cond=cond, dtype=torch.float64)
+        fresh = replace(starts, ends=starts.planned(teacher.plan(starts, 128)))
+        samples = sample(own, found, nfe=4, shape=(48, 2), cond=cond, seeds=0, dtype=torch.float64).samples
+        torch.testing.assert_close(samples, fresh.follow(numbers), rtol=1e-6, atol=1e-6)
+        errors.setdefault("tuned", []).append(float(fresh.errors(samples).mean()))
+        for name, grid in (("auto", "auto"), ("uni_pc", "quadratic"), ("dpmpp_2m", "log_snr")):
+            plan = fixed.Fixed(name, {}, grid).plan(process, 4, own.prediction)
+            errors.setdefault(name, []).append(float(fresh.errors(fresh.planned(plan)).mean()))
+    means = {name: np.log(found).mean() for name, found in errors.items()}
+    assert means.pop("tuned") < min(means.values()), errors
+    with pytest.raises(ValueError, match=r"tuned for the guidance 'classifier_free\(scale=1 to 3\)'"):
+        found.check_model(scoresde.guidance.ClassifierFree(model, NONE, scale=3.5))
+
+
+def test_scales_of_a_range_are_spread_over_every_part_and_label() -> None:
+    model = scoresde.exact.GaussianMixture(VP(), **MIXTURE)
+    over = scoresde.guidance.ClassifierFree(model, NONE, scale=(1.0, 4.0))
+    starts = started(over, range(60), (2,), {"label": torch.arange(60) % 3}, None, torch.float64, None)
+    scales = starts.cond["guidance_scale"]
+    assert torch.equal(scales.sort().values, torch.linspace(1, 4, 60))
+    whole = replace(starts, ends=starts.noise)
+    few = [scales[starts.cond["label"] == label] for label in range(3)]
+    for part in (*(part.cond["guidance_scale"] for part in procedure._split(whole)), *few):
+        assert float(part.min()) < 1.5 and float(part.max()) > 3.5 and abs(float(part.mean()) - 2.5) < 0.4
+    given = started(
+        over, range(2), (2,), {"label": torch.zeros(2), "guidance_scale": torch.ones(2)}, None, torch.float32, None
+    )
+    assert torch.equal(given.cond["guidance_scale"], torch.ones(2))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,308 @@
+"""Pipelines of diffusers as score models, by running them: what a pipeline hands its scheduler is the model's output.
+
+solver = scoresde.integrations.diffusers.tune(pipe, ["a red cat", "two dogs"], nfe=[6, 8], guidance_scale=7.5)
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+import solvers
+from scoresde import conditions, tuning
+from scoresde.conditions import SCALE
+from scoresde.files import digest_of
+from scoresde.integrations.diffusers.conventions import Trained, read
+from scoresde.integrations.diffusers.denoisers import unwrapped
+from scoresde.integrations.diffusers.scheduler import Scheduler, StepOutput
+from scoresde.integrations.schedule import Schedule
+from scoresde.score import ScoreModel, precision_of
+from scoresde.tuned import TunedSolver
+from scoresde.tuning.procedure import SEEDS, Say
+from scoresde.tuning.trajectories import Trajectories
+from solvers import PlannedSolver
+
+OURS = ("latents", "num_inference_steps", "num_images_per_prompt", "sigmas", "timesteps")  # that no caller gives
+SCALES = 5  # that stand for a range of them; rows of one batch have to be at one
+STEPS = 3  # of the run by which model and pipeline are compared
+
+
+def tune(
+    pipe: Any,
+    prompts: Sequence[str] | Mapping[str, Sequence[Any] | Tensor],
+    *,
+    nfe: int | Sequence[int],
+    seeds: Sequence[int] = SEEDS,
+    effort: str = "quick",
+    target: str = "both",
+    folder: str | Path | None = None,
+    batch_size: int = 8,
+    dtype: torch.dtype = torch.float32,
+    progress: Say | None = None,
+    **call: Any,
+) -> TunedSolver:
+    """:func:`scoresde.tune` for a pipeline: the plans are fitted to its latents, under its prompts and guidance.
+
+    Whatever the pipeline makes of prompts, guidance and networks, it hands ``scheduler.step`` one output for a state
+    and a time. Here it is run for that alone: from the given latents with one timestep, up to that call. The output is
+    the model's, so that every pipeline is tuned whose scheduler can be replaced and that takes ``latents``. What it
+    does by the number of the step (callbacks, guidance that begins later) is not seen; a run of three steps, compared
+    before anything is fitted, refuses it.
+
+    Args:
+        pipe: the pipeline, on its device; its scheduler says what was trained, and is put back.
+        prompts: of the trajectories, in turn; or arguments of the call of which each prompt has its own, by their
+            names: lists of one length, and tensors, whose first dimension that is. With embeddings in the place of
+            prompts no text is encoded again at each evaluation.
+        nfe, seeds, effort, target, folder, dtype, progress: as for :func:`scoresde.tune`; latents are draw 0 of each
+            seed, in the shape that the pipeline steps them in.
+        batch_size: latents in one evaluation, at most.
+        call: further arguments of the pipeline's call, the same for all. A pair as ``guidance_scale`` is a range, of
+            which the trajectories have five scales.
+
+    Returns:
+        The solver, with the report of :func:`scoresde.tune`; ``Scheduler.from_config(config, tuned=…)`` takes its file.
+
+    Raises:
+        ValueError: a pipeline without ``latents``, an argument that is set here, prompts of several lengths, a pipeline
+            that does more with its states than a model of state and time; and what :func:`scoresde.tune` raises.
+        SchedulerConfigError: the configuration of its scheduler is not understood.
+        NotConvergedError: the probability-flow ODE does not come to a converged solution.
+    """
+    rows = dict(prompts) if isinstance(prompts, Mapping) else {"prompt": list(prompts)}
+    _check(pipe, rows, call)
+    own = list(seeds)
+    trained, count = read(pipe.scheduler.config), len(next(iter(rows.values())))
+    asking = _Asking.from_config(pipe.scheduler.config, solver="euler")
+    cond, options = {"row": torch.arange(len(own)) % count}, dict(call)
+    if isinstance(call.get(SCALE), Sequence):
+        low, high = options.pop(SCALE)
+        # In mixed order, so that each prompt meets each scale.
+        order = torch.randperm(len(own), generator=torch.Generator().manual_seed(1))
+        cond[SCALE] = torch.linspace(low, high, SCALES)[order % SCALES]
+    with _driven(pipe, asking):
+        network = _Network(pipe, asking, rows, options)
+        model = _model(network, trained, _told(pipe, rows, call))
+        shape = network.shape(trained, {key: value[:1] for key, value in cond.items()})
+        starts = Trajectories.of(
+            model,
+            own[:2],
+            shape,
+            cond={key: value[:2] for key, value in cond.items()},
+            dtype=dtype,
+            device=pipe._execution_device,
+        )
+        _compare(pipe, network, starts)
+        return tuning.tune(
+            model,
+            nfe=nfe,
+            shape=shape,
+            seeds=own,
+            cond=cond,
+            effort=effort,
+            target=target,
+            folder=folder,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=pipe._execution_device,
+            progress=progress,
+        )
+
+
+def _check(pipe: Any, rows: Mapping[str, Any], call: Mapping[str, Any]) -> None:
+    name = type(pipe).__name__
+    if "latents" not in inspect.signature(pipe.__call__).parameters:
+        raise ValueError(f"{name} takes no latents=, and without them it cannot be asked at a state")
+    for key in (*rows, *call):
+        if key in OURS:
+            raise ValueError(f"{key} is set by the tuning: call the pipeline without it")
+    counts = {key: len(value) for key, value in rows.items()}
+    if not counts or len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(f"prompts must be one or more, each with a value of every argument, got {counts}")
+    over = call.get(SCALE)
+    if isinstance(over, Sequence) and not (len(over) == 2 and over[0] < over[1]):
+        raise ValueError(f"{SCALE} must be a number, or the two ends of a range that rises, got {over}")
+
+
+def _told(pipe: Any, rows: Mapping[str, Any], call: Mapping[str, Any]) -> str:
+    """The guidance of the pipeline in words: its numbers, and a digest of the conditions."""
+    scale = inspect.signature(pipe.__call__).parameters.get(SCALE)
+    all_of = {**({} if scale is None else {SCALE: scale.default}), **call}
+    told = {key: f"{value:g}" for key, value in all_of.items() if isinstance(value, (int, float))}
+    if isinstance(over := all_of.get(SCALE), Sequence):
+        told[SCALE] = f"{over[0]:g} to {over[1]:g}"
+    count, digest = len(next(iter(rows.values()))), digest_of(conditions.described({"rows": rows, "call": dict(call)}))
+    numbers = ", ".join(f"{key}={value}" for key, value in told.items())
+    return f"{type(pipe).__name__}({numbers}) of {count} conditions {digest[:12]}"
+
+
+def _model(network: _Network, trained: Trained, guidance: str) -> ScoreModel:
+    scaled = trained.output_scales is not None
+    model = ScoreModel(
+        network,
+        trained.process,
+        trained.prediction,
+        time_input=trained.time_input,
+        output_scale=trained.c_out if scaled else None,
+        skip=trained.c_skip if scaled else None,
+    )
+    model.guidance = guidance
+    return model
+
+
+class _Done(Exception):  # noqa: N818  (how a run is left, and nothing that went wrong)
+    """Nothing more of the pipeline is wanted."""
+
+
+class _Asking(Scheduler):
+    """A scheduler with one evaluation, at a time that is asked for, whose output it keeps."""
+
+    asked: float
+    sample: Tensor
+    output: Tensor
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """1: the latents that are given are the state."""
+        return 1.0
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+        original_inference_steps: int | None = None,
+        strength: float = 1.0,
+    ) -> None:
+        """The one evaluation, whatever is given."""
+        process = self._trained.process
+        t = min(max(float(self._trained.process_time(self.asked)), process.t_min), process.t_max)
+        plan = self._solver.plan(process, [t, process.t_clean], self._trained.prediction)
+        self._take(Schedule(self._trained, self._solver, plan), device)
+
+    def step(self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, *others: Any, **named: Any) -> Any:
+        """Keep the output, and leave the pipeline."""
+        self.output, self.sample = model_output, sample
+        raise _Done
+
+
+class _Playing(Scheduler):
+    """A scheduler that keeps the last state, and leaves the pipeline then."""
+
+    last: Tensor
+
+    def step(self, *given: Any, return_dict: bool = True, **named: Any) -> StepOutput | tuple[Tensor, Tensor]:
+        """The step of the plan."""
+        found = super().step(*given, return_dict=False, **named)
+        assert isinstance(found, tuple)
+        self.last = found[0]
+        if self._run is None:
+            raise _Done
+        return StepOutput(*found) if return_dict else found
+
+
+class _Network(nn.Module):
+    """What the pipeline hands its scheduler for latents and a time, as a network of those and of what belongs to a row.
+
+    Its parameters are those of the pipeline's denoisers.
+    """
+
+    def __init__(self, pipe: Any, asking: _Asking, rows: Mapping[str, Any], options: Mapping[str, Any]):
+        super().__init__()
+        inner = (part for part in pipe.components.values() if isinstance(part, nn.Module))
+        # Autoencoders of diffusers decode, text encoders and checkers are none of its models.
+        own = [part for part in inner if isinstance(unwrapped(part), ModelMixin) and not hasattr(part, "decode")]
+        self.parts = nn.ModuleList(own)
+        self.pipe, self.asking, self.rows, self.options = pipe, asking, rows, options
+
+    def forward(self, x: Tensor, t: Tensor, row: Tensor, guidance_scale: Tensor | None = None) -> Tensor:
+        if guidance_scale is None:
+            return self._asked(x, t, row, {})
+        out = torch.empty_like(x)
+        for scale in guidance_scale.unique().tolist():  # a pipeline takes one
+            those = guidance_scale == scale
+            out[those] = self._asked(x[those], t, row[those], {SCALE: scale})
+        return out
+
+    def _asked(self, x: Tensor, t: Tensor, row: Tensor, more: Mapping[str, Any]) -> Tensor:
+        self.asking.asked = float(t[0])
+        self.run(row, latents=x, num_inference_steps=1, **more)
+        if self.asking.sample.shape != x.shape:
+            raise ValueError(
+                f"{type(self.pipe).__name__} was given latents of {tuple(x.shape)}, and steps states of "
+                f"{tuple(self.asking.sample.shape)}: it is no model of its latents"
+            )
+        return self.asking.output[:, : x.shape[1]].to(x.dtype)  # a variance that was learned is left aside
+
+    def run(self, row: Tensor, **more: Any) -> None:
+        """The pipeline with the conditions of some rows, until its scheduler has what it wants."""
+        index = row.tolist()
+        own = {
+            key: value[index] if isinstance(value, Tensor) else [value[place] for place in index]
+            for key, value in self.rows.items()
+        }
+        try:
+            self.pipe(**own, **self.options, **more)
+        except _Done:
+            return
+        raise ValueError(f"{type(self.pipe).__name__} ended without a step of its scheduler")
+
+    def shape(self, trained: Trained, cond: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """That of one state, as the pipeline makes it by itself."""
+        self.asking.asked = float(trained.time_input(trained.process.t_max))
+        more = {SCALE: float(cond[SCALE][0])} if SCALE in cond else {}
+        self.run(cond["row"], num_inference_steps=1, **more)
+        return tuple(self.asking.sample.shape[1:])
+
+
+@contextmanager
+def _driven(pipe: Any, scheduler: Scheduler) -> Iterator[None]:
+    """The pipeline with that scheduler, and without its progress bar."""
+    own, bar = pipe.scheduler, dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.scheduler = scheduler
+    pipe.set_progress_bar_config(**{**bar, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.scheduler = own
+        pipe.set_progress_bar_config(**bar)
+
+
+def _compare(pipe: Any, network: _Network, starts: Trajectories) -> None:
+    """Refuse a pipeline whose states go elsewhere than those of the model, which was asked at single states.
+
+    Raises:
+        ValueError: it does.
+    """
+    scheduler = _Playing.from_config(network.asking.config, solver="auto", scale=1.0)
+    model, solver = starts.model, solvers.get("auto", scale=1.0)
+    assert isinstance(solver, PlannedSolver)
+    times = solver.recommended(model.process, STEPS)
+    expected = starts.planned(solver.plan(model.process, times, model.prediction))
+    dtype = precision_of(network) or starts.noise.dtype
+    found = []
+    with _driven(pipe, scheduler):
+        for place in range(len(starts)):
+            one = starts.part([place])
+            more = {SCALE: float(one.cond[SCALE][0])} if SCALE in one.cond else {}
+            network.run(one.cond["row"], latents=one.noise.to(dtype), num_inference_steps=STEPS, **more)
+            found.append(scheduler.last)
+    apart = (torch.cat(found).to(expected) - expected).double().square().mean().sqrt()
+    relative = float(apart / expected.double().square().mean().sqrt())
+    finest = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    if not relative <= math.sqrt(finest):
+        raise ValueError(
+            f"{type(pipe).__name__} ends {relative:.2g} of their size from the samples of its own outputs at single "
+            "states: it does more with its states than hand them to network and scheduler, or by the number of the "
+            "step (a callback, guidance on some steps), and such is not tuned"
+        )
