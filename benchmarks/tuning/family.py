@@ -113,18 +113,23 @@ def _digits(samples: int, seed: int, mixed: bool) -> Source:
     return _density(states[:200], 0.1, samples, seed)
 
 
-def _patches(samples: int, seed: int, side: int) -> Source:
-    """Patches of two photographs in [−1, 1], side² · 3 dimensions, as a mixture of 16 clusters."""
+def patches(side: int) -> Tensor:
+    """1,200 patches of two photographs in [−1, 1], shape (n, side² · 3), the channel last."""
     random = np.random.default_rng(7)
-    patches = []
+    found = []
     for image in datasets.load_sample_images().images:
         for _ in range(600):
             size = side * int(random.integers(1, 4))  # seen from near and far
             top, left = (int(random.integers(0, extent - size)) for extent in image.shape[:2])
             cut = image[top : top + size, left : left + size].astype(np.float64)
             step = size // side
-            patches.append(cut.reshape(side, step, side, step, 3).mean((1, 3)).ravel())
-    states = torch.from_numpy(np.stack(patches) / 127.5 - 1)
+            found.append(cut.reshape(side, step, side, step, 3).mean((1, 3)).ravel())
+    return torch.from_numpy(np.stack(found) / 127.5 - 1)
+
+
+def _patches(samples: int, seed: int, side: int) -> Source:
+    """Patches of photographs, side² · 3 dimensions, as a mixture of 16 clusters."""
+    states = patches(side)
     labels = KMeans(16, n_init="auto", random_state=0).fit_predict(states.numpy())
     return _fitted(states, torch.from_numpy(labels).long(), 12, 0.01, samples, seed)
 

@@ -320,6 +320,7 @@ def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[N
     else:
         new = math.sqrt(levels[place - 1] * levels[place])
     after = (*levels[:place], new, *levels[place:])
+    back = max(back, *map(len, numbers.history))
     plain, fresh = adams(levels, back + 1), adams(after, back + 1)
     own = np.array([[*row, *[0.0] * (back - len(row))] for row in numbers.history])
     kept = np.insert(own, place, fresh[place], axis=0)

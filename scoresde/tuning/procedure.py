@@ -17,12 +17,12 @@ from scoresde import conditions, tuned
 from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
-from scoresde.tuning import fixed, spread
+from scoresde.tuning import fixed, spread, starts
 from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.teacher import Converged, converged
 from scoresde.tuning.trajectories import Trajectories
-from solvers.coefficients.fitted import Numbers, adams, for_all
+from solvers.coefficients.fitted import Numbers, for_all
 from solvers.errors import known
 from solvers.grids import universal
 
@@ -30,7 +30,10 @@ SEEDS = range(1_000_000, 1_000_128)
 LEAST = 16  # seeds
 SHARES = (0.5, 0.25)  # of the seeds, for fitting and for choosing; the rest judges
 BACK = 2  # differences of history
+FURTHEST = 7  # of them where all of it is fitted, which is all there is up to 8 evaluations
 EFFORTS = {"quick": 25, "thorough": 60}  # iterations
+STARTS = {"quick": 1, "thorough": 3}  # that are fitted to their end
+TRIAL = 3  # iterations after which starts are compared
 TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
 CHOOSING = (1.0, 0.6)  # quantiles of errors; one by the mean alone would follow single samples at a border of basins
@@ -86,8 +89,8 @@ def tune(
         seeds: at least 16; not those that the solver is to be judged on later.
         cond: what the network is given beside state and time, one row for each seed; scales of a model that is guided
             over a range are spread over it where they are not given.
-        effort: ``quick``; or ``thorough``, which tries more starts, and levels of their own for what the network is
-            told.
+        effort: ``quick``; or ``thorough``, which fits from more starts (solvers of several evaluations a step, a grid
+            by dynamic programming), levels of their own for what the network is told, and all of the history.
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
             solver, within the interval of that comparison; ``error`` the lowest error; ``distribution`` the least
             Fréchet distance in random features.
@@ -198,43 +201,59 @@ class _Tuning:
     def run(self, counts: Sequence[int]) -> TunedSolver:
         scale = self.kept.content.get("noise_scale") or measured(self.fit)
         self.kept.put("noise_scale", scale)
-        members: dict[int, Member] = {}
         before: Numbers | None = None
         for count in range(max(1, counts[0] - BELOW), counts[-1] + 1):
-            before = self._fitted(count, before, scale)
-            if count in counts:
-                members[count] = self._member(count, before, scale)
-        members |= {int(count): tuned.read(done, int(count)) for count, done in self.kept.content["members"].items()}
+            asked = count in counts and str(count) not in self.kept.content["members"]
+            best = self._best(count) if asked else None
+            before = self._fitted(count, before, scale, best)
+            if best is not None:
+                self._judge(count, before, scale, best)
+        members = {int(count): tuned.read(done, int(count)) for count, done in self.kept.content["members"].items()}
         about = {**self.kept.about, "noise_scale": scale, "teacher": self.kept.content["teacher"]}
         return TunedSolver(members, about)
 
-    def _fitted(self, count: int, before: Numbers | None, scale: float) -> Numbers | None:
-        """The numbers of a plan, from those of one evaluation less and from the plan for all models."""
+    def _best(self, count: int) -> Fixed:
+        """The best fixed solver on all trajectories but those that judge."""
+        return fixed.best(replace(self.choose, **_joined(self.fit, self.choose)), count)[0]
+
+    def _fitted(self, count: int, before: Numbers | None, scale: float, best: Fixed | None) -> Numbers | None:
+        """The numbers of a plan, from those of one evaluation less and from plans that are known."""
         if count == 1:
             return None
         if (done := self.kept.content["fitted"].get(str(count))) is not None:
             return tuned.read_numbers(done)
         sets = [replace(self.fit, between=self.whole)]
-        starts = [inserted(sets, before, BACK)] if before is not None else []
-        if count in universal.tables():
-            plain = for_all(self.fit.model.process, count, scale)
-            starts.append(Fitted(plain, loss(sets, plain)))
-        starts.sort(key=lambda each: each.loss)
-        kept = starts if self.effort == "thorough" else starts[:1]
-        fits = [self._lowered(start.numbers, ("level", "history")) for start in kept]
+        tried = [Fitted(each, loss(sets, each)) for each in self._starts(sets, count, before, scale, best)]
+        if self.effort == "thorough":  # what a start is worth shows after a few steps, the first of levels alone
+            for kinds in (("level",), ("level", "history")):
+                which = free(count, kinds, BACK)
+                tried = [levenberg_marquardt(sets, each.numbers, which, iterations=TRIAL) for each in tried]
+        tried.sort(key=lambda each: each.loss)
+        kept = tried[: STARTS[self.effort]]
+        fits = [self._lowered(each.numbers, ("level", "history"), BACK) for each in kept]
         found = min(fits, key=lambda each: loss([self.fit], each))
         self.kept.put("fitted", {**self.kept.content["fitted"], str(count): asdict(found)})
         return found
 
-    def _member(self, count: int, numbers: Numbers | None, scale: float) -> Member:
-        if (done := self.kept.content["members"].get(str(count))) is not None:
-            return tuned.read(done, count)
-        best = fixed.best(replace(self.choose, **_joined(self.fit, self.choose)), count)[0]
+    def _starts(
+        self, sets: list[Trajectories], count: int, before: Numbers | None, scale: float, best: Fixed | None
+    ) -> list[Numbers]:
+        process = self.fit.model.process
+        found = [inserted(sets, before, BACK).numbers] if before is not None else []
+        if count in universal.tables():
+            found.append(for_all(process, count, scale))
+        if best is not None and (own := starts.of_fixed(process, best, count)) is not None:
+            found.append(own)
+        if self.effort == "thorough":
+            found += [starts.programmed(self.fit, count, BACK), *starts.staged(process, count)]
+        return found
+
+    def _judge(self, count: int, numbers: Numbers | None, scale: float, best: Fixed) -> None:
+        """Choose a plan and judge it; both are kept."""
         plain = Candidate(str(best), None, best)
         chosen = self._chosen(count, plain, self._candidates(count, numbers, best, scale))
         member = self._judged(count, plain, chosen)
         self.kept.put("members", {**self.kept.content["members"], str(count): tuned.written(member)})
-        return member
 
     def _candidates(self, count: int, numbers: Numbers | None, best: Fixed, scale: float) -> list[Candidate]:
         found = []
@@ -245,27 +264,19 @@ class _Tuning:
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
         if self.effort == "thorough":
-            again = self._from_grid(count, best)
-            found.append(Candidate("fitted from the fixed solver's grid", again, best))
-            lower = min((numbers, again), key=lambda each: loss([self.fit], each))
-            told = self._lowered(lower, ("level", "offset", "history"))
+            told = self._lowered(numbers, ("level", "offset", "history"), BACK)
             found.append(Candidate("fitted with levels that the network is told", told, best))
+            lower = min((numbers, told), key=lambda each: loss([self.fit], each))
+            whole = self._lowered(lower, ("level", "offset", "history"), FURTHEST)
+            found.append(Candidate("fitted with all of the history", whole, best))
         return found
 
-    def _from_grid(self, count: int, best: Fixed) -> Numbers:
-        """Fitted from the levels of a fixed solver: first they alone, with Adams' coefficients, then all."""
-        process = self.fit.model.process
-        times = best.plan(process, count, self.fit.model.prediction).times[1:-1]
-        levels = (self.fit.first, *(math.exp(-process.half_log_snr(t)) for t in times))
-        rows = tuple(tuple(map(float, row[:index])) for index, row in enumerate(adams(levels, BACK + 1)))
-        return self._lowered(self._lowered(Numbers(levels, rows), ("level",)), ("level", "history"))
-
-    def _lowered(self, start: Numbers, kinds: Sequence[str]) -> Numbers:
+    def _lowered(self, start: Numbers, kinds: Sequence[str], back: int) -> Numbers:
         fit, iterations = replace(self.fit, between=self.whole), EFFORTS[self.effort]
-        found = levenberg_marquardt([fit], start, free(len(start), kinds, BACK), iterations=iterations).numbers
+        found = levenberg_marquardt([fit], start, free(len(start), kinds, back), iterations=iterations).numbers
         if not self.whole:
             return found
-        placed, which = self._placed(found), free(len(start), ("history",), BACK)
+        placed, which = self._placed(found), free(len(start), ("history",), back)
         return levenberg_marquardt([self.fit], placed, which, iterations=iterations).numbers
 
     def _placed(self, numbers: Numbers) -> Numbers:

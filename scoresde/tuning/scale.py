@@ -99,19 +99,11 @@ def measured(trajectories: Trajectories) -> float:
 
 def profile(trajectories: Trajectories) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Noise levels, falling, and how fast the denoised sample moves there: √E‖dD/dλ‖² per element."""
-    process = trajectories.model.process
-    lam = np.linspace(
-        max(process.half_log_snr(process.t_max), -RANGE), min(process.half_log_snr(process.t_min), RANGE), POINTS
-    )
-    z, before, motion = trajectories.noise, None, []
-    with torch.no_grad():
-        for index, here in enumerate(lam):
-            found = trajectories.denoised(z, math.exp(-here))
-            slope = found
-            if before is not None:
-                motion.append(float((found - before).double().square().mean().sqrt()) / (lam[1] - lam[0]))
-                slope = found + 0.5 * (found - before)
-            if index + 1 < len(lam):
-                z = z + (math.exp(lam[index + 1]) - math.exp(here)) * slope
-            before = found
-    return np.exp(-0.5 * (lam[1:] + lam[:-1])), np.array(motion)
+    lam, motion, before = list[float](), list[float](), None
+    for here, _, found in trajectories.walk(POINTS, RANGE):
+        if before is not None:
+            motion.append(float((found - before).double().square().mean().sqrt()) / (here - lam[-1]))
+        lam.append(here)
+        before = found
+    middle = 0.5 * (np.array(lam[1:]) + np.array(lam[:-1]))
+    return np.exp(-middle), np.array(motion)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -187,6 +188,23 @@ class Trajectories:
                 known.append(self.denoised(z, levels[index], numbers.offset(index)))
                 if kept is not None:
                     kept.append((z, tuple(known)))
+
+    def walk(self, points: int, furthest: float) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """λ, z and D along the trajectories at levels that are even in λ, up to ``furthest`` from 0.
+
+        By Adams–Bashforth steps of second order in 1/s, which need one evaluation each.
+        """
+        process, z, before = self.model.process, self.noise, None
+        ends = (process.half_log_snr(process.t_max), process.half_log_snr(process.t_min))
+        lam = np.linspace(max(ends[0], -furthest), min(ends[1], furthest), points)
+        with torch.no_grad():
+            for index, here in enumerate(lam):
+                found = self.denoised(z, math.exp(-here))
+                yield float(here), z, found
+                if index + 1 < points:
+                    slope = found if before is None else found + 0.5 * (found - before)
+                    z = z + (math.exp(lam[index + 1]) - math.exp(here)) * slope
+                before = found
 
     def errors(self, samples: Tensor) -> Tensor:
         """Root mean square over the elements of each sample of its distance to the converged one, float64."""

@@ -1,0 +1,70 @@
+"""Small trained networks of the family that plans for all models are fitted to: python -m benchmarks.tuning.networks.
+
+A network's D is not that of any data: it is rough, and at high noise its error grows with the noise. Each is trained
+for a minute or two by ``scoresde train``, on images other than those that auto is judged on (MNIST): scikit-learn's
+digits, patches of its photographs, CIFAR-10 in colour and grey at 16 × 16. ``--data`` is the folder of CIFAR-10,
+``--out`` that of the trained networks, which are gone on with where they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.tuning.family import patches
+from scoresde import models
+from scoresde.tuning import teacher
+from scoresde.tuning.scale import measured
+from scoresde.tuning.trajectories import Trajectories
+
+OUT = Path("build/networks")
+CIFAR = ("data=archive", "data.path={data}/cifar10-train.tar.xz", "data.size=16")
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "digits, vp": ("data=digits", "process=vp", "network.channels=[24,48]", "epochs=150"),
+    "patches, edm": ("data=npz", "data.path={out}/patches.npz", "process=edm", "prediction=sample", "epochs=40"),
+    "cifar, flow": (*CIFAR, "process=flow", "prediction=flow", "epochs=3"),
+    "cifar grey, vp": (*CIFAR, "data.channels=1", "process=vp", "prediction=v_prediction", "epochs=3"),
+}
+SHARED = ("network.channels=[32,64]", "network.depth=1", "warmup=100", "ema=0.99", "seed=7")
+
+
+def trained(name: str, out: Path, data: Path) -> Path:
+    """The folder of a trained network."""
+    folder = out / name.replace(", ", "-").replace(" ", "-")
+    own = [setting.format(data=data, out=out) for setting in NETWORKS[name]]
+    shared = [each for each in SHARED if not any(setting.split("=")[0] == each.split("=")[0] for setting in own)]
+    command = [sys.executable, "-m", "scoresde", "train", *own, *shared, f"out={folder}"]
+    subprocess.run(command, check=True)
+    return folder / "model"
+
+
+def trajectories(folder: Path, samples: int, seed: int) -> Trajectories:
+    """Starts of a trained network with their converged ends, levels in multiples of its σ*."""
+    checkpoint = models.load(folder)
+    labels = torch.arange(samples) % max(checkpoint.classes or 1, 1)
+    cond = {"label": labels} if checkpoint.classes else {}
+    starts = Trajectories.of(checkpoint.model, range(seed, seed + samples), checkpoint.shape, cond=cond)
+    ends = starts.planned(teacher.plan(starts, 256))
+    return replace(starts, ends=ends, unit=measured(starts.part(range(min(16, samples)))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10-train.tar.xz")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    states = patches(16).reshape(-1, 16, 16, 3)
+    np.savez(arguments.out / "patches.npz", images=np.asarray((states + 1) * 127.5).round().astype(np.uint8))
+    for name in NETWORKS:
+        print(name, trained(name, arguments.out, arguments.data), flush=True)
+
+
+if __name__ == "__main__":
+    main()
