@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.agreement.families import FAMILIES, Family
 from benchmarks.recorded import RESULTS
-from scoresde.integrations.diffusers import Scheduler
+from scoresde.integrations.diffusers import Scheduler, tune
 
 SOLVERS = ("dpmpp_2m", "heun", "uni_pc", "euler_ancestral", "dpmpp_2m_sde")  # that every family is run with
 # Arguments of a step that are taken where they say what the solver does anyway.
@@ -170,12 +170,12 @@ def ran(solvers: Sequence[str] = SOLVERS) -> str:
     Where it is the same method on the same times, the difference from their own scheduler's result, relative to its
     root mean square; elsewhere whether the result is finite and of the right shape, or the error.
     """
-    lines = [f"| kind | pipeline | as their own scheduler | {' | '.join(f'`{name}`' for name in solvers)} |"]
-    lines.append("|---" * (3 + len(solvers)) + "|")
+    lines = [f"| kind | pipeline | as their own scheduler | {' | '.join(f'`{name}`' for name in solvers)} | tuned |"]
+    lines.append("|---" * (4 + len(solvers)) + "|")
     for family in FAMILIES:
         own = family.call(family.made())
         same = f"`{family.solver}` {difference(family, own):.1e}" if family.solver else "other times"
-        told = [_told(family, name, own) for name in solvers]
+        told = [*(_told(family, name, own) for name in solvers), tuned(family)]
         lines.append(f"| {family.group} | {family.name} | {same} | {' | '.join(told)} |")
     return "\n".join(lines)
 
@@ -200,6 +200,28 @@ def _told(family: Family, name: str, own: Tensor) -> str:
     return "runs" if found.shape == own.shape and bool(found.isfinite().all()) else "**not finite**"
 
 
+class _BegunError(Exception):
+    """A fit is about to begin."""
+
+
+def tuned(family: Family) -> str:
+    """Whether the pipeline is fitted to, as far as its converged samples; or refused."""
+
+    def stop(line: str) -> None:
+        raise _BegunError
+
+    arguments = dict(family.arguments())
+    rows = {key: value for key, value in arguments.items() if isinstance(value, Tensor)}
+    call = {key: value for key, value in arguments.items() if key not in rows}
+    try:
+        tune(family.made(), rows, nfe=1, seeds=range(16), batch_size=16, progress=stop, **call)
+    except _BegunError:
+        return "runs"
+    except ValueError:
+        return "refused"
+    raise AssertionError("a fit says that it begins")
+
+
 PAGE = """# Pipelines of diffusers
 
 Written by `python benchmarks/agreement/pipeline_calls.py`, for diffusers {version}. How our Scheduler is put into a
@@ -209,6 +231,8 @@ pipeline: [diffusers](diffusers.md).
 
 Small pipelines with random weights, 4 steps, our Scheduler in the place of their own. *Refused* is an error in one line
 that says why: a method of several evaluations a step whose steps are not all alike begins nowhere but at the first.
+*Tuned* says whether [`tune`](tuned.md) takes the pipeline as it is called here. Refused are those that take no
+`latents`, that need images to begin with, that feed parts or times of their own, or have no conditions.
 
 {ran}
 

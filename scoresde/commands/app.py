@@ -324,10 +324,9 @@ def _check_numbers(config: DictConfig) -> None:
         if group not in config or not path.is_file():
             continue
         for key, default in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-            given = config[group][key]
-            if (group, key) == RANGED and isinstance(given, ListConfig) and all(map(_is_number, given)):
+            if not _is_number(default) or _is_number(given := config[group][key]):
                 continue
-            if _is_number(default) and not _is_number(given):
+            if (group, key) != RANGED or not isinstance(given, ListConfig) or not all(map(_is_number, given)):
                 raise UsageError(f"{group}.{key} must be a number, got {given!r}")
 
 

@@ -37,7 +37,7 @@ STEPS = 3  # of the run by which model and pipeline are compared
 
 def tune(
     pipe: Any,
-    prompts: Sequence[str] | Mapping[str, Sequence[Any] | Tensor],
+    prompts: str | Sequence[str] | Mapping[str, Sequence[Any] | Tensor],
     *,
     nfe: int | Sequence[int],
     seeds: Sequence[int] = SEEDS,
@@ -59,9 +59,9 @@ def tune(
 
     Args:
         pipe: the pipeline, on its device; its scheduler says what was trained, and is put back.
-        prompts: of the trajectories, in turn; or arguments of the call of which each prompt has its own, by their
-            names: lists of one length, and tensors, whose first dimension that is. With embeddings in the place of
-            prompts no text is encoded again at each evaluation.
+        prompts: one or more, of the trajectories in turn; or arguments of the call of which each prompt has its own, by
+            their names: lists of one length, and tensors, whose first dimension that is. With embeddings in the place
+            of prompts no text is encoded again at each evaluation.
         nfe, seeds, effort, target, folder, dtype, progress: as for :func:`scoresde.tune`; latents are draw 0 of each
             seed, in the shape that the pipeline steps them in.
         batch_size: latents in one evaluation, at most.
@@ -77,30 +77,25 @@ def tune(
         SchedulerConfigError: the configuration of its scheduler is not understood.
         NotConvergedError: the probability-flow ODE does not come to a converged solution.
     """
-    rows = dict(prompts) if isinstance(prompts, Mapping) else {"prompt": list(prompts)}
+    named = prompts if isinstance(prompts, Mapping) else {"prompt": prompts}
+    rows = {key: [value] if isinstance(value, str) else value for key, value in named.items()}
     _check(pipe, rows, call)
     own = list(seeds)
     trained, count = read(pipe.scheduler.config), len(next(iter(rows.values())))
     asking = _Asking.from_config(pipe.scheduler.config, solver="euler")
     cond, options = {"row": torch.arange(len(own)) % count}, dict(call)
+    two = {"row": torch.tensor([0, count - 1])}
     if isinstance(call.get(SCALE), Sequence):
-        low, high = options.pop(SCALE)
+        ends = options.pop(SCALE)
         # In mixed order, so that each prompt meets each scale.
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(1))
-        cond[SCALE] = torch.linspace(low, high, SCALES)[order % SCALES]
+        cond[SCALE] = torch.linspace(ends[0], ends[1], SCALES)[order % SCALES]
+        two[SCALE] = torch.tensor(ends, dtype=torch.float32)
     with _driven(pipe, asking):
         network = _Network(pipe, asking, rows, options)
         model = _model(network, trained, _told(pipe, rows, call))
-        shape = network.shape(trained, {key: value[:1] for key, value in cond.items()})
-        starts = Trajectories.of(
-            model,
-            own[:2],
-            shape,
-            cond={key: value[:2] for key, value in cond.items()},
-            dtype=dtype,
-            device=pipe._execution_device,
-        )
-        _compare(pipe, network, starts)
+        device, shape = pipe._execution_device, network.shape(trained, two)
+        _compare(pipe, network, Trajectories.of(model, range(2), shape, cond=two, dtype=dtype, device=device))
         return tuning.tune(
             model,
             nfe=nfe,
@@ -112,7 +107,7 @@ def tune(
             folder=folder,
             batch_size=batch_size,
             dtype=dtype,
-            device=pipe._execution_device,
+            device=device,
             progress=progress,
         )
 
@@ -258,10 +253,10 @@ class _Network(nn.Module):
         raise ValueError(f"{type(self.pipe).__name__} ended without a step of its scheduler")
 
     def shape(self, trained: Trained, cond: Mapping[str, Tensor]) -> tuple[int, ...]:
-        """That of one state, as the pipeline makes it by itself."""
+        """That of one state, as the pipeline makes it by itself for the first row of a condition."""
         self.asking.asked = float(trained.time_input(trained.process.t_max))
         more = {SCALE: float(cond[SCALE][0])} if SCALE in cond else {}
-        self.run(cond["row"], num_inference_steps=1, **more)
+        self.run(cond["row"][:1], num_inference_steps=1, **more)
         return tuple(self.asking.sample.shape[1:])
 
 

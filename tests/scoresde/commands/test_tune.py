@@ -129,6 +129,11 @@ def test_a_range_of_scales_is_tuned_over_and_each_of_them_sampled_at(
     assert "tuned for the guidance 'classifier_free(scale=1 to 3)'" in capsys.readouterr().err
     assert main([*sampled, "guidance.scale=[1,3]", f"out={tmp_path / 'over'}"]) == 1
     assert "images are made at one guidance scale, got a range" in capsys.readouterr().err
+    inside = ("guidance=rescale", "guidance.of.scale=[1,3]", "nfe=2", f"out={tmp_path / 'inside'}")
+    assert main(["tune", *inside]) == 0
+    found = TunedSolver.load(tmp_path / "inside" / "tuned.json")
+    assert found.about["guidance"] == "rescale(factor=0.7) of classifier_free(scale=1 to 3)"
+    capsys.readouterr()
     assert main([*sampled, "guidance.scale=[1,high]", f"out={tmp_path / 'word'}"]) == 2
     assert "guidance.scale must be a number, got [1, 'high']" in capsys.readouterr().err
 

@@ -103,6 +103,14 @@ def test_the_error_of_a_network_at_high_noise_is_none_of_the_data_s_motion() -> 
     assert noise_scale(ScoreModel(net, process, "sample"), shape=(64,), dtype=torch.float64) < 1.3 * plain
 
 
+def test_where_no_motion_can_be_told_from_the_network_s_error_all_of_it_counts() -> None:
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        return (t[:, None].to(x.dtype) ** 2).expand_as(x)  # faster the higher the level, as an error's motion is
+
+    found = noise_scale(ScoreModel(net, EDM(), "sample"), shape=(2,), dtype=torch.float64)
+    assert found == pytest.approx(80 / math.sqrt(2), rel=0.15)  # where half of D is gone
+
+
 def test_a_single_point_has_no_noise_scale() -> None:
     model = ScoreModel(lambda x, t: torch.zeros_like(x), VP(), "sample")
     with pytest.raises(ValueError, match="moves at no noise level"):

@@ -240,7 +240,7 @@ def test_a_fit_belongs_to_its_prompts_and_to_all_arguments_of_the_call(monkeypat
     pipe = exact("VP")
     told = [
         fitted_to(pipe, prompts, monkeypatch, **call)["model"].guidance
-        for prompts, call in ((["red"], {}), (["red"], {}), (["green"], {}), (["red"], {"guidance_scale": 3.0}))
+        for prompts, call in ((["red"], {}), ("red", {}), (["green"], {}), (["red"], {"guidance_scale": 3.0}))
     ]
     assert told[0] == told[1] and len(set(told)) == 3
     assert told[0].startswith("ExactPipeline(guidance_scale=2) of 1 conditions")  # what the pipeline has by itself
@@ -254,8 +254,9 @@ def test_a_fit_belongs_to_its_prompts_and_to_all_arguments_of_the_call(monkeypat
         (["red"], {"latents": torch.ones(1, 4)}, "latents is set by the tuning"),
         (["red"], {"guidance_scale": (3, 1)}, "the two ends of a range that rises"),
         (["red"], {"late": True}, "by the number of the step"),
+        (["red"], {"seeds": []}, "16 different seeds or more, got 0"),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_what_cannot_be_tuned_is_refused_and_the_pipeline_left_as_it_was(
     prompts: Any, call: dict[str, Any], message: str
