@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solvers
-from scoresde import ScoreModel
 from scoresde.exact import GaussianMixture
 from scoresde.process import EDM, VE, VP, Flow, Process, VPDiscrete
 from scoresde.tuning import fixed, starts
