@@ -102,7 +102,8 @@ class Member:
         if self.numbers is None:
             return self.fixed.made()[0]
         skipped = nfe + 1 - len(times)
-        options = {"history": self.numbers.history, "offsets": self.numbers.offsets, "skipped": skipped}
+        numbers = self.numbers
+        options = {"history": numbers.history, "offsets": numbers.offsets, "told": numbers.told, "skipped": skipped}
         return PlannedSolver(follow, options, **DECLARED)
 
 
@@ -315,7 +316,9 @@ def read(member: Mapping[str, Any], nfe: int) -> Member:
 def read_numbers(content: Mapping[str, Any]) -> Numbers:
     """The numbers of a plan, as ``dataclasses.asdict`` has them."""
     history = tuple(tuple(map(float, row)) for row in content["history"])
-    return Numbers(tuple(map(float, content["levels"])), history, tuple(map(float, content["offsets"])))
+    told = content.get("told")  # which files of before do not have
+    offsets = tuple(map(float, content["offsets"]))
+    return Numbers(tuple(map(float, content["levels"])), history, offsets, told and float(told))
 
 
 def named(name: str, **options: Any) -> Solver:

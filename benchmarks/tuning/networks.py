@@ -24,6 +24,7 @@ from scoresde.tuning.scale import measured
 from scoresde.tuning.trajectories import Trajectories
 
 OUT = Path("build/networks")
+STEPS = 256  # of the converged solution
 CIFAR = ("data=archive", "data.path={data}/cifar10-train.tar.xz", "data.size=16")
 NETWORKS: dict[str, tuple[str, ...]] = {
     "digits, vp": ("data=digits", "process=vp", "network.channels=[24,48]", "epochs=150"),
@@ -34,23 +35,27 @@ NETWORKS: dict[str, tuple[str, ...]] = {
 SHARED = ("network.channels=[32,64]", "network.depth=1", "warmup=100", "ema=0.99", "seed=7")
 
 
+def folder(name: str, out: Path) -> Path:
+    """Where a network is, once it is trained."""
+    return out / name.replace(", ", "-").replace(" ", "-") / "model"
+
+
 def trained(name: str, out: Path, data: Path) -> Path:
-    """The folder of a trained network."""
-    folder = out / name.replace(", ", "-").replace(" ", "-")
+    """The folder of a network, which is trained where it is not."""
     own = [setting.format(data=data, out=out) for setting in NETWORKS[name]]
     shared = [each for each in SHARED if not any(setting.split("=")[0] == each.split("=")[0] for setting in own)]
-    command = [sys.executable, "-m", "scoresde", "train", *own, *shared, f"out={folder}"]
+    command = [sys.executable, "-m", "scoresde", "train", *own, *shared, f"out={folder(name, out).parent}"]
     subprocess.run(command, check=True)
-    return folder / "model"
+    return folder(name, out)
 
 
-def trajectories(folder: Path, samples: int, seed: int) -> Trajectories:
+def trajectories(place: Path, samples: int, seed: int) -> Trajectories:
     """Starts of a trained network with their converged ends, levels in multiples of its σ*."""
-    checkpoint = models.load(folder)
-    labels = torch.arange(samples) % max(checkpoint.classes or 1, 1)
+    checkpoint = models.load(place)
+    labels = torch.arange(samples) % max(checkpoint.classes, 1)
     cond = {"label": labels} if checkpoint.classes else {}
     starts = Trajectories.of(checkpoint.model, range(seed, seed + samples), checkpoint.shape, cond=cond)
-    ends = starts.planned(teacher.plan(starts, 256))
+    ends = starts.planned(teacher.plan(starts, STEPS))
     return replace(starts, ends=ends, unit=measured(starts.part(range(min(16, samples)))))
 
 

@@ -1,8 +1,9 @@
-"""The numbers of solver=auto, fitted to a family of exact problems at once: python benchmarks/tuning/universal.py.
+"""The numbers of solver=auto, fitted to a family of models at once: python -m benchmarks.tuning.universal.
 
-For each number of evaluations one table of levels, in multiples of σ*, and coefficients: the same for every problem of
-:mod:`benchmarks.tuning.family`, fitted so that the mean over the problems of the logarithm of the error is least
-(:mod:`scoresde.tuning.fit`). Each begins with the plan of one evaluation less, a level put in. The tables are written
+For each number of evaluations one table of levels, in multiples of σ*, and coefficients: the same for every exact
+problem of :mod:`benchmarks.tuning.family` and every trained network of :mod:`benchmarks.tuning.networks`, fitted so
+that the mean over them of the logarithm of the error is least (:mod:`scoresde.tuning.fit`). Each begins with the plan
+of one evaluation less, a level put in, or with the table that there was, whichever is better. The tables are written
 after each number, so that the run may be stopped and goes on where it was; ``--without KIND`` leaves a kind of problems
 out, for the test of plans on problems that had no part in them.
 """
@@ -19,59 +20,72 @@ from typing import Any
 
 import torch
 
+from benchmarks.tuning import networks
 from benchmarks.tuning.family import FAMILY, KINDS, trajectories
 from scoresde.files import replacing
 from scoresde.process import EDM
-from scoresde.tuning.fit import free, inserted, levenberg_marquardt
+from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers
-from solvers.grids.universal import FILE
+from solvers.grids.universal import FILE, TOLD
 
 BACK = 2  # differences of history
-MOST = 16
+LEAST, MOST = 5, 16
 SAMPLES = 64
 SEED = 3
-START = 1.3  # level of the second evaluation of two, in multiples of σ*
+NETWORK_SAMPLES, NETWORK_SEEDS = 32, (3000, 4000)  # of each network, which so counts as two problems
 ITERATIONS = 30
 QUANTILES = (0.97,)  # of errors, see scoresde.tuning.fit: medians alone would draw levels towards the sharpest problems
+KIND = "networks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE, help="where the tables are kept")
-    parser.add_argument("--without", choices=KINDS, help="a kind of problems that has no part in the fit")
-    parser.add_argument("--most", type=int, default=MOST, help="the largest number of evaluations")
+    parser.add_argument("--networks", type=Path, default=networks.OUT, help="folder of the trained networks")
+    parser.add_argument("--without", choices=(*KINDS, KIND), help="a kind of problems that has no part in the fit")
+    parser.add_argument("--least", type=int, default=LEAST, help="the smallest number of evaluations")
+    parser.add_argument("--most", type=int, default=MOST, help="the largest")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     members = [member for member in FAMILY if member.kind != arguments.without]
     sets = [trajectories(member, EDM(), SAMPLES, SEED) for member in members]
-    fit(sets, arguments.out, arguments.most, [member.name for member in members])
+    names = [member.name for member in members]
+    if arguments.without != KIND:
+        for name in networks.NETWORKS:
+            folder = networks.folder(name, arguments.networks)
+            sets += [networks.trajectories(folder, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
+            names.append(f"network: {name}")
+    fit(sets, arguments.out, range(arguments.least, arguments.most + 1), names)
 
 
-def fit(sets: Sequence[Trajectories], out: Path, most: int, names: Sequence[str]) -> None:
-    """Tables for 2 to ``most`` evaluations, those that the file has already left as they are."""
-    kept = json.loads(out.read_text()) if out.is_file() else {"problems": list(names), "plans": {}}
-    for count in range(2, most + 1):
+def fit(sets: Sequence[Trajectories], out: Path, counts: Sequence[int], names: Sequence[str]) -> None:
+    """Tables for some numbers of evaluations, those that the file has already for these problems as they are."""
+    known = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
+    kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"problems": None, "plans": {}}
+    if kept["problems"] != list(names):
+        kept = {"problems": list(names), "plans": {}}
+    for count in counts:
         if str(count) in kept["plans"]:
             continue
-        began = time.perf_counter()
-        if count == 2:
-            start = Numbers((sets[0].first, START), ((), ()))
-        else:
-            start = inserted(
-                sets, read(kept["plans"][str(count - 1)], sets[0].first), BACK, quantiles=QUANTILES
-            ).numbers
+        began, first = time.perf_counter(), sets[0].first
+        before = (known | kept["plans"])[str(count - 1)]
+        starts = [inserted(sets, read(before, first), BACK, quantiles=QUANTILES)]
+        if str(count) in known:
+            plain = read(known[str(count)], first)
+            starts.append(Fitted(plain, loss(sets, plain, QUANTILES)))
+        start = min(starts, key=lambda each: each.loss)
         which = free(count, ("level", "history"), BACK)
-        found = levenberg_marquardt(sets, start, which, iterations=ITERATIONS, quantiles=QUANTILES)
+        found = levenberg_marquardt(sets, start.numbers, which, iterations=ITERATIONS, quantiles=QUANTILES)
         kept["plans"][str(count)] = written(found.numbers)
         print(f"{count}: {math.exp(found.loss):.5f}, {time.perf_counter() - began:.0f} s", flush=True)
         with replacing(out) as temporary:
-            temporary.write_text(json.dumps(kept, indent=1) + "\n")
+            temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def read(plan: dict[str, Any], first: float) -> Numbers:
     """The numbers of a table, in multiples of σ*."""
-    return Numbers((first, *plan["levels"]), tuple(map(tuple, plan["history"])))
+    return Numbers((first, *plan["levels"]), tuple(map(tuple, plan["history"])), told=TOLD)
 
 
 def written(numbers: Numbers) -> dict[str, Any]:

@@ -35,7 +35,8 @@ TURNS = 8  # dampings that are tried for a step
 
 @dataclass(frozen=True)
 class Number:
-    """One of the numbers of a plan: the logarithm of a level, an offset, or a coefficient of the history."""
+    """One of the numbers of a plan: the logarithm of a level of a state or of that told at first, an offset, or a
+    coefficient of the history."""
 
     kind: str
     step: int
@@ -49,7 +50,8 @@ class Number:
 
 def free(count: int, kinds: Sequence[str], back: int) -> list[Number]:
     """The numbers of those kinds in a plan of ``count`` evaluations; ``back`` differences of history."""
-    found = [Number(kind, step) for kind in ("level", "offset") if kind in kinds for step in range(1, count)]
+    found = [Number("told", 0)] if "told" in kinds else []
+    found += [Number(kind, step) for kind in ("level", "offset") if kind in kinds for step in range(1, count)]
     if "history" in kinds:
         found += [Number("history", step, k) for step in range(1, count) for k in range(min(step, back))]
     return found
@@ -62,9 +64,11 @@ def moved(numbers: Numbers, which: Sequence[Number], by: Sequence[float] | Array
         ValueError: levels that do not fall any more.
     """
     levels, offsets = list(numbers.levels), list(numbers.offsets or (0.0,) * len(numbers))
-    history = [list(row) for row in numbers.history]
+    history, told = [list(row) for row in numbers.history], numbers.told
     for number, change in zip(which, by, strict=True):
-        if number.kind == "level":
+        if number.kind == "told":
+            told = told and told * math.exp(change)
+        elif number.kind == "level":
             levels[number.step] *= math.exp(change)
         elif number.kind == "offset":
             offsets[number.step] += float(change)
@@ -73,7 +77,7 @@ def moved(numbers: Numbers, which: Sequence[Number], by: Sequence[float] | Array
             row += [0.0] * (number.back + 1 - len(row))
             row[number.back] += float(change)
     kept = tuple(offsets) if any(offsets) else ()
-    return Numbers(tuple(map(float, levels)), tuple(map(tuple, history)), kept)
+    return Numbers(tuple(map(float, levels)), tuple(map(tuple, history)), kept, told)
 
 
 def on_whole_times(numbers: Numbers, process: Process) -> Numbers:
@@ -90,9 +94,11 @@ def on_whole_times(numbers: Numbers, process: Process) -> Numbers:
         level = numbers.levels[step]
         top = min(max(_whole(level, process), count - 1 - step), top - 1)
         levels.append(_level(top, process))
-        told = _whole(level * math.exp(numbers.offset(step)), process) if numbers.offset(step) else top
-        offsets.append(math.log(_level(told, process) / levels[-1]))
-    return Numbers(tuple(levels), numbers.history, tuple(offsets) if any(offsets) else ())
+        asked = _whole(level * math.exp(numbers.offset(step)), process) if numbers.offset(step) else top
+        offsets.append(math.log(_level(asked, process) / levels[-1]))
+    told = numbers.told and _level(_whole(numbers.told, process), process)
+    told = told if told and told > levels[min(1, count - 1)] else None
+    return Numbers(tuple(levels), numbers.history, tuple(offsets) if any(offsets) else (), told)
 
 
 def _whole(level: float, process: Process) -> int:
@@ -183,8 +189,8 @@ def levenberg_marquardt(
     best = _State.at(sets, start, quantiles)
     if not which or not math.isfinite(best.value):
         return Fitted(start, best.value)
-    tied = np.array([0.0 if number.kind == "level" else ridge for number in which])
-    damping, gone, least = 1e-2, np.zeros(len(which)), max(each.last for each in sets)
+    tied = np.array([0.0 if number.kind in ("level", "told") else ridge for number in which])
+    damping, gone, least = 1e-2, np.zeros(len(which)), min(each.last for each in sets)
     steps = [_step(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
     for _ in range(iterations):
         normal, slope = np.diag(tied), tied * gone
@@ -238,7 +244,8 @@ def _normal(
 
     def column(number: Number) -> Tensor:
         def run(by: float) -> Tensor:
-            return each.follow(moved(numbers, [number], [by]), prefix, since=number.since)
+            tried, since = moved(numbers, [number], [by]), number.since
+            return each.follow(tried, prefix if since else None, since)
 
         by = min(step, 0.4 * _room(numbers, number))
         central = step > 0.01
@@ -252,6 +259,8 @@ def _normal(
 
 def _room(numbers: Numbers, number: Number) -> float:
     """How far in its logarithm a level is from its neighbours; any other number has all the room there is."""
+    if number.kind == "told" and numbers.told is not None and len(numbers) > 1:
+        return math.log(numbers.told / numbers.levels[1])
     if number.kind != "level":
         return math.inf
     near = numbers.levels[number.step - 1 : number.step + 2]
@@ -297,7 +306,7 @@ def inserted(
         trial: iterations of each of these fits.
     """
     found: dict[int, Fitted] = {}
-    least = max(each.last for each in sets)
+    least = min(each.last for each in sets)
     for place in range(1, len(numbers) + 1):
         for candidate in _candidates(numbers, place, back, least):
             value = loss(sets, candidate, quantiles)
@@ -316,7 +325,7 @@ def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[N
         if new > levels[-1] * (1 - NARROWEST):
             return []  # no room above the least level that the network knows
     elif place == 1:
-        new = levels[1] * math.sqrt(min(levels[0] / levels[1], 8.0))
+        new = levels[1] * math.sqrt(min((numbers.told or levels[0]) / levels[1], 8.0))
     else:
         new = math.sqrt(levels[place - 1] * levels[place])
     after = (*levels[:place], new, *levels[place:])
@@ -326,6 +335,6 @@ def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[N
     kept = np.insert(own, place, fresh[place], axis=0)
     relative = fresh + np.insert(own - plain, place, 0.0, axis=0)
     return [
-        Numbers(after, tuple(tuple(map(float, row[:index])) for index, row in enumerate(rows)))
+        Numbers(after, tuple(tuple(map(float, row[:index])) for index, row in enumerate(rows)), told=numbers.told)
         for rows in (kept, relative)
     ]

@@ -246,7 +246,7 @@ class _Tuning:
             found.append(own)
         if self.effort == "thorough":
             found += [starts.programmed(self.fit, count, BACK), *starts.staged(process, count)]
-        return found
+        return [each if each.told else replace(each, told=universal.told(each.levels, scale)) for each in found]
 
     def _judge(self, count: int, numbers: Numbers | None, scale: float, best: Fixed) -> None:
         """Choose a plan and judge it; both are kept."""
@@ -273,6 +273,7 @@ class _Tuning:
 
     def _lowered(self, start: Numbers, kinds: Sequence[str], back: int) -> Numbers:
         fit, iterations = replace(self.fit, between=self.whole), EFFORTS[self.effort]
+        kinds = (*kinds, "told") if start.told else kinds
         found = levenberg_marquardt([fit], start, free(len(start), kinds, back), iterations=iterations).numbers
         if not self.whole:
             return found

@@ -172,7 +172,8 @@ class Trajectories:
                 known = list(found)
             else:
                 index, z = 0, self.noise
-                known = [self.denoised(z, levels[0])]
+                told = levels[0] if numbers.told is None else min(self.unit * numbers.told, levels[0])
+                known = [self.denoised(z, told if levels[0] < math.inf else levels[0])]
                 if kept is not None:
                     kept.append((z, tuple(known)))
             while True:

@@ -5,8 +5,9 @@ In the frame ``data``, z = x/σ over w = α/σ with the slope D = E[x0 | x], a s
     z_{i+1} = z_i + (w_{i+1} − w_i) B_i,    B_i = D_i + Σ_k c_ik (D_{i−k+1} − D_{i−k}),    k = 1 … i,
 
 where s_i = 1/w_i is the noise level σ/α of the state and D_i is asked for at a level a_i of its own: at a_i ≠ s_i the
-network is told of more or less noise than there is, which is a gain on what it removes. The last step goes to zero
-noise, where x = B. What the D count sums to the whole step whatever the numbers are, so that data without spread are
+network is told of more or less noise than there is, which is a gain on what it removes. The first state is nothing but
+noise; where a_0 < s_0 is told, z is kept and not x/α, as if the noise ended at a_0: what a network errs by in D grows
+with the level. The last step goes to zero noise, where x = B. What the D count sums to the whole step whatever the numbers are, so that data without spread are
 met exactly. Every deterministic multistep method of one evaluation a step has this form on its grid; that of
 exponential Adams methods is :func:`adams`.
 
@@ -41,6 +42,7 @@ class Numbers:
         levels: s_0 > s_1 > … > s_{n−1} > 0, noise levels σ/α of the states; s_0 may be infinite (α = 0).
         history: c_i1, c_i2, … for each step, at most i of them; what is left out is 0.
         offsets: log(a_i/s_i) for each step; empty is 0 everywhere. The first must be 0.
+        told: a_0, which has no effect above s_0, nor where s_0 is infinite; None is s_0.
 
     Raises:
         ValueError: levels that do not fall, rows that are too long, numbers that are not finite.
@@ -49,6 +51,7 @@ class Numbers:
     levels: tuple[float, ...]
     history: tuple[tuple[float, ...], ...]
     offsets: tuple[float, ...] = field(default=())
+    told: float | None = None
 
     def __post_init__(self) -> None:
         count = len(self.levels)
@@ -63,6 +66,8 @@ class Numbers:
             raise ValueError(
                 f"levels and offsets must be finite, the first offset 0, got {self.levels}, {self.offsets}"
             )
+        if self.told is not None and not self.levels[min(1, count - 1)] < self.told < math.inf:
+            raise ValueError(f"the level that is told at first must be above all but the first, got {self.told}")
         for index, row in enumerate(self.history):
             if len(row) > index or not all(map(math.isfinite, row)):
                 raise ValueError(f"step {index} has at most {index} finite numbers of history, got {row}")
@@ -82,7 +87,8 @@ class Numbers:
 def for_all(process: Process, count: int, scale: float) -> Numbers:
     """The plan of least error for all models, with σ* = ``scale``; see :mod:`solvers.grids.universal`."""
     table = universal.tables()[count] if count > 1 else universal.Table((), ((),))
-    return Numbers(tuple(universal.levels(process, table, scale)), table.history)
+    levels = tuple(universal.levels(process, table, scale))
+    return Numbers(levels, table.history, told=universal.told(levels, scale))
 
 
 def bracket(row: Sequence[float]) -> list[float]:
@@ -102,6 +108,7 @@ def follow(
     predict: Predict,
     history: Sequence[Sequence[float]] = (),
     offsets: Sequence[float] = (),
+    told: float | None = None,
     skipped: int = 0,
 ) -> Solution:
     """A plan by its numbers, from its step ``skipped`` on; of what came before there is no history then."""
@@ -110,8 +117,13 @@ def follow(
     for index, (t, s) in enumerate(steps):
         row = history[skipped + index][:index]
         offset = offsets[skipped + index] if offsets else 0.0
-        asked = steps.at(t.lam - offset) if offset else t
-        fed = x * (asked.alpha / t.alpha) if offset else x
+        asked, fed = t, x
+        if offset:
+            asked = steps.at(t.lam - offset)
+            fed = x * (asked.alpha / t.alpha)
+        elif told is not None and skipped + index == 0 and 0 < told * t.alpha < t.sigma:
+            asked = steps.at(-math.log(told))
+            fed = x * (asked.sigma / t.sigma)
         known = [predict(fed, asked).x0, *known][: longest + 1]
         mean = sum(weight * D for weight, D in zip(bracket(row), known, strict=False) if weight)
         gone = s.sigma / t.sigma

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from typing import NamedTuple
 from solvers.steps import Process
 
 FILE = Path(__file__).with_suffix(".json")
+
+
+TOLD = 20.0  # multiples of σ* that the network is told at first, where there is more noise: there it hardly errs yet
 
 
 class Table(NamedTuple):
@@ -47,6 +51,14 @@ def tables() -> dict[int, Table]:
 def chosen() -> dict[int, Table]:
     """Those of the solver auto, from 2 evaluations on: ``BY_QUALITY``, and beyond it those of least error."""
     return BY_QUALITY | {count: table for count, table in tables().items() if count > max(BY_QUALITY)}
+
+
+def told(levels: Sequence[float], scale: float) -> float | None:
+    """The level that a network is told first, on these levels; None where it is that of the state.
+
+    Where α = 0 at first D is no multiple of the level, and neither is its error.
+    """
+    return TOLD * scale if max(levels[1:], default=math.inf) < TOLD * scale < levels[0] < math.inf else None
 
 
 def levels(process: Process, table: Table, scale: float) -> list[float]:

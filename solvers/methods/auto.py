@@ -47,8 +47,8 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
     points = [t for t, _ in steps]
     points += [s for _, s in steps][-1:]
     if scale is not None and (found := _for_all(steps.process, points, scale)) is not None:
-        history, skipped = found
-        yield from follow(steps, x, predict, history, skipped=skipped)
+        history, told, skipped = found
+        yield from follow(steps, x, predict, history, told=told, skipped=skipped)
         return
     if points[0].alpha == 0:
         p, s = predict(x, points[0]), points[1]
@@ -69,14 +69,15 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
         yield predict(x, points[-2]).x0
 
 
-def _for_all(process: Process, points: Sequence[Point], scale: float) -> tuple[Any, int] | None:
-    """History and the steps that were left out, where the points are the last of a plan for all models."""
+def _for_all(process: Process, points: Sequence[Point], scale: float) -> tuple[Any, float | None, int] | None:
+    """History, the level told first and the steps that were left out; of the plan that ends with these points."""
     levels = [math.exp(-point.lam) for point in points[:-1]]
     if points[-1].sigma != 0:
         return None
     for count, table in universal.chosen().items():
         if count >= len(levels):
-            own = universal.levels(process, table, scale)[count - len(levels) :]
+            whole = universal.levels(process, table, scale)
+            own = whole[count - len(levels) :]
             if all(math.isclose(1 / s, 1 / level, rel_tol=SAME) for s, level in zip(own, levels, strict=True)):
-                return table.history, count - len(levels)
+                return table.history, universal.told(whole, scale), count - len(levels)
     return None

@@ -22,8 +22,8 @@ PROCESSES = [VP(), VPDiscrete(), Cosine(), SubVP(), VE(), EDM(), Flow()]
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 
-def solver(history: object, offsets: object = (), skipped: int = 0) -> PlannedSolver:
-    options = {"history": history, "offsets": offsets, "skipped": skipped}
+def solver(history: object, offsets: object = (), skipped: int = 0, told: float | None = None) -> PlannedSolver:
+    options = {"history": history, "offsets": offsets, "told": told, "skipped": skipped}
     names = {"name": "numbers", "reference": "", "order": None, "weak_order": None, "grid": "auto"}
     return PlannedSolver(follow, options, **names, to_clean=True, from_noise=True)
 
@@ -80,6 +80,50 @@ def test_an_offset_asks_the_network_at_its_level_and_scales_the_state_with_it() 
 
 
 @every_process
+@pytest.mark.parametrize(("told", "skipped"), [(None, 0), (9.0, 0), (9.0, 1), (1e6, 0)])
+def test_noise_alone_is_told_to_be_less_and_is_so_where_there_is_more(
+    process: Process, told: float | None, skipped: int
+) -> None:
+    asked: list[tuple[float, Tensor]] = []
+
+    def predict(x: Tensor, t: float) -> Tensor:
+        asked.append((math.exp(-process.half_log_snr(t)), x / process.sigma(t)))
+        return torch.full_like(x, 0.7)
+
+    times = [process.t_max, process.time(0.0), process.t_clean]
+    z = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    plan = solver(((), (0.0,), (0.0,))[: 2 + skipped], told=told, skipped=skipped).plan(process, times, "sample")
+    found = plan.run(predict, process.sigma(process.t_max) * z)
+    torch.testing.assert_close(found, torch.full_like(z, 0.7))
+    first = math.exp(-process.half_log_snr(process.t_max))
+    less = told == 9 and skipped == 0 and 9 < first < math.inf
+    assert asked[0][0] == pytest.approx(9.0 if less else first, rel=1e-9)
+    torch.testing.assert_close(asked[0][1], z)  # z is kept, and so is where the step leads
+    assert asked[1][0] == pytest.approx(1, rel=1e-9)
+    torch.testing.assert_close(asked[1][1], z + (0.7 - 0.7 / first))
+
+
+def test_an_error_that_grows_with_the_noise_does_not_reach_the_samples() -> None:
+    problem = exact("low rank", EDM(), samples=16, steps=100)
+    turned = torch.linalg.qr(torch.randn(problem.start.shape[1:].numel(), 8, dtype=torch.float64)).Q
+
+    def predict(x: Tensor, t: float) -> Tensor:
+        off = 0.05 * EDM().sigma(t) * (x / EDM().sigma(t)).flatten(1) @ turned @ turned.T
+        return problem.predict(x, t) + off.reshape(x.shape)
+
+    scale = 1.0
+    numbers = for_all(EDM(), 8, scale)
+    assert numbers.told == universal.TOLD * scale
+    times = [EDM().t_max, *(EDM().time(-math.log(level)) for level in numbers.levels[1:]), EDM().t_clean]
+    apart = []
+    for told in (numbers.told, None):
+        plan = solver(numbers.history, told=told).plan(EDM(), times, "sample")
+        samples, exactly = (plan.run(each, problem.start) for each in (predict, problem.predict))
+        apart.append(float((samples - exactly).square().mean().sqrt()))
+    assert apart[0] < 0.5 * apart[1]
+
+
+@every_process
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 4.0, 300.0])
 def test_levels_for_all_models_fall_within_every_process(process: Process, scale: float) -> None:
     for count in [1, *universal.tables()]:
@@ -87,6 +131,7 @@ def test_levels_for_all_models_fall_within_every_process(process: Process, scale
         least, most = (math.exp(-process.half_log_snr(t)) for t in (process.t_min, process.t_max))
         assert len(numbers) == count and numbers.levels[0] == most
         assert numbers.levels[-1] >= least * (1 - 1e-9) or count == 1
+        assert numbers.told is None or max(numbers.levels[1:], default=0) < numbers.told < most < math.inf
         assert len(solvers.grids.get("auto", scale=scale)(process, count)) == count + 1
 
 
@@ -100,6 +145,8 @@ def test_levels_for_all_models_fall_within_every_process(process: Process, scale
         ({"history": ((), (math.nan,))}, "step 1 has at most 1 finite"),
         ({"offsets": (0.1, 0.0)}, "the first offset 0"),
         ({"offsets": (0.0, math.inf)}, "must be finite"),
+        ({"told": 0.9}, "above all but the first"),
+        ({"told": math.inf}, "above all but the first"),
     ],
 )
 def test_numbers_that_are_no_plan_are_refused(changes: dict[str, object], message: str) -> None:
