@@ -27,7 +27,7 @@ from scoresde.process import EDM
 from scoresde.runs.hardware import describe
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers
-from solvers.grids.universal import BY_QUALITY
+from solvers.grids.universal import BY_QUALITY, TOLD
 
 SAMPLES, SEED, STEPS = 512, 12, 100  # starts of each problem, and steps of their converged ends
 ERROR = 0.0065  # of x0, over the noise level σ/α: the spread of the bundled network's x0 at σ/α of 20 to 150
@@ -67,7 +67,7 @@ class Judged:
     def ratio(self, count: int) -> float:
         """That of the plan by quality over that of the best fixed choice."""
         table = BY_QUALITY[count]
-        numbers = Numbers((self.starts.first, *table.levels), table.history)
+        numbers = Numbers((self.starts.first, *table.levels), table.history, told=TOLD)
         return self.distance(self.starts.follow(numbers)) / self.best(count)
 
 

@@ -30,7 +30,7 @@ from solvers.coefficients.fitted import Numbers
 from solvers.grids.universal import FILE, TOLD
 
 BACK = 2  # differences of history
-LEAST, MOST = 5, 16
+LEAST, MOST = 2, 16
 SAMPLES = 64
 SEED = 3
 NETWORK_SAMPLES, NETWORK_SEEDS = 32, (3000, 4000)  # of each network, which so counts as two problems
@@ -48,29 +48,33 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, help="the largest")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    members = [member for member in FAMILY if member.kind != arguments.without]
-    sets = [trajectories(member, EDM(), SAMPLES, SEED) for member in members]
-    names = [member.name for member in members]
+    sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in FAMILY if each.kind != arguments.without]
     if arguments.without != KIND:
         for name in networks.NETWORKS:
-            folder = networks.folder(name, arguments.networks)
-            sets += [networks.trajectories(folder, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
-            names.append(f"network: {name}")
-    fit(sets, arguments.out, range(arguments.least, arguments.most + 1), names)
+            place = networks.folder(name, arguments.networks)
+            sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
+    fit(sets, arguments.out, range(arguments.least, arguments.most + 1), names(arguments.without))
 
 
-def fit(sets: Sequence[Trajectories], out: Path, counts: Sequence[int], names: Sequence[str]) -> None:
+def names(without: str | None) -> list[str]:
+    """Of the problems that have a part in a fit."""
+    found = [member.name for member in FAMILY if member.kind != without]
+    return found if without == KIND else [*found, *(f"network: {name}" for name in networks.NETWORKS)]
+
+
+def fit(sets: Sequence[Trajectories], out: Path, counts: Sequence[int], problems: Sequence[str]) -> None:
     """Tables for some numbers of evaluations, those that the file has already for these problems as they are."""
     known = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"problems": None, "plans": {}}
-    if kept["problems"] != list(names):
-        kept = {"problems": list(names), "plans": {}}
+    if kept["problems"] != list(problems):
+        kept = {"problems": list(problems), "plans": {}}
     for count in counts:
         if str(count) in kept["plans"]:
             continue
         began, first = time.perf_counter(), sets[0].first
-        before = (known | kept["plans"])[str(count - 1)]
-        starts = [inserted(sets, read(before, first), BACK, quantiles=QUANTILES)]
+        starts, plans = list[Fitted](), known | kept["plans"]
+        if str(count - 1) in plans:
+            starts.append(inserted(sets, read(plans[str(count - 1)], first), BACK, quantiles=QUANTILES))
         if str(count) in known:
             plain = read(known[str(count)], first)
             starts.append(Fitted(plain, loss(sets, plain, QUANTILES)))

@@ -22,17 +22,20 @@ def small(name: str, process: Any = None) -> family.Trajectories:
 
 
 def test_the_tables_that_are_shipped_are_of_this_family_and_for_every_small_number() -> None:
-    assert json.loads(FILE.read_text(encoding="utf-8"))["problems"] == [member.name for member in FAMILY]
-    assert list(tables()) == list(range(2, universal.MOST + 1))
+    assert json.loads(FILE.read_text(encoding="utf-8"))["problems"] == universal.names(None)
+    assert list(tables()) == list(range(universal.LEAST, universal.MOST + 1))
+    assert set(universal.names(universal.KIND)) < set(universal.names(None)) > set(universal.names("digits"))
     assert len(KINDS) == 4 and len({member.name for member in FAMILY}) == len(FAMILY)
 
 
 def test_a_fit_goes_on_where_it_was_and_errs_less_with_each_evaluation(tmp_path: Path) -> None:
     sets, path = [small("mixture of 5 in 2"), small("20 points in 2")], tmp_path / "tables.json"
-    universal.fit(sets, path, 3, ["a", "b"])
+    universal.fit(sets, path, (2, 3), ["a", "b"])
     before = path.read_text()
-    universal.fit(sets, path, 3, ["a", "b"])
+    universal.fit(sets, path, (2, 3), ["a", "b"])
     assert path.read_text() == before
+    universal.fit(sets, path, (2,), ["a", "another"])  # other problems: begun anew
+    assert list(json.loads(path.read_text())["plans"]) == ["2"]
     plans = json.loads(before)["plans"]
     losses = [loss(sets, universal.read(plans[str(count)], sets[0].first)) for count in (2, 3)]
     assert losses[1] < losses[0] - 0.1
