@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.tuning import beside, family, twenty, universal
+from benchmarks.tuning import beside, family, networks, on_networks, twenty, universal
 from benchmarks.tuning.family import FAMILY, KINDS
+from scoresde import models
 from scoresde.process import EDM, VP
+from scoresde.tuning import fixed
 from scoresde.tuning.fit import loss
 from solvers.grids.universal import FILE, tables
 
@@ -75,3 +77,21 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     assert before is not None
     row = next(line for line in lines if line.startswith("| auto without it, RMSE"))
     assert row.split("|")[2].strip() == f"{before / best:.2f}"
+
+
+def test_auto_on_a_network_is_beside_the_best_fixed_choice_and_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NFE": (3, 9), "STARTS": 4, "STEPS": 16}.items():
+        monkeypatch.setattr(on_networks, name, value)
+    for name in ("SOLVERS", "GRIDS"):
+        monkeypatch.setattr(fixed, name, getattr(fixed, name)[:2])
+    lines = on_networks.rows("bundled", models.load("mnist"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[2] for row in cells] == ["3", "9"] and cells[1][6] == "–"  # the bundled file ends at 8
+    assert all(0 < float(cell) < 2 for row in cells for cell in (*row[3:6], row[7]))
+    assert cells[0][3] != cells[0][4]  # what the network is told at first matters
+
+
+def test_networks_of_the_family_are_other_images_than_those_that_auto_is_judged_on(tmp_path: Path) -> None:
+    assert not [name for name in networks.NETWORKS if "mnist" in name]
+    folders = [networks.folder(name, tmp_path) for name in networks.NETWORKS]
+    assert len(set(folders)) == len(networks.NETWORKS) and all(each.name == "model" for each in folders)
