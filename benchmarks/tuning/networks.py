@@ -24,8 +24,9 @@ from scoresde.tuning.scale import measured
 from scoresde.tuning.trajectories import Trajectories
 
 OUT = Path("build/networks")
+SIDE = 16  # of images
 STEPS = 256  # of the converged solution
-CIFAR = ("data=archive", "data.path={data}/cifar10-train.tar.xz", "data.size=16")
+CIFAR = ("data=archive", "data.path={data}/cifar10-train.tar.xz", f"data.size={SIDE}")
 NETWORKS: dict[str, tuple[str, ...]] = {
     "digits, vp": ("data=digits", "process=vp", "network.channels=[24,48]", "epochs=150"),
     "patches, edm": ("data=npz", "data.path={out}/patches.npz", "process=edm", "prediction=sample", "epochs=40"),
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    states = patches(16).reshape(-1, 16, 16, 3)
+    states = patches(SIDE).reshape(-1, SIDE, SIDE, 3)
     np.savez(arguments.out / "patches.npz", images=np.asarray((states + 1) * 127.5).round().astype(np.uint8))
     for name in NETWORKS:
         print(name, trained(name, arguments.out, arguments.data), flush=True)

@@ -231,7 +231,7 @@ def _moved(numbers: Numbers, which: Sequence[Number], change: Array, least: floa
         found = moved(numbers, which, change)
     except (ValueError, OverflowError):
         return None
-    logs = np.log(found.levels[1:])
+    logs = np.log([level for level in found.levels if level < math.inf])
     return found if (np.diff(logs) < -NARROWEST).all() and found.levels[-1] >= least * (1 - NARROWEST) else None
 
 
@@ -320,6 +320,8 @@ def inserted(
 
 def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[Numbers]:
     levels = numbers.levels
+    if place < len(levels) and math.log(levels[place - 1] / levels[place]) < 4 * NARROWEST:
+        return []  # no room between two that all but meet
     if place == len(levels):
         new = max(levels[-1] / 3, math.sqrt(levels[-1] * least))
         if new > levels[-1] * (1 - NARROWEST):

@@ -7,9 +7,9 @@ In the frame ``data``, z = x/σ over w = α/σ with the slope D = E[x0 | x], a s
 where s_i = 1/w_i is the noise level σ/α of the state and D_i is asked for at a level a_i of its own: at a_i ≠ s_i the
 network is told of more or less noise than there is, which is a gain on what it removes. The first state is nothing but
 noise; where a_0 < s_0 is told, z is kept and not x/α, as if the noise ended at a_0: what a network errs by in D grows
-with the level. The last step goes to zero noise, where x = B. What the D count sums to the whole step whatever the numbers are, so that data without spread are
-met exactly. Every deterministic multistep method of one evaluation a step has this form on its grid; that of
-exponential Adams methods is :func:`adams`.
+with the level. The last step goes to zero noise, where x = B. What the D count sums to the whole step whatever the
+numbers are, so that data without spread are met exactly. Every deterministic multistep method of one evaluation a step
+has this form on its grid; that of exponential Adams methods is :func:`adams`.
 
 Sources: the form with two differences is that of DPM-Solver++ (Lu et al. 2022); levels that the network is told beside
 those of the states are in LD3 (Tong et al. 2024) and GAS (arXiv 2510.17699).
@@ -117,17 +117,18 @@ def follow(
     for index, (t, s) in enumerate(steps):
         row = history[skipped + index][:index]
         offset = offsets[skipped + index] if offsets else 0.0
-        asked, fed = t, x
+        asked, share = t, 1.0
         if offset:
             asked = steps.at(t.lam - offset)
-            fed = x * (asked.alpha / t.alpha)
+            share = asked.alpha / t.alpha
         elif told is not None and skipped + index == 0 and 0 < told * t.alpha < t.sigma:
             asked = steps.at(-math.log(told))
-            fed = x * (asked.sigma / t.sigma)
+            share = asked.sigma / t.sigma
+        fed = x if share == 1 else share * x
         known = [predict(fed, asked).x0, *known][: longest + 1]
         mean = sum(weight * D for weight, D in zip(bracket(row), known, strict=False) if weight)
-        gone = s.sigma / t.sigma
-        x = yield gone * x + (s.alpha - gone * t.alpha) * mean
+        gone = s.sigma / t.sigma  # from what was fed, so that a run may begin with that
+        x = yield (gone / share) * fed + (s.alpha - gone * t.alpha) * mean
 
 
 def adams(levels: Sequence[float], order: int = 3) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import solvers
 from scoresde.exact import GaussianMixture
 from scoresde.process import EDM, VE, VP, Flow, Process, VPDiscrete
 from scoresde.tuning import fixed, starts
+from scoresde.tuning.fit import inserted
 from scoresde.tuning.trajectories import Trajectories
 from solvers import PlannedSolver
 from solvers.coefficients.fitted import Numbers
@@ -101,3 +103,12 @@ def test_programmed_levels_serve_first_order_steps_better_than_even_ones() -> No
     bare = [Numbers(each, ((),) * 6) for each in (levels, even)]
     programmed, plain = ((runs.follow(each) - end).square().mean().sqrt() for each in bare)
     assert programmed < 0.7 * plain
+
+
+def test_no_level_is_put_between_two_that_all_but_meet() -> None:
+    runs = trajectories(EDM(), 16)
+    runs = replace(runs, ends=runs.follow(starts.programmed(runs, 40, 2)))
+    first = runs.first
+    numbers = Numbers((first, first * (1 - 1e-6), 2.0, 2.0 * (1 - 1e-6), 0.3), ((), (0.5,), (0.3, 0.1), (0.0,), (0.1,)))
+    found = inserted([runs], numbers, 2).numbers
+    assert len(found) == 6 and all(math.isfinite(c) for row in found.history for c in row)
