@@ -97,7 +97,6 @@ def on_whole_times(numbers: Numbers, process: Process) -> Numbers:
         asked = _whole(level * math.exp(numbers.offset(step)), process) if numbers.offset(step) else top
         offsets.append(math.log(_level(asked, process) / levels[-1]))
     told = numbers.told and _level(_whole(numbers.told, process), process)
-    told = told if told and told > levels[min(1, count - 1)] else None
     return Numbers(tuple(levels), numbers.history, tuple(offsets) if any(offsets) else (), told)
 
 
@@ -259,8 +258,6 @@ def _normal(
 
 def _room(numbers: Numbers, number: Number) -> float:
     """How far in its logarithm a level is from its neighbours; any other number has all the room there is."""
-    if number.kind == "told" and numbers.told is not None and len(numbers) > 1:
-        return math.log(numbers.told / numbers.levels[1])
     if number.kind != "level":
         return math.inf
     near = numbers.levels[number.step - 1 : number.step + 2]
@@ -327,7 +324,7 @@ def _candidates(numbers: Numbers, place: int, back: int, least: float) -> list[N
         if new > levels[-1] * (1 - NARROWEST):
             return []  # no room above the least level that the network knows
     elif place == 1:
-        new = levels[1] * math.sqrt(min((numbers.told or levels[0]) / levels[1], 8.0))
+        new = levels[1] * math.sqrt(min(levels[0] / levels[1], 8.0))
     else:
         new = math.sqrt(levels[place - 1] * levels[place])
     after = (*levels[:place], new, *levels[place:])

@@ -66,8 +66,8 @@ class Numbers:
             raise ValueError(
                 f"levels and offsets must be finite, the first offset 0, got {self.levels}, {self.offsets}"
             )
-        if self.told is not None and not self.levels[min(1, count - 1)] < self.told < math.inf:
-            raise ValueError(f"the level that is told at first must be above all but the first, got {self.told}")
+        if self.told is not None and not 0 < self.told < math.inf:
+            raise ValueError(f"the level that is told at first must be finite and above 0, got {self.told}")
         for index, row in enumerate(self.history):
             if len(row) > index or not all(map(math.isfinite, row)):
                 raise ValueError(f"step {index} has at most {index} finite numbers of history, got {row}")

@@ -111,11 +111,11 @@ def test_a_range_of_scales_is_tuned_over_and_each_of_them_sampled_at(
 ) -> None:
     def tuned_at_once(model: ScoreModel, **options: Any) -> TunedSolver:
         made = TunedSolver.load(folder / "tuned.json")
-        summary = dict.fromkeys(("mean", "rms", "median"), 1.0)
-        report = {"fixed": summary, "taken": summary, "samples": {"fixed": [1.0], "taken": [1.0]}}
-        members = {nfe: replace(member, report=report) for nfe, member in made.members.items()}
         of = {"guidance": model.guidance, "fingerprint": tuned.fingerprint(model)}
-        return TunedSolver(members, {**made.about, **of})
+        bundled = TunedSolver.load(str(load("mnist").model.tuned))
+        report = bundled.members[3].report
+        members = {nfe: replace(member, report=report) for nfe, member in made.members.items()}
+        return TunedSolver(members, {**bundled.about, **made.about, **of})
 
     monkeypatch.setattr(scoresde, "tune", tuned_at_once)
     common = ("guidance=classifier_free", "nfe=2", "batch_size=2", "threads=1")
