@@ -18,14 +18,14 @@ import scoresde
 from benchmarks.recorded import RESULTS
 from benchmarks.tuning import networks
 from benchmarks.tuning.family import patches
+from benchmarks.tuning.few import deviation
 from benchmarks.tuning.problems import planned
 from scoresde import models
 from scoresde.data import load, to_state
 from scoresde.files import replacing
-from scoresde.metrics.figures.estimate import NORMAL
 from scoresde.metrics.figures.sliced import sliced_wasserstein
 from scoresde.runs.hardware import describe
-from scoresde.tuning.scale import noise_scale
+from scoresde.tuning.scale import measured
 
 NFE = (4, 5, 8, 10, 15)
 SAMPLES, SEED, SCALE_SEED = 1000, 5_000, 1_000
@@ -50,12 +50,7 @@ def rows(name: str, real: Tensor, place: Path, count: int = SAMPLES) -> list[str
     """The lines of a network."""
     checkpoint = models.load(place)
 
-    def cond(count: int) -> dict[str, Tensor]:
-        return {"label": torch.arange(count) % checkpoint.classes} if checkpoint.classes else {}
-
-    scale = noise_scale(
-        checkpoint.model, shape=checkpoint.shape, seeds=range(SCALE_SEED, SCALE_SEED + 32), cond=cond(32)
-    )
+    scale = measured(networks.starts(checkpoint, 32, SCALE_SEED))
 
     def distance(solver: str, nfe: int, known: float | None = None) -> str:
         made = planned("auto", scale=known) if known else planned(solver)
@@ -65,11 +60,11 @@ def rows(name: str, real: Tensor, place: Path, count: int = SAMPLES) -> list[str
             nfe=nfe,
             shape=(count, *checkpoint.shape),
             seeds=SEED,
-            cond=cond(count),
+            cond=networks.cond(checkpoint, count),
             batch_size=250,
         ).samples
         found = sliced_wasserstein(samples.flatten(1).double().numpy(), real[:count].numpy(), SPLITS)
-        return f"{found.value:.4f} ± {(found.high or found.value) / NORMAL - found.value / NORMAL:.2g}"
+        return f"{found.value:.4f} ± {deviation(found):.2g}"
 
     lines = []
     for nfe in NFE:

@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.tuning.family import patches
 from scoresde import models
+from scoresde.networks.checkpoint import Checkpoint
 from scoresde.tuning import teacher
 from scoresde.tuning.scale import measured
 from scoresde.tuning.trajectories import Trajectories
@@ -52,12 +53,20 @@ def trained(name: str, out: Path, data: Path) -> Path:
 
 def trajectories(place: Path, samples: int, seed: int) -> Trajectories:
     """Starts of a trained network with their converged ends, levels in multiples of its σ*."""
-    checkpoint = models.load(place)
-    labels = torch.arange(samples) % max(checkpoint.classes, 1)
-    cond = {"label": labels} if checkpoint.classes else {}
-    starts = Trajectories.of(checkpoint.model, range(seed, seed + samples), checkpoint.shape, cond=cond)
-    ends = starts.planned(teacher.plan(starts, STEPS))
-    return replace(starts, ends=ends, unit=measured(starts.part(range(min(16, samples)))))
+    begun = starts(models.load(place), samples, seed)
+    ends = begun.planned(teacher.plan(begun, STEPS))
+    return replace(begun, ends=ends, unit=measured(begun.part(range(min(16, samples)))))
+
+
+def starts(checkpoint: Checkpoint, samples: int, seed: int) -> Trajectories:
+    """Starts of a network."""
+    seeds = range(seed, seed + samples)
+    return Trajectories.of(checkpoint.model, seeds, checkpoint.shape, cond=cond(checkpoint, samples), batch_size=64)
+
+
+def cond(checkpoint: Checkpoint, samples: int) -> dict[str, torch.Tensor]:
+    """Its classes in turn, where there are any."""
+    return {"label": torch.arange(samples) % checkpoint.classes} if checkpoint.classes else {}
 
 
 def main() -> None:

@@ -26,29 +26,21 @@ from scoresde.runs.hardware import describe
 from scoresde.tuned import TunedSolver
 from scoresde.tuning import fixed, teacher
 from scoresde.tuning.scale import measured
-from scoresde.tuning.trajectories import Trajectories
 from solvers import Plan
 from solvers.coefficients.fitted import Numbers
 from solvers.grids import universal
 
 NFE = (4, 5, 6, 8, 10, 15)
 STARTS, SEED, SCALE_SEED = 64, 70_000, 1_000
-STEPS = 256  # of the converged solution
 KEPT = 16  # fixed choices that are tried on all starts; the others on twelve
-
-
-def starts(checkpoint: Checkpoint, seed: int, count: int) -> Trajectories:
-    """Starts of a network, its classes in turn."""
-    cond = {"label": torch.arange(count) % checkpoint.classes} if checkpoint.classes else {}
-    return Trajectories.of(checkpoint.model, range(seed, seed + count), checkpoint.shape, cond=cond, batch_size=64)
 
 
 def rows(name: str, checkpoint: Checkpoint) -> list[str]:
     """The lines of a network."""
     model, process = checkpoint.model, checkpoint.model.process
-    scale = measured(starts(checkpoint, SCALE_SEED, 16))
-    runs = starts(checkpoint, SEED, STARTS)
-    runs = replace(runs, ends=runs.planned(teacher.plan(runs, STEPS)))
+    scale = measured(networks.starts(checkpoint, 16, SCALE_SEED))
+    runs = networks.starts(checkpoint, STARTS, SEED)
+    runs = replace(runs, ends=runs.planned(teacher.plan(runs, networks.STEPS)))
     tuned = TunedSolver.load(model.tuned) if model.tuned else None
 
     def error(samples: torch.Tensor) -> str:

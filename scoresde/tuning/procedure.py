@@ -17,9 +17,10 @@ from scoresde import conditions, tuned
 from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
-from scoresde.tuning import fixed, spread, starts
+from scoresde.tuning import fixed, spread
 from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
 from scoresde.tuning.scale import measured, started
+from scoresde.tuning.starts import programmed, rewritten, staged
 from scoresde.tuning.teacher import Converged, converged
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
@@ -242,10 +243,10 @@ class _Tuning:
         found = [inserted(sets, before, BACK).numbers] if before is not None else []
         if count in universal.tables():
             found.append(for_all(process, count, scale))
-        if best is not None and (own := starts.of_fixed(process, best, count)) is not None:
+        if best is not None and (own := rewritten(best.plan(process, count, "sample"), process)) is not None:
             found.append(own)
         if self.effort == "thorough":
-            found += [starts.programmed(self.fit, count, BACK), *starts.staged(process, count)]
+            found += [programmed(self.fit, count, BACK), *staged(process, count)]
         return [each if each.told else replace(each, told=universal.told(each.levels, scale)) for each in found]
 
     def _judge(self, count: int, numbers: Numbers | None, scale: float, best: Fixed) -> None:

@@ -89,9 +89,8 @@ def measured(trajectories: Trajectories) -> float:
     floor = float(slope[top].min())
     first = int(np.flatnonzero(slope[top] <= DOUBT * floor).max())
     own = np.sqrt(np.maximum(motion[first:] ** 2 - (floor * levels[first:]) ** 2, 0.0))
-    total = np.cumsum(
-        own if own.any() else motion[first:]
-    )  # all of it, where none can be told from the network's error
+    counted = own if own.any() else motion[first:]  # all of it, where none can be told from the network's error
+    total = np.cumsum(counted)
     if not total[-1] > 0:
         raise ValueError("the denoised sample moves at no noise level: the data are a single point")
     return math.exp(float(np.interp(0.5, total / total[-1], np.log(levels[first:]))))

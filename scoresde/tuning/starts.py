@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import solvers
-from scoresde.tuned import Fixed
 from scoresde.tuning.scale import POINTS, RANGE
 from scoresde.tuning.trajectories import Trajectories
 from solvers import Plan, PlannedSolver
@@ -64,11 +63,6 @@ def staged(process: Process, count: int) -> Iterator[Numbers]:
             plan = solver.plan(process, place(process, 1 + count // stages), "sample")
             if plan.nfe == count and (found := rewritten(plan, process)) is not None:
                 yield found
-
-
-def of_fixed(process: Process, fixed: Fixed, count: int) -> Numbers | None:
-    """A fixed solver on its grid as numbers."""
-    return rewritten(fixed.plan(process, count, "sample"), process)
 
 
 def programmed(trajectories: Trajectories, count: int, back: int) -> Numbers:

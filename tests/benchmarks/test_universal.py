@@ -80,8 +80,9 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
 
 
 def test_auto_on_a_network_is_beside_the_best_fixed_choice_and_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NFE": (3, 9), "STARTS": 4, "STEPS": 16}.items():
+    for name, value in {"NFE": (3, 9), "STARTS": 4}.items():
         monkeypatch.setattr(on_networks, name, value)
+    monkeypatch.setattr(networks, "STEPS", 16)
     for name in ("SOLVERS", "GRIDS"):
         monkeypatch.setattr(fixed, name, getattr(fixed, name)[:2])
     lines = on_networks.rows("bundled", models.load("mnist"))

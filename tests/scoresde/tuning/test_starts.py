@@ -36,7 +36,7 @@ def test_every_fixed_solver_is_a_plan_of_numbers_with_the_same_samples(process: 
     found = fixed.candidates(process, count, "sample")
     assert found
     for solver, plan in found[::7]:  # solvers and grids, though not all pairs
-        numbers = starts.of_fixed(process, solver, count)
+        numbers = starts.rewritten(plan, process)
         assert numbers is not None and len(numbers) == count, str(solver)
         apart = (runs.follow(numbers) - runs.planned(plan)).abs().max()
         assert apart < 1e-7, (str(solver), float(apart))
