@@ -111,7 +111,11 @@ def follow(
     told: float | None = None,
     skipped: int = 0,
 ) -> Solution:
-    """A plan by its numbers, from its step ``skipped`` on; of what came before there is no history then."""
+    """A plan by its numbers, from its step ``skipped`` on; of what came before there is no history then.
+
+    Levels beyond the ends of the process, which the network does not know, are asked for at the ends.
+    """
+    ends = [steps.process.half_log_snr(t) for t in (steps.process.t_max, steps.process.t_min)]
     known: list[State] = []
     longest = max(map(len, history), default=0)
     for index, (t, s) in enumerate(steps):
@@ -119,10 +123,10 @@ def follow(
         offset = offsets[skipped + index] if offsets else 0.0
         asked, share = t, 1.0
         if offset:
-            asked = steps.at(t.lam - offset)
+            asked = steps.at(min(max(t.lam - offset, ends[0]), ends[1]))
             share = asked.alpha / t.alpha
         elif told is not None and skipped + index == 0 and 0 < told * t.alpha < t.sigma:
-            asked = steps.at(-math.log(told))
+            asked = steps.at(min(-math.log(told), ends[1]))
             share = asked.sigma / t.sigma
         fed = x if share == 1 else share * x
         known = [predict(fed, asked).x0, *known][: longest + 1]

@@ -80,6 +80,24 @@ def test_an_offset_asks_the_network_at_its_level_and_scales_the_state_with_it() 
 
 
 @every_process
+@pytest.mark.parametrize(("offset", "told"), [(-9.0, 1e-9), (9.0, None)])
+def test_beyond_the_ends_of_a_process_the_network_is_asked_at_the_ends(
+    process: Process, offset: float, told: float | None
+) -> None:
+    asked: list[float] = []
+
+    def predict(x: Tensor, t: float) -> Tensor:
+        asked.append(t)
+        return torch.full_like(x, 0.7)
+
+    times = [process.t_max, process.time(0.0), process.t_clean]
+    start = process.sigma(process.t_max) * torch.ones(1, 2, dtype=torch.float64)
+    found = solver(((), (0.0,)), (0.0, offset), told=told).plan(process, times, "sample").run(predict, start)
+    torch.testing.assert_close(found, torch.full_like(start, 0.7))
+    assert all(process.t_min * (1 - 1e-9) <= t <= process.t_max * (1 + 1e-9) for t in asked)
+
+
+@every_process
 @pytest.mark.parametrize(("told", "skipped"), [(None, 0), (9.0, 0), (9.0, 1), (1e6, 0)])
 def test_noise_alone_is_told_to_be_less_and_is_so_where_there_is_more(
     process: Process, told: float | None, skipped: int
