@@ -247,7 +247,13 @@ class _Tuning:
             found.append(own)
         if self.effort == "thorough":
             found += [programmed(self.fit, count, BACK), *staged(process, count)]
-        return [each if each.told else replace(each, told=universal.told(each.levels, scale)) for each in found]
+        return [self._told(sets, each, scale) for each in found]
+
+    def _told(self, sets: list[Trajectories], numbers: Numbers, scale: float) -> Numbers:
+        """Less noise told at first, or as much as there is: what the network errs by at most noise decides."""
+        told = numbers.told or universal.told(numbers.levels, scale)
+        both = (replace(numbers, told=told), replace(numbers, told=None))
+        return min(both, key=lambda each: loss(sets, each))
 
     def _judge(self, count: int, numbers: Numbers | None, scale: float, best: Fixed) -> None:
         """Choose a plan and judge it; both are kept."""
