@@ -3,8 +3,10 @@
 On the exact problems of :mod:`benchmarks.peers.problems`, from the starts on which benchmarks/peers/compare.py measured
 the peers, whose smallest errors of each cell, chosen with hindsight among thousands of configurations, are read from
 ``results/peers.json``. ``auto`` has the σ* that :func:`scoresde.noise_scale` measures on other starts, and multiples of
-it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). ``--cache`` keeps
-what was measured.
+it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). So is the fixed
+solver that they stand beside, the best of :mod:`scoresde.tuning.fixed` on the starts of the fit: a choice with
+hindsight knows which of some thousand starts near the border of two basins end in the right one. ``--cache`` keeps what
+was measured.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ FIT_SEED = 11  # of the draws that are not those of the peers
 STARTS = 512  # half of them fitted
 MEASURES = ("RMSE", "median")
 ON = ("VP", "EDM")
+RESAMPLES = 1000  # of the starts, for an interval
 
 
 def model_of(source: Source, process: Process) -> ScoreModel:
@@ -63,7 +66,7 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
         each = own.errors(samples) * shrunk
         return float(each.square().mean().sqrt()), float(each.median())
 
-    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}}
+    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}, "fixed": {}}
     for off in OFF:
         auto = planned("auto", scale=off * scale)
         plans = {nfe: auto.plan(process, auto.recommended(process, nfe), "sample") for nfe in NFE}
@@ -72,9 +75,23 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
     kept = procedure.Kept.of(folder, about, None)
     tuned = procedure.from_starts(fit, NFE, "quick", "both", kept, print)
     for nfe in NFE:
+        member = tuned.members[nfe]
         plan = tuned.plan(process, tuned.recommended(process, nfe), "sample")
-        found["tuned"][str(nfe)] = (*errors(own.planned(plan)), tuned.members[nfe].report["plan"])
+        taken, fixed = own.planned(plan), own.planned(member.fixed.plan(process, nfe, "sample"))
+        found["tuned"][str(nfe)] = (*errors(taken), member.report["plan"])
+        ends = interval(own.errors(taken), own.errors(fixed))
+        found["fixed"][str(nfe)] = (*errors(fixed), str(member.fixed), *ends)
     return found
+
+
+def interval(taken: Tensor, fixed: Tensor) -> tuple[float, float]:
+    """In which the ratio of two root mean squares lies by 95 of 100, with starts drawn anew from these."""
+    random = np.random.default_rng(0)
+    squares = [errors.square().numpy() for errors in (taken, fixed)]
+    drawn = random.integers(0, len(taken), (RESAMPLES, len(taken)))
+    ratios = np.sqrt(squares[0][drawn].mean(1) / squares[1][drawn].mean(1))
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def peers() -> dict[tuple[str, str, int, str], tuple[float, float | None]]:
@@ -94,6 +111,10 @@ def mean(values: Sequence[float]) -> str:
 def report(kept: dict[str, Any]) -> list[str]:
     """The tables."""
     rivals = peers()
+
+    def chosen(nfe: int, place: int) -> list[float]:
+        pairs = [(found["tuned"][str(nfe)][place], found["fixed"][str(nfe)][place]) for found in kept.values()]
+        return [tuned / fixed for tuned, fixed in pairs]
 
     def ratios(name: str, nfe: int, place: int, off: str = "1.0") -> list[float]:
         result = []
@@ -115,7 +136,18 @@ def report(kept: dict[str, Any]) -> list[str]:
     for (name, words), place in ((pair, place) for pair in names.items() for place in (0, 1)):
         cells = [mean(ratios(name, nfe, place)) for nfe in budgets]
         lines.append(f"| {words}, {MEASURES[place]} | " + " | ".join(cells) + " |")
+    ends = [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE]
     lines += [
+        "",
+        "| over the fixed solver that was best on the starts of the fit | " + " | ".join(map(str, NFE)) + " |",
+        "|---|" + "---:|" * len(NFE),
+        *(
+            f"| tuned, {MEASURES[place]} | " + " | ".join(mean(chosen(nfe, place)) for nfe in NFE) + " |"
+            for place in (0, 1)
+        ),
+        "",
+        f"Of {len(ends)} cells the 95 % interval of the ratio of RMSE is below 1 in "
+        f"{sum(high < 1 for _, high in ends)} and above it in {sum(low > 1 for low, _ in ends)}.",
         "",
         "## If the scale is off",
         "",
@@ -129,15 +161,18 @@ def report(kept: dict[str, Any]) -> list[str]:
         process, problem = key.split("/")
         lines += [f"### {problem} on {process}, σ* = {found['scale']:.3g}", ""]
         lines.append(
-            "| NFE | tuned RMSE | auto RMSE | best peer's | tuned median | auto median | best peer's | tuned plan |"
+            "| NFE | tuned RMSE | over fixed | auto RMSE | best peer's | tuned median | auto median | best peer's | "
+            "tuned plan | fixed solver |"
         )
-        lines.append("|---:|---:|---:|---:|---:|---:|---:|---|")
+        lines.append("|---:|---:|---:|---:|---:|---:|---:|---:|---|---|")
         for nfe in NFE:
             tuned, auto = found["tuned"][str(nfe)], found["auto"]["1.0"].get(str(nfe), (math.nan, math.nan))
             best = [rivals.get((process, problem, nfe, each), (math.nan, None))[0] for each in MEASURES]
             cells = [tuned[0], auto[0], best[0], tuned[1], auto[1], best[1]]
             shown = ["–" if math.isnan(cell) else f"{cell:.2e}" for cell in cells]
-            lines.append(f"| {nfe} | {' | '.join(shown)} | {tuned[2]} |")
+            fixed = found["fixed"][str(nfe)]
+            shown.insert(1, f"{tuned[0] / fixed[0]:.2f} ({fixed[3]:.2f} to {fixed[4]:.2f})")
+            lines.append(f"| {nfe} | {' | '.join(shown)} | {tuned[2]} | {fixed[2]} |")
         lines.append("")
     return lines
 

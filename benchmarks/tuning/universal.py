@@ -3,9 +3,10 @@
 For each number of evaluations one table of levels, in multiples of σ*, and coefficients: the same for every exact
 problem of :mod:`benchmarks.tuning.family` and every trained network of :mod:`benchmarks.tuning.networks`, fitted so
 that the mean over them of the logarithm of the error is least (:mod:`scoresde.tuning.fit`). Each begins with the plan
-of one evaluation less, a level put in, or with the table that there was, whichever is better. The tables are written
-after each number, so that the run may be stopped and goes on where it was; ``--without KIND`` leaves a kind of problems
-out, for the test of plans on problems that had no part in them.
+of one evaluation less, a level put in, or with the table that there was, whichever is better. Beyond 16 evaluations,
+since time grows with the third power of their number, no network has a part, and of the exact problems there are fewer
+samples and iterations. The tables are written after each number, so that the run may be stopped and goes on where it
+was; ``--without KIND`` leaves a kind of problems out, for the test of plans on problems that had no part in them.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from solvers.coefficients.fitted import Numbers
 from solvers.grids.universal import FILE, TOLD
 
 BACK = 2  # differences of history
-LEAST, MOST = 2, 16
-SAMPLES = 64
+LEAST, MOST = 2, 30
+WHOLE = 16  # evaluations up to which networks have a part
+SAMPLES, FEW = 64, 16
 SEED = 3
 NETWORK_SAMPLES, NETWORK_SEEDS = 32, (3000, 4000)  # of each network, which so counts as two problems
-ITERATIONS = 30
+ITERATIONS, FEWER = 30, 12
 QUANTILES = (0.97,)  # of errors, see scoresde.tuning.fit: medians alone would draw levels towards the sharpest problems
 KIND = "networks"
 
@@ -48,12 +50,18 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, help="the largest")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in FAMILY if each.kind != arguments.without]
-    if arguments.without != KIND:
-        for name in networks.NETWORKS:
-            place = networks.folder(name, arguments.networks)
-            sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
-    fit(sets, arguments.out, range(arguments.least, arguments.most + 1), names(arguments.without))
+    counts, kept = range(arguments.least, arguments.most + 1), names(arguments.without)
+    family = [each for each in FAMILY if each.kind != arguments.without]
+    if counts[0] <= WHOLE:
+        sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in family]
+        if arguments.without != KIND:
+            for name in networks.NETWORKS:
+                place = networks.folder(name, arguments.networks)
+                sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
+        fit(sets, arguments.out, [count for count in counts if count <= WHOLE], kept)
+    if counts[-1] > WHOLE:
+        sets = [trajectories(each, EDM(), FEW, SEED) for each in family]
+        fit(sets, arguments.out, [count for count in counts if count > WHOLE], kept, FEWER)
 
 
 def names(without: str | None) -> list[str]:
@@ -62,7 +70,13 @@ def names(without: str | None) -> list[str]:
     return found if without == KIND else [*found, *(f"network: {name}" for name in networks.NETWORKS)]
 
 
-def fit(sets: Sequence[Trajectories], out: Path, counts: Sequence[int], problems: Sequence[str]) -> None:
+def fit(
+    sets: Sequence[Trajectories],
+    out: Path,
+    counts: Sequence[int],
+    problems: Sequence[str],
+    iterations: int = ITERATIONS,
+) -> None:
     """Tables for some numbers of evaluations, those that the file has already for these problems as they are."""
     known = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"problems": None, "plans": {}}
@@ -74,13 +88,15 @@ def fit(sets: Sequence[Trajectories], out: Path, counts: Sequence[int], problems
         began, first = time.perf_counter(), sets[0].first
         starts, plans = list[Fitted](), known | kept["plans"]
         if str(count - 1) in plans:
-            starts.append(inserted(sets, read(plans[str(count - 1)], first), BACK, quantiles=QUANTILES))
+            places = 3 if count <= WHOLE else 1
+            before = read(plans[str(count - 1)], first)
+            starts.append(inserted(sets, before, BACK, quantiles=QUANTILES, places=places))
         if str(count) in known:
             plain = read(known[str(count)], first)
             starts.append(Fitted(plain, loss(sets, plain, QUANTILES)))
         start = min(starts, key=lambda each: each.loss)
         which = free(count, ("level", "history"), BACK)
-        found = levenberg_marquardt(sets, start.numbers, which, iterations=ITERATIONS, quantiles=QUANTILES)
+        found = levenberg_marquardt(sets, start.numbers, which, iterations=iterations, quantiles=QUANTILES)
         kept["plans"][str(count)] = written(found.numbers)
         print(f"{count}: {math.exp(found.loss):.5f}, {time.perf_counter() - began:.0f} s", flush=True)
         with replacing(out) as temporary:

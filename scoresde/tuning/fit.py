@@ -7,6 +7,10 @@ otherwise be all that is fitted; what is lowered is the mean of two such logarit
 A column of the Jacobian is the difference of two runs in which one number is moved a little; a run begins at the step
 that the number first changes.
 
+Least squares draws samples towards their mean. What is lowered may so have a second part, that the samples vary as the
+converged ones x* do along the leading principal directions u_k of these: half the mean over k of
+(Var⟨x, u_k⟩/Var⟨x*, u_k⟩ − 1)², times a weight; the same runs give its Jacobian.
+
 Sources: Levenberg 1944 and Marquardt 1963; weights that cap a residual: Huber 1964.
 """
 
@@ -31,6 +35,7 @@ ABOVE = 1e-3  # of a whole time: more than float32 rounds off
 NARROWEST = 1e-3  # distance of neighbouring levels in log σ/α
 QUANTILES = (0.97, 0.6)  # that both the root mean square and the median fall
 TURNS = 8  # dampings that are tried for a step
+DIRECTIONS = 8  # along which samples are to vary as the converged ones do
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,30 @@ def _weighed(
     return total, weights
 
 
+class _Variances:
+    """√(μ/K) (Var⟨x, u_k⟩/Var⟨x*, u_k⟩ − 1) along the K leading principal directions of one set's ends; slopes."""
+
+    def __init__(self, ends: Tensor, weight: float):
+        centred = ends.flatten(1).double()
+        centred = centred - centred.mean(0)
+        count = min(DIRECTIONS, len(centred) - 1, centred.shape[1])
+        _, lengths, rows = torch.linalg.svd(centred, full_matrices=False)
+        self._directions = rows[:count].T
+        self._scale = math.sqrt(weight / count) * len(centred) / lengths[:count].square().clamp(min=1e-300)
+        self._bias = math.sqrt(weight / count)
+
+    def _along(self, states: Tensor) -> Tensor:
+        found = states.flatten(1).double() @ self._directions
+        return found - found.mean(0)
+
+    def rows(self, samples: Tensor) -> Array:
+        return (self._scale * self._along(samples).square().mean(0) - self._bias).cpu().numpy()
+
+    def slopes(self, samples: Tensor, column: Tensor) -> Array:
+        """By the number whose change moves the samples by a column."""
+        return (2 * self._scale * (self._along(samples) * self._along(column)).mean(0)).cpu().numpy()
+
+
 @dataclass
 class _State:
     """A plan under way, what its runs left behind, and what is lowered."""
@@ -155,12 +184,21 @@ class _State:
     value: float
 
     @classmethod
-    def at(cls, sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float]) -> _State:
+    def at(
+        cls,
+        sets: Sequence[Trajectories],
+        numbers: Numbers,
+        quantiles: Sequence[float],
+        variances: Sequence[_Variances],
+    ) -> _State:
         prefixes: list[Prefix] = [[] for _ in sets]
         samples = [each.follow(numbers, prefix) for each, prefix in zip(sets, prefixes, strict=True)]
         for prefix, found in zip(prefixes, samples, strict=True):
             prefix.append((found, ()))  # the samples themselves stand at the end
         value, weights = _weighed(sets, samples, quantiles)
+        if math.isfinite(value):
+            for own, found in zip(variances, samples, strict=False):
+                value += 0.5 * float(np.square(own.rows(found)).sum()) / len(sets)
         return cls(numbers, prefixes, weights, value)
 
 
@@ -173,6 +211,7 @@ def levenberg_marquardt(
     quantiles: Sequence[float] = QUANTILES,
     ridge: float = 1e-4,
     enough: float = 2e-4,
+    variances: float = 0.0,
 ) -> Fitted:
     """Lower :func:`loss` from a start.
 
@@ -184,8 +223,10 @@ def levenberg_marquardt(
         quantiles: of errors, above each of which they count no more in a part of what is lowered.
         ridge: what half the square of a coefficient's distance from its start adds to the loss.
         enough: the iteration ends where a step lowers the loss by less.
+        variances: weight of the second part, of the samples' variances along principal directions of the ends.
     """
-    best = _State.at(sets, start, quantiles)
+    vary = [_Variances(each.known_ends, variances) for each in sets] if variances else []
+    best = _State.at(sets, start, quantiles, vary)
     if not which or not math.isfinite(best.value):
         return Fitted(start, best.value)
     tied = np.array([0.0 if number.kind in ("level", "told") else ridge for number in which])
@@ -193,8 +234,10 @@ def levenberg_marquardt(
     steps = [_step(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
     for _ in range(iterations):
         normal, slope = np.diag(tied), tied * gone
-        for each, prefix, weight, step in zip(sets, best.prefixes, best.weights, steps, strict=True):
-            squared, along = _normal(each, best.numbers, which, prefix, weight, step)
+        for index, each in enumerate(sets):
+            kept = best.prefixes[index], best.weights[index], steps[index]
+            own = vary[index] if vary else None
+            squared, along = _normal(each, best.numbers, which, *kept, own, len(sets))
             normal, slope = normal + squared, slope + along
         gained = 0.0
         for _ in range(TURNS):
@@ -204,7 +247,7 @@ def levenberg_marquardt(
             if (found := _as_far_as(best.numbers, which, change, least)) is None:
                 continue
             numbers, taken = found
-            tried = _State.at(sets, numbers, quantiles)
+            tried = _State.at(sets, numbers, quantiles, vary)
             gain = best.value - tried.value + 0.5 * float(tied @ (gone**2 - (gone + taken) ** 2))
             if gain > 0:
                 best, gone, gained = tried, gone + taken, gain
@@ -235,9 +278,16 @@ def _moved(numbers: Numbers, which: Sequence[Number], change: Array, least: floa
 
 
 def _normal(
-    each: Trajectories, numbers: Numbers, which: Sequence[Number], prefix: Prefix, weight: Tensor, step: float
+    each: Trajectories,
+    numbers: Numbers,
+    which: Sequence[Number],
+    prefix: Prefix,
+    weight: Tensor,
+    step: float,
+    vary: _Variances | None,
+    sets: int,
 ) -> tuple[Array, Array]:
-    """JᵀWJ and JᵀWr of one set."""
+    """JᵀWJ and JᵀWr of one set of some."""
     base = prefix[-1][0]
     rooted = weight.sqrt().to(base.device)[:, None]
 
@@ -248,12 +298,21 @@ def _normal(
 
         by = min(step, 0.4 * _room(numbers, number))
         central = step > 0.01
-        apart = (run(by) - (run(-by) if central else base)) / (2 * by if central else by)
-        return (apart.flatten(1).double() * rooted).flatten()
+        return (run(by) - (run(-by) if central else base)) / (2 * by if central else by)
 
-    jacobian = torch.stack([column(number) for number in which])
+    columns, slopes = list[Tensor](), list[Array]()
+    for number in which:
+        apart = column(number)
+        columns.append((apart.flatten(1).double() * rooted).flatten())
+        if vary is not None:
+            slopes.append(vary.slopes(base, apart))
+    jacobian = torch.stack(columns)
     residual = ((base - each.known_ends).flatten(1).double() * rooted).flatten()
-    return (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
+    squared, along = (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
+    if vary is not None:
+        rows = np.stack(slopes)
+        squared, along = squared + rows @ rows.T / sets, along + rows @ vary.rows(base) / sets
+    return squared, along
 
 
 def _room(numbers: Numbers, number: Number) -> float:

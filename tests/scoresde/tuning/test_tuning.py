@@ -24,6 +24,7 @@ from scoresde.tuning.fit import (
     _normal,
     _State,
     _step,
+    _Variances,
     free,
     inserted,
     levenberg_marquardt,
@@ -146,10 +147,10 @@ def test_a_column_is_the_derivative_and_its_step_stays_above_rounding() -> None:
     coarse = replace(own, noise=own.noise.float(), ends=own.known_ends.float())
     found = []
     for each in (own, coarse):
-        state = _State.at([each], numbers, (1.0,))
+        state = _State.at([each], numbers, (1.0,), [])
         step = _step(each, numbers, state.prefixes[0])
         which = free(4, ("level", "history"), 2)
-        found.append(_normal(each, numbers, which, state.prefixes[0], state.weights[0], step))
+        found.append(_normal(each, numbers, which, state.prefixes[0], state.weights[0], step, None, 1))
         assert 1e-4 <= step <= 0.1
     which, small = free(4, ("level", "history"), 2), 1e-6
     ahead = [own.follow(moved(numbers, [number], [small])) for number in which]
@@ -160,6 +161,26 @@ def test_a_column_is_the_derivative_and_its_step_stays_above_rounding() -> None:
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert (np.abs(found[0][0] - expected) / scale).max() < 0.01
     assert (np.abs(found[1][0] - expected) / scale).max() < 0.05
+
+
+def test_samples_may_be_fitted_to_vary_as_the_converged_ones_do() -> None:
+    own = trajectories("low rank", EDM(), 48)
+    start, which = for_all(EDM(), 3, 2.0), free(3, ("level", "history"), 2)
+
+    vary = _Variances(own.known_ends, 1.0)
+    plain, held = (levenberg_marquardt([own], start, which, iterations=20, variances=w) for w in (0.0, 1000.0))
+    off = [np.square(vary.rows(own.follow(each.numbers))).sum() for each in (plain, held)]
+    assert off[1] < 0.5 * off[0]
+    assert loss([own], held.numbers) > plain.loss
+
+
+def test_slopes_of_variances_are_derivatives() -> None:
+    own, numbers = trajectories("low rank", EDM(), 12), for_all(EDM(), 4, 2.0)
+    vary, number, small = _Variances(own.known_ends, 3.0), free(4, ("level",), 0)[0], 1e-5
+    ahead, behind = (own.follow(moved(numbers, [number], [by])) for by in (small, -small))
+    slopes = vary.slopes(own.follow(numbers), (ahead - behind) / (2 * small))
+    np.testing.assert_allclose(slopes, (vary.rows(ahead) - vary.rows(behind)) / (2 * small), rtol=1e-5)
+    np.testing.assert_allclose(vary.rows(own.known_ends), 0, atol=1e-12)
 
 
 def test_a_fit_finds_the_plan_that_the_ends_were_made_by() -> None:
