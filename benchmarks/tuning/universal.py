@@ -6,7 +6,7 @@ that the mean over them of the logarithm of the error is least (:mod:`scoresde.t
 of one evaluation less, a level put in, or with the table that there was, whichever is better. Beyond 16 evaluations,
 since time grows with the third power of their number, no network has a part, and of the exact problems there are fewer
 samples and iterations. The tables are written after each number, so that the run may be stopped and goes on where it
-was; ``--without KIND`` leaves a kind of problems out, for the test of plans on problems that had no part in them.
+was. :mod:`benchmarks.tuning.left_out` leaves kinds of problems out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.tuning import networks
-from benchmarks.tuning.family import FAMILY, KINDS, trajectories
+from benchmarks.tuning.family import FAMILY, trajectories
 from scoresde.files import replacing
 from scoresde.process import EDM
 from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss
@@ -38,36 +38,31 @@ SEED = 3
 NETWORK_SAMPLES, NETWORK_SEEDS = 32, (3000, 4000)  # of each network, which so counts as two problems
 ITERATIONS, FEWER = 30, 12
 QUANTILES = (0.97,)  # of errors, see scoresde.tuning.fit: medians alone would draw levels towards the sharpest problems
-KIND = "networks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE, help="where the tables are kept")
     parser.add_argument("--networks", type=Path, default=networks.OUT, help="folder of the trained networks")
-    parser.add_argument("--without", choices=(*KINDS, KIND), help="a kind of problems that has no part in the fit")
     parser.add_argument("--least", type=int, default=LEAST, help="the smallest number of evaluations")
     parser.add_argument("--most", type=int, default=MOST, help="the largest")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    counts, kept = range(arguments.least, arguments.most + 1), names(arguments.without)
-    family = [each for each in FAMILY if each.kind != arguments.without]
+    counts, known = range(arguments.least, arguments.most + 1), json.loads(FILE.read_text(encoding="utf-8"))["plans"]
     if counts[0] <= WHOLE:
-        sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in family]
-        if arguments.without != KIND:
-            for name in networks.NETWORKS:
-                place = networks.folder(name, arguments.networks)
-                sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
-        fit(sets, arguments.out, [count for count in counts if count <= WHOLE], kept)
+        sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in FAMILY]
+        for name in networks.NETWORKS:
+            place = networks.folder(name, arguments.networks)
+            sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
+        fit(sets, arguments.out, [count for count in counts if count <= WHOLE], names(), known)
     if counts[-1] > WHOLE:
-        sets = [trajectories(each, EDM(), FEW, SEED) for each in family]
-        fit(sets, arguments.out, [count for count in counts if count > WHOLE], kept, FEWER)
+        sets = [trajectories(each, EDM(), FEW, SEED) for each in FAMILY]
+        fit(sets, arguments.out, [count for count in counts if count > WHOLE], names(), known, FEWER)
 
 
-def names(without: str | None) -> list[str]:
-    """Of the problems that have a part in a fit."""
-    found = [member.name for member in FAMILY if member.kind != without]
-    return found if without == KIND else [*found, *(f"network: {name}" for name in networks.NETWORKS)]
+def names() -> list[str]:
+    """Of the problems that have a part in the tables that are shipped."""
+    return [*(member.name for member in FAMILY), *(f"network: {name}" for name in networks.NETWORKS)]
 
 
 def fit(
@@ -75,10 +70,13 @@ def fit(
     out: Path,
     counts: Sequence[int],
     problems: Sequence[str],
+    known: Mapping[str, Any],
     iterations: int = ITERATIONS,
 ) -> None:
-    """Tables for some numbers of evaluations, those that the file has already for these problems as they are."""
-    known = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
+    """Tables for some numbers of evaluations, those that the file has already for these problems as they are.
+
+    ``known`` are tables to begin with, by the number of evaluations.
+    """
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"problems": None, "plans": {}}
     if kept["problems"] != list(problems):
         kept = {"problems": list(problems), "plans": {}}
@@ -86,7 +84,7 @@ def fit(
         if str(count) in kept["plans"]:
             continue
         began, first = time.perf_counter(), sets[0].first
-        starts, plans = list[Fitted](), known | kept["plans"]
+        starts, plans = list[Fitted](), {**known, **kept["plans"]}
         if str(count - 1) in plans:
             places = 3 if count <= WHOLE else 1
             before = read(plans[str(count - 1)], first)

@@ -33,6 +33,7 @@ SHARES = (0.5, 0.25)  # of the seeds, for fitting and for choosing; the rest jud
 BACK = 2  # differences of history
 FURTHEST = 7  # of them where all of it is fitted, which is all there is up to 8 evaluations
 EFFORTS = {"quick": 25, "thorough": 60}  # iterations
+PASSED = 8  # iterations of a plan that nobody asks for, with which the next one begins
 STARTS = {"quick": 1, "thorough": 3}  # that are fitted to their end
 TRIAL = 3  # iterations after which starts are compared
 TARGETS = ("both", "error", "distribution")
@@ -221,8 +222,10 @@ class _Tuning:
         """The numbers of a plan, from those of one evaluation less and from plans that are known."""
         if count == 1:
             return None
-        if (done := self.kept.content["fitted"].get(str(count))) is not None:
-            return tuned.read_numbers(done)
+        keys = ("fitted",) if best is not None else ("fitted", "passed")
+        for key in keys:
+            if (done := self.kept.content.get(key, {}).get(str(count))) is not None:
+                return tuned.read_numbers(done)
         sets = [replace(self.fit, between=self.whole)]
         tried = [Fitted(each, loss(sets, each)) for each in self._starts(sets, count, before, scale, best)]
         if self.effort == "thorough":  # what a start is worth shows after a few steps, the first of levels alone
@@ -231,9 +234,11 @@ class _Tuning:
                 tried = [levenberg_marquardt(sets, each.numbers, which, iterations=TRIAL) for each in tried]
         tried.sort(key=lambda each: each.loss)
         kept = tried[: STARTS[self.effort]]
-        fits = [self._lowered(each.numbers, ("level", "history"), BACK) for each in kept]
+        iterations = EFFORTS[self.effort] if best is not None else PASSED
+        fits = [self._lowered(each.numbers, ("level", "history"), BACK, iterations) for each in kept]
         found = min(fits, key=lambda each: loss([self.fit], each))
-        self.kept.put("fitted", {**self.kept.content["fitted"], str(count): asdict(found)})
+        key = "fitted" if best is not None else "passed"
+        self.kept.put(key, {**self.kept.content.get(key, {}), str(count): asdict(found)})
         return found
 
     def _starts(
@@ -271,15 +276,16 @@ class _Tuning:
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
         if self.effort == "thorough":
-            told = self._lowered(numbers, ("level", "offset", "history"), BACK)
+            most = EFFORTS[self.effort]
+            told = self._lowered(numbers, ("level", "offset", "history"), BACK, most)
             found.append(Candidate("fitted with levels that the network is told", told, best))
             lower = min((numbers, told), key=lambda each: loss([self.fit], each))
-            whole = self._lowered(lower, ("level", "offset", "history"), FURTHEST)
+            whole = self._lowered(lower, ("level", "offset", "history"), FURTHEST, most)
             found.append(Candidate("fitted with all of the history", whole, best))
         return found
 
-    def _lowered(self, start: Numbers, kinds: Sequence[str], back: int) -> Numbers:
-        fit, iterations = replace(self.fit, between=self.whole), EFFORTS[self.effort]
+    def _lowered(self, start: Numbers, kinds: Sequence[str], back: int, iterations: int) -> Numbers:
+        fit = replace(self.fit, between=self.whole)
         kinds = (*kinds, "told") if start.told else kinds
         found = levenberg_marquardt([fit], start, free(len(start), kinds, back), iterations=iterations).numbers
         if not self.whole:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.tuning import beside, family, networks, on_networks, twenty, universal
+from benchmarks.tuning import beside, family, left_out, networks, on_networks, twenty, universal
 from benchmarks.tuning.family import FAMILY, KINDS
 from scoresde import models
 from scoresde.process import EDM, VP
 from scoresde.tuning import fixed
 from scoresde.tuning.fit import loss
 from solvers.grids.universal import FILE, tables
+
+KNOWN = json.loads(FILE.read_text())["plans"]
 
 
 def small(name: str, process: Any = None) -> family.Trajectories:
@@ -24,19 +26,18 @@ def small(name: str, process: Any = None) -> family.Trajectories:
 
 
 def test_the_tables_that_are_shipped_are_of_this_family_and_for_every_small_number() -> None:
-    assert json.loads(FILE.read_text(encoding="utf-8"))["problems"] == universal.names(None)
+    assert json.loads(FILE.read_text(encoding="utf-8"))["problems"] == universal.names()
     assert list(tables()) == list(range(universal.LEAST, universal.MOST + 1))
-    assert set(universal.names(universal.KIND)) < set(universal.names(None)) > set(universal.names("digits"))
     assert len(KINDS) == 4 and len({member.name for member in FAMILY}) == len(FAMILY)
 
 
 def test_a_fit_goes_on_where_it_was_and_errs_less_with_each_evaluation(tmp_path: Path) -> None:
     sets, path = [small("mixture of 5 in 2"), small("20 points in 2")], tmp_path / "tables.json"
-    universal.fit(sets, path, (2, 3), ["a", "b"])
+    universal.fit(sets, path, (2, 3), ["a", "b"], KNOWN)
     before = path.read_text()
-    universal.fit(sets, path, (2, 3), ["a", "b"])
+    universal.fit(sets, path, (2, 3), ["a", "b"], KNOWN)
     assert path.read_text() == before
-    universal.fit(sets, path, (2,), ["a", "another"])  # other problems: begun anew
+    universal.fit(sets, path, (2,), ["a", "another"], KNOWN)  # other problems: begun anew
     assert list(json.loads(path.read_text())["plans"]) == ["2"]
     plans = json.loads(before)["plans"]
     losses = [loss(sets, universal.read(plans[str(count)], sets[0].first)) for count in (2, 3)]
@@ -66,7 +67,9 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     rivals = beside.peers()
     best, before = rivals["VP", "ring", 5, "RMSE"]
     auto = {str(off): {"5": (2 * best, 1.0)} for off in beside.OFF}
-    entry = {"scale": 1.0, "auto": auto, "tuned": {str(nfe): (best / 2, 1.0, "fitted") for nfe in beside.NFE}}
+    tuned = {str(nfe): (best / 2, 1.0, "fitted") for nfe in beside.NFE}
+    fixed = {str(nfe): (5 * best, 10.0, "deis", 0.1, 0.2 if nfe < 8 else 1.2) for nfe in beside.NFE}
+    entry = {"scale": 1.0, "auto": auto, "tuned": tuned, "fixed": fixed}
     lines = beside.report({"VP/ring": entry})
     row = next(line for line in lines if line.startswith("| tuned, RMSE"))
     assert row.split("|")[2].strip() == "0.50"
@@ -77,6 +80,17 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     assert before is not None
     row = next(line for line in lines if line.startswith("| auto without it, RMSE"))
     assert row.split("|")[2].strip() == f"{before / best:.2f}"
+    rows = [line for line in lines if line.startswith(("| tuned, RMSE", "| tuned, median"))]
+    assert [row.split("|")[2].strip() for row in rows[2:]] == ["0.10", "0.10"]
+    assert any(line.startswith("Of 9 cells the 95 % interval of the ratio of RMSE is below 1 in 4 ") for line in lines)
+
+
+def test_the_interval_of_a_ratio_holds_it() -> None:
+    one = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    low, high = beside.interval(one, 2 * one)
+    assert abs(low - 0.5) < 1e-9 and abs(high - 0.5) < 1e-9  # paired: drawn together
+    low, high = beside.interval(one, 2 * one.flip(0))
+    assert 0.4 < low < 0.5 < high < 0.6
 
 
 def test_auto_on_a_network_is_beside_the_best_fixed_choice_and_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +110,16 @@ def test_networks_of_the_family_are_other_images_than_those_that_auto_is_judged_
     assert not [name for name in networks.NETWORKS if "mnist" in name]
     folders = [networks.folder(name, tmp_path) for name in networks.NETWORKS]
     assert len(set(folders)) == len(networks.NETWORKS) and all(each.name == "model" for each in folders)
+
+
+def test_what_is_left_out_has_no_part_in_the_tables_that_are_judged_on_it(tmp_path: Path, monkeypatch: Any) -> None:
+    members = [each for each in FAMILY if each.name in ("mixture of 5 in 2, rank 2", "20 points in 2")]
+    monkeypatch.setattr(left_out, "FAMILY", members)
+    monkeypatch.setattr(left_out, "NFE", (4,))
+    monkeypatch.setattr(left_out, "STARTS", 16)
+    monkeypatch.setattr(left_out, "ITERATIONS", 3)
+    line = left_out.row("points", members[1:], tmp_path)
+    assert json.loads((tmp_path / "points.json").read_text())["problems"] == [members[0].name]
+    assert json.loads((tmp_path / "none.json").read_text())["problems"] == [each.name for each in members]
+    ratio, ahead = map(float, line.split("|")[3].split("/"))
+    assert ratio > 0.2 and 0 < ahead < 5
