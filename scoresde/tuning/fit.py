@@ -137,16 +137,21 @@ def _weighed(
             return math.inf, []
         weight = torch.zeros_like(squares)
         for quantile in quantiles:
-            capped = squares.clamp(max=squares.quantile(quantile))
-            mean = float(capped.mean().clamp(min=1e-300))
-            total += 0.5 * math.log(mean) / len(sets) / len(quantiles)
-            weight += capped / squares.clamp(min=1e-300) / mean
+            cut, mean = capped(squares, quantile)
+            total += 0.5 * math.log(float(mean)) / len(sets) / len(quantiles)
+            weight += cut / squares.clamp(min=1e-300) / mean
         weights.append(weight / (len(squares) * len(sets) * len(quantiles)))
     return total, weights
 
 
+def capped(squares: Tensor, quantile: float) -> tuple[Tensor, Tensor]:
+    """Squares of errors, none above their quantile, and their mean."""
+    found = squares.clamp(max=squares.quantile(quantile))
+    return found, found.mean().clamp(min=1e-300)
+
+
 @dataclass
-class _State:
+class State:
     """A plan under way, what its runs left behind, and what is lowered."""
 
     numbers: Numbers
@@ -155,7 +160,7 @@ class _State:
     value: float
 
     @classmethod
-    def at(cls, sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float]) -> _State:
+    def at(cls, sets: Sequence[Trajectories], numbers: Numbers, quantiles: Sequence[float]) -> State:
         prefixes: list[Prefix] = [[] for _ in sets]
         samples = [each.follow(numbers, prefix) for each, prefix in zip(sets, prefixes, strict=True)]
         for prefix, found in zip(prefixes, samples, strict=True):
@@ -185,26 +190,26 @@ def levenberg_marquardt(
         ridge: what half the square of a coefficient's distance from its start adds to the loss.
         enough: the iteration ends where a step lowers the loss by less.
     """
-    best = _State.at(sets, start, quantiles)
+    best = State.at(sets, start, quantiles)
     if not which or not math.isfinite(best.value):
         return Fitted(start, best.value)
     tied = np.array([0.0 if number.kind in ("level", "told") else ridge for number in which])
     damping, gone, least = 1e-2, np.zeros(len(which)), min(each.last for each in sets)
-    steps = [_step(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
+    steps = [spacing(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
     for _ in range(iterations):
         normal, slope = np.diag(tied), tied * gone
         for each, prefix, weight, step in zip(sets, best.prefixes, best.weights, steps, strict=True):
-            squared, along = _normal(each, best.numbers, which, prefix, weight, step)
+            squared, along = normal_matrix(each, best.numbers, which, prefix, weight, step)
             normal, slope = normal + squared, slope + along
         gained = 0.0
         for _ in range(TURNS):
             damped = normal + damping * np.diag(np.diag(normal) + 1e-9)
             change = np.asarray(-np.linalg.solve(damped, slope), dtype=np.float64)
             damping *= 5
-            if (found := _as_far_as(best.numbers, which, change, least)) is None:
+            if (found := as_far_as(best.numbers, which, change, least)) is None:
                 continue
             numbers, taken = found
-            tried = _State.at(sets, numbers, quantiles)
+            tried = State.at(sets, numbers, quantiles)
             gain = best.value - tried.value + 0.5 * float(tied @ (gone**2 - (gone + taken) ** 2))
             if gain > 0:
                 best, gone, gained = tried, gone + taken, gain
@@ -215,7 +220,7 @@ def levenberg_marquardt(
     return Fitted(best.numbers, best.value)
 
 
-def _as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:
+def as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:
     """The numbers after as much of a change as keeps levels apart and known, and that part; None for none of it."""
     for halvings in range(10):
         taken = change * 0.5**halvings
@@ -234,26 +239,29 @@ def _moved(numbers: Numbers, which: Sequence[Number], change: Array, least: floa
     return found if (np.diff(logs) < -NARROWEST).all() and found.levels[-1] >= least * (1 - NARROWEST) else None
 
 
-def _normal(
+def normal_matrix(
     each: Trajectories, numbers: Numbers, which: Sequence[Number], prefix: Prefix, weight: Tensor, step: float
 ) -> tuple[Array, Array]:
     """JᵀWJ and JᵀWr of one set."""
     base = prefix[-1][0]
     rooted = weight.sqrt().to(base.device)[:, None]
-
-    def column(number: Number) -> Tensor:
-        def run(by: float) -> Tensor:
-            tried, since = moved(numbers, [number], [by]), number.since
-            return each.follow(tried, prefix if since else None, since)
-
-        by = min(step, 0.4 * _room(numbers, number))
-        central = step > 0.01
-        apart = (run(by) - (run(-by) if central else base)) / (2 * by if central else by)
-        return (apart.flatten(1).double() * rooted).flatten()
-
-    jacobian = torch.stack([column(number) for number in which])
+    columns = (column(each, numbers, number, prefix, step) for number in which)
+    jacobian = torch.stack([(found * rooted).flatten() for found in columns])
     residual = ((base - each.known_ends).flatten(1).double() * rooted).flatten()
     return (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
+
+
+def column(each: Trajectories, numbers: Numbers, number: Number, prefix: Prefix, step: float) -> Tensor:
+    """How the samples move with a number, (samples, elements) in float64; ``prefix`` ends with the samples."""
+
+    def run(by: float) -> Tensor:
+        tried, since = moved(numbers, [number], [by]), number.since
+        return each.follow(tried, prefix if since else None, since)
+
+    by = min(step, 0.4 * _room(numbers, number))
+    central = step > 0.01
+    apart = (run(by) - (run(-by) if central else prefix[-1][0])) / (2 * by if central else by)
+    return apart.flatten(1).double()
 
 
 def _room(numbers: Numbers, number: Number) -> float:
@@ -264,7 +272,7 @@ def _room(numbers: Numbers, number: Number) -> float:
     return min(math.log(t / s) if t < math.inf else math.inf for t, s in itertools.pairwise(near))
 
 
-def _step(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
+def spacing(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
     """How far numbers are moved for a column: so far that what rounding adds is a hundredth of the change.
 
     The noise of rounding is the second difference of runs that lie so close that nothing else is left of it.

@@ -21,15 +21,15 @@ from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
 from scoresde.tuning.fit import (
     Number,
-    _normal,
-    _State,
-    _step,
+    State,
     free,
     inserted,
     levenberg_marquardt,
     loss,
     moved,
+    normal_matrix,
     on_whole_times,
+    spacing,
 )
 from scoresde.tuning.scale import started
 from scoresde.tuning.trajectories import Trajectories
@@ -146,10 +146,10 @@ def test_a_column_is_the_derivative_and_its_step_stays_above_rounding() -> None:
     coarse = replace(own, noise=own.noise.float(), ends=own.known_ends.float())
     found = []
     for each in (own, coarse):
-        state = _State.at([each], numbers, (1.0,))
-        step = _step(each, numbers, state.prefixes[0])
+        state = State.at([each], numbers, (1.0,))
+        step = spacing(each, numbers, state.prefixes[0])
         which = free(4, ("level", "history"), 2)
-        found.append(_normal(each, numbers, which, state.prefixes[0], state.weights[0], step))
+        found.append(normal_matrix(each, numbers, which, state.prefixes[0], state.weights[0], step))
         assert 1e-4 <= step <= 0.1
     which, small = free(4, ("level", "history"), 2), 1e-6
     ahead = [own.follow(moved(numbers, [number], [small])) for number in which]
