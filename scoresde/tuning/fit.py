@@ -5,13 +5,14 @@ over the sets of trajectories: a step of 10 % counts the same at every size of t
 whose error is above a quantile counts as one at that quantile, since few samples near the border of two basins would
 otherwise be all that is fitted; what is lowered is the mean of two such logarithms, of a high quantile and a low one.
 A column of the Jacobian is the difference of two runs in which one number is moved a little; a run begins at the step
-that the number first changes.
+that the number first changes. Between two Jacobians come steps by a Jacobian that is mended by what the step before
+changed, of rank one, and costs nothing.
 
 Least squares draws samples towards their mean. What is lowered may so have a second part, that the samples vary as the
 converged ones x* do along the leading principal directions u_k of these: half the mean over k of
 (Var⟨x, u_k⟩/Var⟨x*, u_k⟩ − 1)², times a weight; the same runs give its Jacobian.
 
-Sources: Levenberg 1944 and Marquardt 1963; weights that cap a residual: Huber 1964.
+Sources: Levenberg 1944 and Marquardt 1963; Jacobians mended: Broyden 1965; weights that cap a residual: Huber 1964.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ Array = NDArray[np.float64]
 ABOVE = 1e-3  # of a whole time: more than float32 rounds off
 NARROWEST = 1e-3  # distance of neighbouring levels in log σ/α
 QUANTILES = (0.97, 0.6)  # that both the root mean square and the median fall
-TURNS = 8  # dampings that are tried for a step
+TURNS, OLD_TURNS = 8, 2  # dampings that are tried for a step, with a Jacobian that is new or mended
+OLDEST = 4  # steps by a Jacobian after its own
 DIRECTIONS = 8  # along which samples are to vary as the converged ones do
 
 
@@ -142,15 +144,20 @@ def _weighed(
             return math.inf, []
         weight = torch.zeros_like(squares)
         for quantile in quantiles:
-            capped = squares.clamp(max=squares.quantile(quantile))
-            mean = float(capped.mean().clamp(min=1e-300))
-            total += 0.5 * math.log(mean) / len(sets) / len(quantiles)
-            weight += capped / squares.clamp(min=1e-300) / mean
+            cut, mean = capped(squares, quantile)
+            total += 0.5 * math.log(float(mean)) / len(sets) / len(quantiles)
+            weight += cut / squares.clamp(min=1e-300) / mean
         weights.append(weight / (len(squares) * len(sets) * len(quantiles)))
     return total, weights
 
 
-class _Variances:
+def capped(squares: Tensor, quantile: float) -> tuple[Tensor, Tensor]:
+    """Squares of errors, none above their quantile, and their mean."""
+    found = squares.clamp(max=squares.quantile(quantile))
+    return found, found.mean().clamp(min=1e-300)
+
+
+class Variances:
     """√(μ/K) (Var⟨x, u_k⟩/Var⟨x*, u_k⟩ − 1) along the K leading principal directions of one set's ends; slopes."""
 
     def __init__(self, ends: Tensor, weight: float):
@@ -175,7 +182,7 @@ class _Variances:
 
 
 @dataclass
-class _State:
+class State:
     """A plan under way, what its runs left behind, and what is lowered."""
 
     numbers: Numbers
@@ -189,17 +196,21 @@ class _State:
         sets: Sequence[Trajectories],
         numbers: Numbers,
         quantiles: Sequence[float],
-        variances: Sequence[_Variances],
-    ) -> _State:
+        vary: Sequence[Variances] = (),
+    ) -> State:
         prefixes: list[Prefix] = [[] for _ in sets]
         samples = [each.follow(numbers, prefix) for each, prefix in zip(sets, prefixes, strict=True)]
         for prefix, found in zip(prefixes, samples, strict=True):
             prefix.append((found, ()))  # the samples themselves stand at the end
         value, weights = _weighed(sets, samples, quantiles)
         if math.isfinite(value):
-            for own, found in zip(variances, samples, strict=False):
+            for own, found in zip(vary, samples, strict=False):
                 value += 0.5 * float(np.square(own.rows(found)).sum()) / len(sets)
         return cls(numbers, prefixes, weights, value)
+
+    def samples(self, index: int) -> Tensor:
+        """Of one of the sets."""
+        return self.prefixes[index][-1][0]
 
 
 def levenberg_marquardt(
@@ -222,43 +233,64 @@ def levenberg_marquardt(
         iterations: at most so many Jacobians.
         quantiles: of errors, above each of which they count no more in a part of what is lowered.
         ridge: what half the square of a coefficient's distance from its start adds to the loss.
-        enough: the iteration ends where a step lowers the loss by less.
+        enough: the iteration ends where a step by a new Jacobian lowers the loss by less.
         variances: weight of the second part, of the samples' variances along principal directions of the ends.
     """
-    vary = [_Variances(each.known_ends, variances) for each in sets] if variances else []
-    best = _State.at(sets, start, quantiles, vary)
+    vary = [Variances(each.known_ends, variances) for each in sets] if variances else []
+    best = State.at(sets, start, quantiles, vary)
     if not which or not math.isfinite(best.value):
         return Fitted(start, best.value)
     tied = np.array([0.0 if number.kind in ("level", "told") else ridge for number in which])
     damping, gone, least = 1e-2, np.zeros(len(which)), min(each.last for each in sets)
-    steps = [_step(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
-    for _ in range(iterations):
+    steps = [spacing(each, start, prefix) for each, prefix in zip(sets, best.prefixes, strict=True)]
+    jacobians, made, age = list[Tensor](), 0, 0
+    while made < iterations or age:
+        if age == 0:
+            jacobians = [
+                jacobian(each, best.numbers, which, prefix, step)
+                for each, prefix, step in zip(sets, best.prefixes, steps, strict=True)
+            ]
+            made += 1
         normal, slope = np.diag(tied), tied * gone
         for index, each in enumerate(sets):
-            kept = best.prefixes[index], best.weights[index], steps[index]
             own = vary[index] if vary else None
-            squared, along = _normal(each, best.numbers, which, *kept, own, len(sets))
+            residual = best.samples(index) - each.known_ends
+            squared, along = normal_matrix(jacobians[index], residual, best.weights[index])
+            if own is not None:
+                rows = np.stack([own.slopes(best.samples(index), moves) for moves in jacobians[index]])
+                squared = squared + rows @ rows.T / len(sets)
+                along = along + rows @ own.rows(best.samples(index)) / len(sets)
             normal, slope = normal + squared, slope + along
-        gained = 0.0
-        for _ in range(TURNS):
-            damped = normal + damping * np.diag(np.diag(normal) + 1e-9)
-            change = np.asarray(-np.linalg.solve(damped, slope), dtype=np.float64)
+        gained, scale = 0.0, np.diag(normal) + 1e-9
+        for _ in range(OLD_TURNS if age else TURNS):
+            change = np.asarray(-np.linalg.solve(normal + damping * np.diag(scale), slope), dtype=np.float64)
             damping *= 5
-            if (found := _as_far_as(best.numbers, which, change, least)) is None:
+            if (found := as_far_as(best.numbers, which, change, least)) is None:
                 continue
             numbers, taken = found
-            tried = _State.at(sets, numbers, quantiles, vary)
+            tried = State.at(sets, numbers, quantiles, vary)
             gain = best.value - tried.value + 0.5 * float(tied @ (gone**2 - (gone + taken) ** 2))
             if gain > 0:
+                for index in range(len(sets)):
+                    _mend(jacobians[index], taken, scale, tried.samples(index) - best.samples(index))
                 best, gone, gained = tried, gone + taken, gain
                 damping = max(damping / 25, 1e-7)
                 break
-        if gained < enough:
+        if gained < enough and age == 0:
             break
+        age = 0 if gained < enough else (age + 1) % (OLDEST + 1)
     return Fitted(best.numbers, best.value)
 
 
-def _as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:
+def _mend(columns: Tensor, taken: Array, scale: Array, change: Tensor) -> None:
+    """The Jacobian nearest to another, in the metric of a scale, that says what a step changed."""
+    step = torch.from_numpy(taken).to(columns)
+    missed = change.flatten(1).double() - torch.einsum("k,kne->ne", step, columns)
+    share = torch.from_numpy(scale * taken).to(columns) / float(scale @ taken**2)
+    columns += share[:, None, None] * missed
+
+
+def as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:
     """The numbers after as much of a change as keeps levels apart and known, and that part; None for none of it."""
     for halvings in range(10):
         taken = change * 0.5**halvings
@@ -277,42 +309,30 @@ def _moved(numbers: Numbers, which: Sequence[Number], change: Array, least: floa
     return found if (np.diff(logs) < -NARROWEST).all() and found.levels[-1] >= least * (1 - NARROWEST) else None
 
 
-def _normal(
-    each: Trajectories,
-    numbers: Numbers,
-    which: Sequence[Number],
-    prefix: Prefix,
-    weight: Tensor,
-    step: float,
-    vary: _Variances | None,
-    sets: int,
-) -> tuple[Array, Array]:
-    """JᵀWJ and JᵀWr of one set of some."""
-    base = prefix[-1][0]
-    rooted = weight.sqrt().to(base.device)[:, None]
+def jacobian(each: Trajectories, numbers: Numbers, which: Sequence[Number], prefix: Prefix, step: float) -> Tensor:
+    """How the samples of one set move with each of some numbers, (numbers, samples, elements) in float64."""
+    return torch.stack([column(each, numbers, number, prefix, step) for number in which])
 
-    def column(number: Number) -> Tensor:
-        def run(by: float) -> Tensor:
-            tried, since = moved(numbers, [number], [by]), number.since
-            return each.follow(tried, prefix if since else None, since)
 
-        by = min(step, 0.4 * _room(numbers, number))
-        central = step > 0.01
-        return (run(by) - (run(-by) if central else base)) / (2 * by if central else by)
+def normal_matrix(columns: Tensor, residual: Tensor, weight: Tensor) -> tuple[Array, Array]:
+    """JᵀWJ and JᵀWr of one set."""
+    rooted = weight.sqrt().to(columns.device)[:, None]
+    weighed = (columns * rooted).flatten(1)
+    right = (residual.flatten(1).double() * rooted).flatten()
+    return (weighed @ weighed.T).cpu().numpy(), (weighed @ right).cpu().numpy()
 
-    columns, slopes = list[Tensor](), list[Array]()
-    for number in which:
-        apart = column(number)
-        columns.append((apart.flatten(1).double() * rooted).flatten())
-        if vary is not None:
-            slopes.append(vary.slopes(base, apart))
-    jacobian = torch.stack(columns)
-    residual = ((base - each.known_ends).flatten(1).double() * rooted).flatten()
-    squared, along = (jacobian @ jacobian.T).cpu().numpy(), (jacobian @ residual).cpu().numpy()
-    if vary is not None:
-        rows = np.stack(slopes)
-        squared, along = squared + rows @ rows.T / sets, along + rows @ vary.rows(base) / sets
-    return squared, along
+
+def column(each: Trajectories, numbers: Numbers, number: Number, prefix: Prefix, step: float) -> Tensor:
+    """How the samples move with a number, (samples, elements) in float64; ``prefix`` ends with the samples."""
+
+    def run(by: float) -> Tensor:
+        tried, since = moved(numbers, [number], [by]), number.since
+        return each.follow(tried, prefix if since else None, since)
+
+    by = min(step, 0.4 * _room(numbers, number))
+    central = step > 0.01
+    apart = (run(by) - (run(-by) if central else prefix[-1][0])) / (2 * by if central else by)
+    return apart.flatten(1).double()
 
 
 def _room(numbers: Numbers, number: Number) -> float:
@@ -323,7 +343,7 @@ def _room(numbers: Numbers, number: Number) -> float:
     return min(math.log(t / s) if t < math.inf else math.inf for t, s in itertools.pairwise(near))
 
 
-def _step(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
+def spacing(each: Trajectories, numbers: Numbers, prefix: Prefix) -> float:
     """How far numbers are moved for a column: so far that what rounding adds is a hundredth of the change.
 
     The noise of rounding is the second difference of runs that lie so close that nothing else is left of it.

@@ -21,16 +21,17 @@ from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, VPDiscrete
 from scoresde.tuning import NotConvergedError, fixed, procedure, spread, teacher
 from scoresde.tuning.fit import (
     Number,
-    _normal,
-    _State,
-    _step,
-    _Variances,
+    State,
+    Variances,
     free,
     inserted,
+    jacobian,
     levenberg_marquardt,
     loss,
     moved,
+    normal_matrix,
     on_whole_times,
+    spacing,
 )
 from scoresde.tuning.scale import started
 from scoresde.tuning.trajectories import Trajectories
@@ -147,17 +148,18 @@ def test_a_column_is_the_derivative_and_its_step_stays_above_rounding() -> None:
     coarse = replace(own, noise=own.noise.float(), ends=own.known_ends.float())
     found = []
     for each in (own, coarse):
-        state = _State.at([each], numbers, (1.0,), [])
-        step = _step(each, numbers, state.prefixes[0])
+        state = State.at([each], numbers, (1.0,))
+        step = spacing(each, numbers, state.prefixes[0])
         which = free(4, ("level", "history"), 2)
-        found.append(_normal(each, numbers, which, state.prefixes[0], state.weights[0], step, None, 1))
+        columns = jacobian(each, numbers, which, state.prefixes[0], step)
+        found.append(normal_matrix(columns, state.samples(0) - each.known_ends, state.weights[0]))
         assert 1e-4 <= step <= 0.1
     which, small = free(4, ("level", "history"), 2), 1e-6
     ahead = [own.follow(moved(numbers, [number], [small])) for number in which]
     behind = [own.follow(moved(numbers, [number], [-small])) for number in which]
-    jacobian = torch.stack([(a - b).flatten() / (2 * small) for a, b in zip(ahead, behind, strict=True)])
+    moves = torch.stack([(a - b).flatten() / (2 * small) for a, b in zip(ahead, behind, strict=True)])
     weight = state.weights[0][0]  # the same for all at quantile 1
-    expected = (jacobian @ jacobian.T * weight).numpy()
+    expected = (moves @ moves.T * weight).numpy()
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert (np.abs(found[0][0] - expected) / scale).max() < 0.01
     assert (np.abs(found[1][0] - expected) / scale).max() < 0.05
@@ -167,7 +169,7 @@ def test_samples_may_be_fitted_to_vary_as_the_converged_ones_do() -> None:
     own = trajectories("low rank", EDM(), 48)
     start, which = for_all(EDM(), 3, 2.0), free(3, ("level", "history"), 2)
 
-    vary = _Variances(own.known_ends, 1.0)
+    vary = Variances(own.known_ends, 1.0)
     plain, held = (levenberg_marquardt([own], start, which, iterations=20, variances=w) for w in (0.0, 1000.0))
     off = [np.square(vary.rows(own.follow(each.numbers))).sum() for each in (plain, held)]
     assert off[1] < 0.5 * off[0]
@@ -176,7 +178,7 @@ def test_samples_may_be_fitted_to_vary_as_the_converged_ones_do() -> None:
 
 def test_slopes_of_variances_are_derivatives() -> None:
     own, numbers = trajectories("low rank", EDM(), 12), for_all(EDM(), 4, 2.0)
-    vary, number, small = _Variances(own.known_ends, 3.0), free(4, ("level",), 0)[0], 1e-5
+    vary, number, small = Variances(own.known_ends, 3.0), free(4, ("level",), 0)[0], 1e-5
     ahead, behind = (own.follow(moved(numbers, [number], [by])) for by in (small, -small))
     slopes = vary.slopes(own.follow(numbers), (ahead - behind) / (2 * small))
     np.testing.assert_allclose(slopes, (vary.rows(ahead) - vary.rows(behind)) / (2 * small), rtol=1e-5)
