@@ -19,6 +19,7 @@ from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
 from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
+from scoresde.tuning.refine import refined
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.starts import programmed, rewritten, staged
 from scoresde.tuning.teacher import Converged, converged
@@ -75,7 +76,7 @@ def tune(
     device: torch.device | str | None = None,
     progress: Say | None = None,
 ) -> TunedSolver:
-    """Fit plans of some numbers of evaluations to a model; forward passes are all that it asks of it.
+    """Fit plans of some numbers of evaluations to a model; forward passes are all that it needs of it.
 
     The converged solutions of the seeds' starts are computed once. Half the seeds are fitted: levels and coefficients
     of a multistep plan (:mod:`solvers.coefficients.fitted`) by Levenberg–Marquardt, beginning with the plan of one
@@ -92,7 +93,8 @@ def tune(
         cond: what the network is given beside state and time, one row for each seed; scales of a model that is guided
             over a range are spread over it where they are not given.
         effort: ``quick``; or ``thorough``, which fits from more starts (solvers of several evaluations a step, a grid
-            by dynamic programming), levels of their own for what the network is told, and all of the history.
+            by dynamic programming), levels of their own for what the network is told, and all of the history, and then
+            lowers the error by gradients, where the network has them.
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
             solver, within the interval of that comparison; ``error`` the lowest error; ``distribution`` the least
             Fréchet distance in random features.
@@ -282,6 +284,8 @@ class _Tuning:
             lower = min((numbers, told), key=lambda each: loss([self.fit], each))
             whole = self._lowered(lower, ("level", "offset", "history"), FURTHEST, most)
             found.append(Candidate("fitted with all of the history", whole, best))
+            if (further := self._refined(whole)) is not None:
+                found.append(Candidate("refined by gradients", further, best))
         return found
 
     def _lowered(self, start: Numbers, kinds: Sequence[str], back: int, iterations: int) -> Numbers:
@@ -292,6 +296,12 @@ class _Tuning:
             return found
         placed, which = self._placed(found), free(len(start), ("history",), back)
         return levenberg_marquardt([self.fit], placed, which, iterations=iterations).numbers
+
+    def _refined(self, start: Numbers) -> Numbers | None:
+        """Lowered further by gradients; None where the network has none, or they lower nothing."""
+        kinds = ("history",) if self.whole else ("level", "offset", "history", *(("told",) if start.told else ()))
+        found = refined(self.fit, start, free(len(start), kinds, FURTHEST), steps=EFFORTS[self.effort])
+        return None if found is None or found.numbers == start else found.numbers
 
     def _placed(self, numbers: Numbers) -> Numbers:
         """The numbers, at whole times where the network is asked at no others."""

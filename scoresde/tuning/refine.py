@@ -50,6 +50,7 @@ STEPS = (0.1, 0.01, 0.001)  # of differences, to one of which these must come
 CLOSE = 0.1  # share of it by which they may miss it
 STEP = 0.02  # in log σ/α, of differences by which a network is told of more noise or less
 DAMPING = 1e-3  # of the first metric, so that directions the samples hardly feel are not run along
+FARTHEST = 1.0  # that a number would go by itself at first
 PATIENCE = 10  # steps that are to gain something together, since a single one may be short at a cap's corner
 TURNS = 8  # lengths that are tried for a step
 SHORTER = 0.4
@@ -98,9 +99,11 @@ def refined(
         step = spacing(trajectories, start, best.prefixes[0])
         columns = jacobian(trajectories, start, which, best.prefixes[0], step)
         squared, _ = normal_matrix(columns, best.samples(0) - trajectories.known_ends, best.weights[0])
-        first: Array = np.linalg.inv(squared + np.diag(DAMPING * np.diag(squared) + 1e-9)).astype(np.float64)
+        slope, own = gradient(trajectories, best, which, quantiles), np.diag(squared)
+        # Where a network is told of the least noise, its slope is to one side, and differences may see none of it.
+        floor = np.maximum(DAMPING * own, np.abs(slope) / FARTHEST - own) + 1e-9
+        first: Array = np.linalg.inv(squared + np.diag(floor)).astype(np.float64)
         inverse, fresh, values = first, True, [best.value]
-        slope = gradient(trajectories, best, which, quantiles)
         for _ in range(steps):
             change = _change(best.numbers, which, inverse, slope, trajectories.last)
             lower = _lower(trajectories, best, which, change, slope, quantiles)
