@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +31,13 @@ from scoresde.process import Process
 from scoresde.tuning.trajectories import Prefix, Trajectories
 from solvers.coefficients.fitted import Numbers, adams
 
-Array = NDArray[np.float64]
+Array, Mask = NDArray[np.float64], NDArray[np.bool_]
 ABOVE = 1e-3  # of a whole time: more than float32 rounds off
 NARROWEST = 1e-3  # distance of neighbouring levels in log σ/α
 QUANTILES = (0.97, 0.6)  # that both the root mean square and the median fall
 TURNS, OLD_TURNS = 8, 2  # dampings that are tried for a step, with a Jacobian that is new or mended
 OLDEST = 4  # steps by a Jacobian after its own
+ROOM = 0.1  # share of its change for which a level must have room to take part
 DIRECTIONS = 8  # along which samples are to vary as the converged ones do
 
 
@@ -263,8 +264,13 @@ def levenberg_marquardt(
             normal, slope = normal + squared, slope + along
         gained, scale = 0.0, np.diag(normal) + 1e-9
         for _ in range(OLD_TURNS if age else TURNS):
-            change = np.asarray(-np.linalg.solve(normal + damping * np.diag(scale), slope), dtype=np.float64)
+            damped = normal + damping * np.diag(scale)
             damping *= 5
+
+            def solved(room: Mask, damped: Array = damped, slope: Array = slope) -> Array:
+                return np.asarray(-np.linalg.solve(damped[np.ix_(room, room)], slope[room]), dtype=np.float64)
+
+            change = with_room(best.numbers, which, least, solved)
             if (found := as_far_as(best.numbers, which, change, least)) is None:
                 continue
             numbers, taken = found
@@ -288,6 +294,26 @@ def _mend(columns: Tensor, taken: Array, scale: Array, change: Tensor) -> None:
     missed = change.flatten(1).double() - torch.einsum("k,kne->ne", step, columns)
     share = torch.from_numpy(scale * taken).to(columns) / float(scale @ taken**2)
     columns += share[:, None, None] * missed
+
+
+def with_room(numbers: Numbers, which: Sequence[Number], least: float, solved: Callable[[Mask], Array]) -> Array:
+    """A change of the numbers that have room for it; a level that touches the least or its neighbour stays there.
+
+    Held back by one such level, a change of all of them would be cut to nothing. ``solved`` is the change of some
+    numbers where the others stay.
+    """
+    room = np.ones(len(which), dtype=np.bool_)
+    change = solved(room)
+    while room.any() and np.isfinite(change).all():
+        for index in np.flatnonzero(room).tolist():
+            alone = as_far_as(numbers, [which[index]], change[[index]], least)
+            room[index] = alone is not None and abs(alone[1][0]) >= ROOM * abs(change[index])
+        found = np.zeros(len(which))
+        found[room] = solved(room)
+        if (found == change).all():
+            break
+        change = found
+    return change
 
 
 def as_far_as(numbers: Numbers, which: Sequence[Number], change: Array, least: float) -> tuple[Numbers, Array] | None:

@@ -33,6 +33,7 @@ from scoresde.tuning.fit import (
     QUANTILES,
     Array,
     Fitted,
+    Mask,
     Number,
     State,
     as_far_as,
@@ -41,6 +42,7 @@ from scoresde.tuning.fit import (
     jacobian,
     normal_matrix,
     spacing,
+    with_room,
 )
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers
@@ -54,7 +56,6 @@ FARTHEST = 1.0  # that a number would go by itself at first
 PATIENCE = 10  # steps that are to gain something together, since a single one may be short at a cap's corner
 TURNS = 8  # lengths that are tried for a step
 SHORTER = 0.4
-ROOM = 0.1  # share of its change for which a level must have room to take part
 ENOUGH = 1e-4  # of the fall that the slope promises
 
 
@@ -105,7 +106,11 @@ def refined(
         first: Array = np.linalg.inv(squared + np.diag(floor)).astype(np.float64)
         inverse, fresh, values = first, True, [best.value]
         for _ in range(steps):
-            change = _change(best.numbers, which, inverse, slope, trajectories.last)
+
+            def solved(free: Mask, inverse: Array = inverse, slope: Array = slope) -> Array:
+                return -inverse[np.ix_(free, free)] @ slope[free]
+
+            change = with_room(best.numbers, which, trajectories.last, solved)
             lower = _lower(trajectories, best, which, change, slope, quantiles)
             if lower is None:
                 if fresh:
@@ -123,24 +128,6 @@ def refined(
     except RuntimeError:  # of what has no derivative, or needs more memory for one than there is
         return None
     return Fitted(best.numbers, best.value)
-
-
-def _change(numbers: Numbers, which: Sequence[Number], inverse: Array, slope: Array, least: float) -> Array:
-    """−H ∇L of the numbers that have room for it; a level that touches the least or its neighbour stays there.
-
-    Held back by one such level, a change of all of them would be cut to nothing.
-    """
-    free, change = np.ones(len(which), dtype=bool), -inverse @ slope
-    while free.any():
-        for index in np.flatnonzero(free).tolist():
-            alone = as_far_as(numbers, [which[index]], change[[index]], least)
-            free[index] = alone is not None and abs(alone[1][0]) >= ROOM * abs(change[index])
-        found = np.zeros(len(which))
-        found[free] = -inverse[np.ix_(free, free)] @ slope[free]
-        if (found == change).all():
-            break
-        change = found
-    return change
 
 
 def _lower(
