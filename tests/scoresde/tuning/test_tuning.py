@@ -366,18 +366,18 @@ BETAS = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 @pytest.mark.parametrize("told", [torch.round, torch.trunc], ids=["rounded", "cut"])
 def test_where_a_network_is_asked_at_whole_times_these_are_what_is_fitted_and_run(told: Any, tmp_path: Path) -> None:
     process, asked = VPDiscrete(), list[float]()
-    exact = EXACT["ring"](process)
+    exact = EXACT["points"](process)
 
     def net(x: Tensor, t: Tensor) -> Tensor:
         asked.append(float(t[0]))
         return exact.denoised(x, t.double())
 
     model = ScoreModel(net, process, "sample", time_input=lambda t: told(t).long())
-    found = tune(model, nfe=4, shape=(2,), seeds=SEEDS, dtype=torch.float64, target="error")
+    found = tune(model, nfe=4, shape=exact.shape, seeds=SEEDS, dtype=torch.float64, target="error")
     numbers, report = found.members[4].numbers, found.members[4].report
     assert numbers is not None and report["taken"]["mean"] < 0.8 * report["fixed"]["mean"]
     asked.clear()
-    samples = sample(model, found, nfe=4, shape=(32, 2), seeds=0, dtype=torch.float64).samples
+    samples = sample(model, found, nfe=4, shape=(32, *exact.shape), seeds=0, dtype=torch.float64).samples
     # The state has the noise of the time that the network is told; the first, noise alone, may be told less.
     levels = (numbers.told or numbers.levels[0], *numbers.levels[1:])
     expected = [process.time(-math.log(level)) for level in levels]
