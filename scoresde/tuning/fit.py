@@ -392,7 +392,7 @@ def inserted(
     *,
     quantiles: Sequence[float] = QUANTILES,
     places: int = 3,
-    trial: int = 3,
+    trial: int = 1,
 ) -> Fitted:
     """The best start for one evaluation more: a level put in where a short fit likes it best.
 
