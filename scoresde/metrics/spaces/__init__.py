@@ -11,6 +11,7 @@ import torch
 from scoresde.files.bundled import DEFAULT
 from scoresde.metrics.spaces.clip import clip
 from scoresde.metrics.spaces.dinov2 import dinov2
+from scoresde.metrics.spaces.efficientnet_lite import efficientnet_lite
 from scoresde.metrics.spaces.inception import inception
 from scoresde.metrics.spaces.network import FeatureSpace, load_features
 from scoresde.metrics.spaces.pixels import PixelSpace
@@ -54,6 +55,6 @@ def _given(shape: Sequence[int] | None) -> Sequence[int]:
 
 
 SPACES: Registry[Space] = Registry("feature space", given=("device",))
-for make in (model, pixels, torchscript, inception, dinov2, clip):
+for make in (model, pixels, torchscript, inception, dinov2, clip, efficientnet_lite):
     SPACES.add(make.__name__, make)
 get, names = SPACES.get, SPACES.names

@@ -1,21 +1,27 @@
-"""Feature spaces: pixels, TorchScript files, torch-fidelity's networks, and their names."""
+"""Feature spaces: pixels, TorchScript files, torch-fidelity's networks, EfficientNet-Lite0, and their names."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 import types
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.cbook import get_sample_data
+from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scoresde.commands.app import config_folder
 from scoresde.data import to_state
 from scoresde.metrics import FID, Moments, PixelSpace, spaces
+from scoresde.metrics.spaces.efficientnet_lite import FILE, PACKAGE, EfficientNetLite
 from scoresde.metrics.spaces.torch_fidelity import Fidelity
 from scoresde.metrics.spaces.torchscript import TorchScript
 
@@ -206,6 +212,87 @@ class TestFidelity:
             spaces.get("inception", weights=str(tmp_path / "other.pth"))
         with pytest.raises(ValueError, match="has no model 'clip-vit-b-16'; did you mean 'clip-vit-b-32'"):
             Fidelity("clip-vit-b-16")
+
+
+@pytest.fixture(scope="module")
+def lite() -> EfficientNetLite:
+    return spaces.efficientnet_lite()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """A portrait in uniform, a flower and a palace, the middle of each, 224×224."""
+    samples = resources.files("sklearn") / "datasets" / "images"
+    paths = [get_sample_data("grace_hopper.jpg", asfileobj=False), samples / "flower.jpg", samples / "china.jpg"]
+    squares = []
+    for path in paths:
+        picture = Image.open(str(path)).convert("RGB")
+        width, height = picture.size
+        left, top, side = (width - min(width, height)) // 2, (height - min(width, height)) // 2, min(width, height)
+        box = (left, top, left + side, top + side)
+        squares.append(np.array(picture.resize((224, 224), Image.Resampling.BICUBIC, box)))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+
+
+def by_name(pixels: Tensor) -> Tensor:
+    """EfficientNet-Lite0's features as the names in its file have them, layer by layer and without folding."""
+    path = resources.files(PACKAGE).joinpath(FILE)
+    weights: dict[str, Tensor] = torch.load(str(path), weights_only=True)
+
+    def layer(x: Tensor, convolution: str, norm: str, stride: int = 1) -> Tensor:
+        weight = weights[f"{convolution}.weight"]
+        (side, kernel), groups = (x.shape[-1], weight.shape[-1]), x.shape[1] // weight.shape[1]
+        padding = max((-(-side // stride) - 1) * stride + kernel - side, 0)  # TensorFlow's "SAME"
+        ends = (padding // 2, padding - padding // 2) * 2
+        x = functional.conv2d(functional.pad(x, ends), weight, stride=stride, groups=groups)
+        mean, variance, gain, shift = (
+            weights[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        return functional.batch_norm(x, mean, variance, gain, shift, eps=1e-3)
+
+    x = layer((pixels.float() - 127) / 128, "_conv_stem", "_bn0", stride=2).clamp(0, 6)
+    for index in range(16):
+        block, before = f"_blocks.{index}", x
+        if index:
+            x = layer(x, f"{block}._expand_conv", f"{block}._bn0").clamp(0, 6)
+        stride = 2 if index in (1, 3, 5, 11) else 1
+        x = layer(x, f"{block}._depthwise_conv", f"{block}._bn1", stride).clamp(0, 6)
+        x = layer(x, f"{block}._project_conv", f"{block}._bn2")
+        x = x + before if x.shape == before.shape else x
+    return layer(x, "_conv_head", "_bn1").clamp(0, 6).mean(dim=(2, 3))
+
+
+class TestEfficientNetLite:
+    def test_without_the_extra_it_is_named(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(sys.modules, PACKAGE, None)
+        with pytest.raises(ImportError, match=r"install scoresde\[efficientnet\]"):
+            spaces.get("efficientnet_lite")
+
+    def test_other_weights_are_refused_before_they_are_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        path = tmp_path / FILE
+        path.parent.mkdir()
+        path.write_bytes(b"no weights")
+        monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+        with pytest.raises(ValueError, match="SHA-256 .{8}…, not 57934424…: install it again"):
+            spaces.get("efficientnet_lite")
+
+    def test_knows_pictures(self, lite: EfficientNetLite, pictures: Tensor):
+        # ImageNet's military uniform, daisy and palace.
+        assert lite.classify(pictures).argmax(1).tolist() == [652, 985, 698]
+
+    def test_is_the_network_of_its_file(self, lite: EfficientNetLite, pictures: Tensor):
+        found = lite.features(pictures)
+        assert found.shape == (3, lite.size)
+        torch.testing.assert_close(found, by_name(pictures), rtol=1e-4, atol=1e-4)
+
+    def test_takes_grey_and_small_images_and_states(self, lite: EfficientNetLite):
+        grey = pixels(2)
+        found = lite.features(to_state(grey))
+        assert torch.equal(found, lite.features(grey.expand(-1, 3, -1, -1)))
+        assert not torch.allclose(found[0], found[1], atol=0.1)
+        with pytest.raises(ValueError, match="1 or 3 channels, got 2"):
+            lite.features(pixels(2, 2))
+        assert lite.name == "efficientnet-lite0 (57934424), resized to 224×224 (bicubic)"
 
 
 def test_pixels_as_floating_point_numbers_are_no_states() -> None:
