@@ -5,8 +5,9 @@ the peers, whose smallest errors of each cell, chosen with hindsight among thous
 ``results/peers.json``. ``auto`` has the σ* that :func:`scoresde.noise_scale` measures on other starts, and multiples of
 it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). So is the fixed
 solver that they stand beside, the best of :mod:`scoresde.tuning.fixed` on the starts of the fit: a choice with
-hindsight knows which of some thousand starts near the border of two basins end in the right one. ``--cache`` keeps what
-was measured.
+hindsight knows which of some thousand starts near the border of two basins end in the right one. The best *single*
+solver is the one of these whose geometric mean over all cells is least at a number of evaluations, by hindsight too.
+``--cache`` keeps what was measured.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from scoresde import ScoreModel
 from scoresde.files import replacing
 from scoresde.process import Process
 from scoresde.tuning import procedure
+from scoresde.tuning.fixed import candidates
 from scoresde.tuning.scale import measured
 from scoresde.tuning.trajectories import Trajectories
 
@@ -66,7 +68,7 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
         each = own.errors(samples) * shrunk
         return float(each.square().mean().sqrt()), float(each.median())
 
-    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}, "fixed": {}}
+    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}, "fixed": {}, "all": {}}
     for off in OFF:
         auto = planned("auto", scale=off * scale)
         plans = {nfe: auto.plan(process, auto.recommended(process, nfe), "sample") for nfe in NFE}
@@ -81,6 +83,8 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
         found["tuned"][str(nfe)] = (*errors(taken), member.report["plan"])
         ends = interval(own.errors(taken), own.errors(fixed))
         found["fixed"][str(nfe)] = (*errors(fixed), str(member.fixed), *ends)
+        each = candidates(process, nfe, "sample")
+        found["all"][str(nfe)] = {str(name): errors(own.planned(plan)) for name, plan in each}
     return found
 
 
@@ -116,6 +120,20 @@ def report(kept: dict[str, Any]) -> list[str]:
         pairs = [(found["tuned"][str(nfe)][place], found["fixed"][str(nfe)][place]) for found in kept.values()]
         return [tuned / fixed for tuned, fixed in pairs]
 
+    def single(nfe: int, place: int) -> str:
+        """Of the fixed solvers that all cells have."""
+        cells = [found["all"][str(nfe)] for found in kept.values()]
+        names = [name for name in cells[0] if all(name in cell for cell in cells)]
+        return min(names, key=lambda name: float(np.log([cell[name][place] for cell in cells]).mean()))
+
+    def beyond(name: str, nfe: int, place: int) -> list[float]:
+        solver, result = single(nfe, place), []
+        for found in kept.values():
+            own = found["tuned"] if name == "tuned" else found["auto"]["1.0"]
+            if str(nfe) in own:
+                result.append(own[str(nfe)][place] / found["all"][str(nfe)][solver][place])
+        return result
+
     def ratios(name: str, nfe: int, place: int, off: str = "1.0") -> list[float]:
         result = []
         for key, found in kept.items():
@@ -148,6 +166,15 @@ def report(kept: dict[str, Any]) -> list[str]:
         "",
         f"Of {len(ends)} cells the 95 % interval of the ratio of RMSE is below 1 in "
         f"{sum(high < 1 for _, high in ends)} and above it in {sum(low > 1 for low, _ in ends)}.",
+        "",
+        "| over the best single fixed solver | " + " | ".join(map(str, NFE)) + " |",
+        "|---|" + "---:|" * len(NFE),
+        *(
+            f"| {name}, {MEASURES[place]} | " + " | ".join(mean(beyond(name, nfe, place)) for nfe in NFE) + " |"
+            for name in ("tuned", "auto")
+            for place in (0, 1)
+        ),
+        "| which, by RMSE | " + " | ".join(single(nfe, 0) for nfe in NFE) + " |",
         "",
         "## If the scale is off",
         "",

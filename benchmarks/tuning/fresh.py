@@ -1,7 +1,7 @@
 """Tuned plans where they were not fitted: python -m benchmarks.tuning.fresh --data FOLDER.
 
-- **Fresh seeds**: plans fitted with 100 trajectories are judged on 10,000 fresh ones, of the mixture of MNIST in 784
-  dimensions (``--data`` is the folder of :mod:`benchmarks.peers.problems`) and of the bundled model.
+- **Fresh seeds**: plans fitted with 100 trajectories are judged on 10,000 fresh ones of the mixture of MNIST in 784
+  dimensions (``--data`` is the folder of :mod:`benchmarks.peers.problems`), and on 2,000 of the bundled model.
 - **Other labels**: of the bundled model, fitted with digits 0 to 4 and judged on 5 to 9.
 - **Other guidance**: of the bundled model, fitted at the scale 2 and judged at 1 to 4; and fitted over that range.
 
@@ -31,9 +31,9 @@ from scoresde.tuning import procedure, teacher
 from scoresde.tuning.trajectories import Trajectories
 
 NFE = 5
-FIT, FRESH, FEW = 100, 10_000, 500  # trajectories of a fit, and that judge
+FIT, FRESH, NETWORK_FRESH, FEW = 100, 10_000, 2_000, 256  # trajectories of a fit, and that judge
 FIT_SEED, SEED = 1_000_000, 0
-STEPS = 100  # of the converged solutions of the bundled model
+STEPS = 64  # of the converged solutions of the bundled model
 SCALES = (1.0, 2.0, 3.0, 4.0)
 HALVES = (range(5), range(5, 10))  # of the digits
 
@@ -67,7 +67,7 @@ def tune(model: ScoreModel, shape: Sequence[int], labels: Tensor) -> TunedSolver
     return scoresde.tune(model, nfe=NFE, shape=shape, seeds=seeds, cond={"label": labels}, batch_size=100)
 
 
-def rows(data: Path, fresh: int = FRESH, few: int = FEW) -> list[str]:
+def rows(data: Path) -> list[str]:
     """The lines of the table."""
     found = list[str]()
 
@@ -77,7 +77,7 @@ def rows(data: Path, fresh: int = FRESH, few: int = FEW) -> list[str]:
 
     process = PROCESSES["VP"]
     (fitting,) = problems.sources(data, ["MNIST"], FIT_SEED, FIT)
-    (source,) = problems.sources(data, ["MNIST"], SEED, fresh)
+    (source,) = problems.sources(data, ["MNIST"], SEED, FRESH)
     kept = procedure.Kept.of(None, {}, None)
     starts = Trajectories(model_of(fitting, process), fitting.draws)
     tuned = procedure.from_starts(starts, [NFE], "quick", "both", kept, print)
@@ -88,10 +88,10 @@ def rows(data: Path, fresh: int = FRESH, few: int = FEW) -> list[str]:
     checkpoint = models.load("mnist")
     model, shape = checkpoint.model, checkpoint.shape
     tuned = tune(model, shape, torch.arange(FIT) % 10)
-    add("bundled", f"{FIT} seeds", "others", ended(model, shape, {"label": torch.arange(fresh) % 10}), tuned)
+    add("bundled", f"{FIT} seeds", "others", ended(model, shape, {"label": torch.arange(NETWORK_FRESH) % 10}), tuned)
     for fitted, on in (HALVES, HALVES[::-1]):
         labels = torch.tensor([fitted[row % 5] for row in range(FIT)])
-        others = torch.tensor([on[row % 5] for row in range(few)])
+        others = torch.tensor([on[row % 5] for row in range(FEW)])
         own, tuned = ended(model, shape, {"label": others}), tune(model, shape, labels)
         add("bundled", f"digits {fitted[0]} to {fitted[-1]}", f"digits {on[0]} to {on[-1]}", own, tuned)
 
@@ -101,7 +101,7 @@ def rows(data: Path, fresh: int = FRESH, few: int = FEW) -> list[str]:
 
     at, over = (tune(guided(scale), shape, torch.arange(FIT) % 10) for scale in (2.0, (SCALES[0], SCALES[-1])))
     for scale in SCALES:
-        own = ended(guided(scale), shape, {"label": torch.arange(few) % 10})
+        own = ended(guided(scale), shape, {"label": torch.arange(FEW) % 10})
         add("bundled, guided", "scale 2", f"scale {scale:g}", own, at)
         add("bundled, guided", f"scales {SCALES[0]:g} to {SCALES[-1]:g}", f"scale {scale:g}", own, over)
     return found

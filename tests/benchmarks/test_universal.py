@@ -70,6 +70,7 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     tuned = {str(nfe): (best / 2, 1.0, "fitted") for nfe in beside.NFE}
     fixed = {str(nfe): (5 * best, 10.0, "deis", 0.1, 0.2 if nfe < 8 else 1.2) for nfe in beside.NFE}
     entry = {"scale": 1.0, "auto": auto, "tuned": tuned, "fixed": fixed}
+    entry["all"] = {str(nfe): {"deis": (3 * best, 2.0), "ddim": (4 * best, 1.0)} for nfe in beside.NFE}
     lines = beside.report({"VP/ring": entry})
     row = next(line for line in lines if line.startswith("| tuned, RMSE"))
     assert row.split("|")[2].strip() == "0.50"
@@ -81,7 +82,9 @@ def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     row = next(line for line in lines if line.startswith("| auto without it, RMSE"))
     assert row.split("|")[2].strip() == f"{before / best:.2f}"
     rows = [line for line in lines if line.startswith(("| tuned, RMSE", "| tuned, median"))]
-    assert [row.split("|")[2].strip() for row in rows[2:]] == ["0.10", "0.10"]
+    assert [row.split("|")[2].strip() for row in rows[2:4]] == ["0.10", "0.10"]
+    assert [row.split("|")[2].strip() for row in rows[4:]] == ["0.17", "1.00"]
+    assert any(line.startswith("| which, by RMSE | deis |") for line in lines)
     assert any(line.startswith("Of 9 cells the 95 % interval of the ratio of RMSE is below 1 in 4 ") for line in lines)
 
 

@@ -383,7 +383,7 @@ def test_where_a_network_is_asked_at_whole_times_these_are_what_is_fitted_and_ru
     expected = [process.time(-math.log(level)) for level in levels]
     whole = [round(time) for time in expected]
     assert asked == whole and np.allclose(whole, expected, rtol=0, atol=2e-3)
-    starts = Trajectories.of(model, range(32), (2,), dtype=torch.float64)
+    starts = Trajectories.of(model, range(32), exact.shape, dtype=torch.float64)
     torch.testing.assert_close(samples, starts.follow(numbers), rtol=1e-9, atol=1e-9)
     found.save(tmp_path / "tuned.json")
     scheduler = Scheduler.from_config({**BETAS, "prediction_type": "sample"}, tuned=tmp_path / "tuned.json")
