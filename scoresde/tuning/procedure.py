@@ -18,7 +18,7 @@ from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
-from scoresde.tuning.fit import Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
+from scoresde.tuning.fit import QUANTILES, Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
 from scoresde.tuning.refine import refined
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.starts import programmed, rewritten, staged
@@ -39,7 +39,7 @@ STARTS = {"quick": 1, "thorough": 3}  # that are fitted to their end
 TRIAL = 1  # Jacobian after which starts are compared
 TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
-CHOOSING = (1.0, 0.6)  # quantiles of errors; one by the mean alone would follow single samples at a border of basins
+CHOOSING = QUANTILES  # of errors: by the mean alone a choice would follow single samples at a border of basins
 SIGNIFICANT = 2.0  # standard errors by which a fitted plan must be better
 ASTRAY = 0.25  # of the standard deviation of the ends, within which a sample is where it belongs
 ENDS, PROGRESS = "ends.npy", "progress.json"
