@@ -422,6 +422,19 @@ class Flow(Process):
         return 2 * t / (1 - t)
 
 
+def zero_terminal_snr(root: NDArray[np.float64]) -> NDArray[np.float64]:
+    """√ᾱ of a chain, shape (steps,), shifted and scaled so that it ends at 0 and begins as before.
+
+    Source: Lin et al. 2024, Common diffusion noise schedules and sample steps are flawed, Algorithm 1.
+    """
+    return (root - root[-1]) * root[0] / (root[0] - root[-1])
+
+
+def variances(root: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The forward variances of the chain whose √ᾱ is given, both of shape (steps,)."""
+    return 1 - np.concatenate([root[:1], root[1:] / root[:-1]]) ** 2
+
+
 def _check_sigmas(name: str, sigma_min: float, sigma_max: float) -> None:
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"{name} needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")

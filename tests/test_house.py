@@ -83,7 +83,7 @@ ROOMS = {
         "conditions": set[str](),
         "files": set[str](),
         "score": {"process"},
-        "preconditioning": {"score"},
+        "preconditioning": {"process"},
         "energy": SCORES,
         "exact": SCORES | {"energy"},
         "guidance": SCORES | {"energy", "conditions"},
@@ -95,7 +95,7 @@ ROOMS = {
         "models": SCORES | {"files", "networks", "preconditioning", "integrations", "tuned"},
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},
-        "training": {"files", "data", "process", "score", "runs"},
+        "training": SCORES | {"files", "data", "preconditioning", "runs"},
         "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "sampling", "tuned"},
@@ -181,7 +181,7 @@ def test_one_register_for_all_that_is_chosen_by_name() -> None:
         if re.search(r"unknown .*nearest\(", path.read_text(encoding="utf-8")):
             unknown.append(path.relative_to(ROOT).as_posix())
     assert kinds == {"solver", "grid", "frame", "tableau", "process", "guidance", "preconditioning"} | {
-        *("feature space", "network", "format"),
+        *("feature space", "network", "format", "objective"),
     }
     assert lookups == ["solvers/coefficients/frames.py"]  # which also knows the frame that a process prefers
     assert set(unknown) <= {"solvers/errors.py", "scoresde/commands/app.py", "scoresde/commands/main.py"}

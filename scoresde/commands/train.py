@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path, PurePath
@@ -18,7 +19,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, values
-from scoresde.data import Resizing, load, to_pixels
+from scoresde.data import Images, Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
@@ -26,8 +27,8 @@ from scoresde.models import Checkpoint
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
-from scoresde.score import ScoreModel
-from scoresde.training import Settings, Trainer
+from scoresde.training import OBJECTIVES, Settings, Trainer
+from scoresde.training.objectives import DEFAULT
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
@@ -105,18 +106,20 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
     except KeyboardInterrupt as interrupt:
         step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
         raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
-    _draw(trainer)
+    levels = _draw(trainer)
+    preconditioning = trainer.task.preconditioning
     models.save(
         out / MODEL,
         trainer.averaged,
         network=settings["network"]["name"],
         process=trainer.process,
-        prediction=trainer.prediction,
+        prediction=trainer.task.stored,
         shape=tuple(trainer.data.pixels.shape[1:]),
         classes=trainer.data.classes,
         class_names=trainer.data.names,
-        time_scale=_time_scale(trainer.process),
-        training=_card(trainer, settings),
+        time_scale=_time_scale(trainer.process) if preconditioning is None else 1.0,
+        preconditioning=preconditioning,
+        training=_card(trainer, settings, levels),
         noise_scale=_noise_scale(trainer),
         dtype=weights,
     )
@@ -129,7 +132,12 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     name, options = values.named(settings["process"])
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
-    process = processes.get(name, **options)
+    kind, choices = values.named(settings["objective"])
+    objective = OBJECTIVES.get(str(kind), **choices)
+    process = objective.adapted(processes.get(name, **options))
+    settings["prediction"] = objective.prediction if config.prediction is None else config.prediction
+    if kind == DEFAULT:
+        del settings["objective"]  # as in runs of before there was a choice, and so below
     described = settings["data"]
     resizing = Resizing.of({f"data.{key}": value for key, value in described.items()}, "data.")
     Resizing.drop(described)
@@ -137,21 +145,45 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     shape = tuple(data.pixels.shape[1:])
     if shape[0] not in (1, 3):
         raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")
+    data, held_out = _parted(data, values.whole(config, "held_out", least=0))
+    if held_out is None:
+        del settings["held_out"]
     torch.manual_seed(chosen.seed)
     net = models.build({**settings["network"], "in_channels": shape[0], "num_classes": data.classes}, shape)
     scale = _time_scale(process)
     trainer = Trainer(
         net,
         process,
-        config.prediction,
+        settings["prediction"],
         data,
         chosen,
         out,
         time_input=partial(operator.mul, scale),
         device=values.device(config),
+        objective=objective,
+        held_out=held_out,
     )
     trainer.averaged.eval()
     return trainer
+
+
+def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
+    """Images to train on, and ``count`` others, drawn alike whatever the seed of the run; None for none.
+
+    Raises:
+        ValueError: nothing is left, or nothing of a class.
+    """
+    if count == 0:
+        return data, None
+    if count >= len(data):
+        raise ValueError(f"held_out must be less than the {len(data)} images, got {count}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    rest, held_out = data.take(order[count:].sort().values), data.take(order[:count].sort().values)
+    if data.labels is not None and rest.labels is not None:
+        before, after = (labels.bincount(minlength=data.classes) for labels in (data.labels, rest.labels))
+        if lost := ((before > 0) & (after == 0)).nonzero().flatten().tolist():
+            raise ValueError(f"held_out={count} leaves no image of class {lost[0]} to train on")
+    return rest, held_out
 
 
 def _setting(config: DictConfig, name: str, kind: str) -> Any:
@@ -174,31 +206,48 @@ def _report(trainer: Trainer) -> None:
         f"loss {trainer.losses[-1]['loss']:.5f}  {rate * trainer.settings.batch_size:.0f} images/s  "
         f"{left // 60} h {left % 60:02d} min left",
     )
-    _draw(trainer)
+    if levels := _draw(trainer):
+        told = "  ".join(f"{level['sigma']:.2g}: {level['loss']:.3g}" for level in levels)
+        say(f"held-out loss by σ/α  {told}")
 
 
-def _draw(trainer: Trainer) -> None:
+def _draw(trainer: Trainer) -> Sequence[Mapping[str, float]]:
+    """Write the pictures, and return what they show by noise level."""
     pixels = to_pixels(_picture(trainer, ROWS, STEPS))
     classes = trainer.data.classes
     names = list(trainer.data.names or map(str, range(classes))) if classes else None
     save_grid(trainer.folder / "samples.png", pixels, classes or UNLABELLED_COLUMNS, column_labels=names)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    levels = trainer.by_level()
+    figure = Figure(figsize=(12 if levels else 6, 4), layout="constrained")
+    axes, *others = figure.subplots(1, 2 if levels else 1, squeeze=False)[0]
     axes.plot([entry["step"] for entry in trainer.losses], [entry["loss"] for entry in trainer.losses])
-    axes.set(xlabel="step", ylabel=f"mean squared error of {trainer.prediction}", yscale="log")
+    axes.set(xlabel="step", ylabel=_quantity(trainer), yscale="log")
     axes.grid(alpha=0.3)
+    for axes in others:
+        sigma = [level["sigma"] for level in levels]
+        axes.plot(sigma, [level["loss"] for level in levels], marker=".", label="loss")
+        axes.plot(sigma, [level["error"] for level in levels], marker=".", label="squared error of the denoiser")
+        axes.set(xlabel="noise level σ/α", ylabel=f"held-out, at step {trainer.step}", xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
     with replacing(trainer.folder / "loss.png") as path:
         figure.savefig(path, dpi=120)
+    return levels
+
+
+def _quantity(trainer: Trainer) -> str:
+    if trainer.task.objective.weight is None:
+        return f"mean squared error of {trainer.prediction}"
+    return f"loss of {trainer.task.objective.described['name']}"
 
 
 def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
     """Samples of the averaged weights, a class in each column and the same noise along each row."""
-    model = ScoreModel(trainer.averaged, trainer.process, trainer.prediction, time_input=trainer.time_input)
     classes, shape = trainer.data.classes, trainer.data.pixels.shape[1:]
     count = rows * (classes or UNLABELLED_COLUMNS)
     index = torch.arange(count)
     return scoresde.sample(
-        model,
+        trainer.model,
         "dpmpp_2m",
         steps=steps,
         shape=(count, *shape),
@@ -210,7 +259,7 @@ def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
 
 def _noise_scale(trainer: Trainer) -> float | None:
     """σ* of the averaged weights; None where so little was learned that there is none."""
-    model = ScoreModel(trainer.averaged, trainer.process, trainer.prediction, time_input=trainer.time_input)
+    model = trainer.model
     channels, height, width = trainer.data.pixels.shape[1:]
     try:
         return fitting.measured(model, Checkpoint(model, (channels, height, width), trainer.data.classes, {}))
@@ -218,12 +267,14 @@ def _noise_scale(trainer: Trainer) -> float | None:
         return None
 
 
-def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:
+def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """How the model was made; files by their names, since folders say nothing to others."""
     typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
     source = str(settings["data"]["path"])
     name = PurePath(source).name
     labels = trainer.data.labels
+    chosen, known = settings.get("objective"), trainer.task.sigma_data
+    rounded = [{key: float(f"{value:.6g}") for key, value in level.items()} for level in levels]
     return {
         "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
         "data": {**settings["data"], "path": name, "images": len(trainer.data)},
@@ -235,4 +286,7 @@ def _card(trainer: Trainer, settings: dict[str, Any]) -> dict[str, Any]:
         "hardware": describe(trainer.device),
         "torch": torch.__version__,
         "loss": [[entry["step"], round(entry["loss"], 6)] for entry in trainer.losses],
+        **({} if chosen is None else {"objective": chosen}),
+        **({} if known is None else {"sigma_data": known}),
+        **({} if trainer.held_out is None else {"held_out": {"images": len(trainer.held_out), "levels": rounded}}),
     }

@@ -102,7 +102,7 @@ def read(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Checkp
         network = dict(config["network"])
         maps: preconditionings.Maps = {} if scale == 1 else {"time_input": partial(operator.mul, scale)}
         if "preconditioning" in config:
-            maps = preconditionings.described(config["preconditioning"])
+            maps = preconditionings.described(config["preconditioning"], process)
         predictions.check(config["prediction"])
         _check_conventions(process, scale, config)
     except CheckpointError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scoresde.training.loss import loss
+from scoresde.training.loss import Task, loss
+from scoresde.training.objectives import OBJECTIVES, Objective
 from scoresde.training.settings import Settings
 from scoresde.training.trainer import Trainer
 
-__all__ = ["Settings", "Trainer", "loss"]
+__all__ = ["OBJECTIVES", "Objective", "Settings", "Task", "Trainer", "loss"]

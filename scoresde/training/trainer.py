@@ -22,11 +22,14 @@ from scoresde.data import Images, to_state
 from scoresde.files import digest_of, regular, replacing
 from scoresde.process import Process
 from scoresde.runs.differences import differences
-from scoresde.training.loss import loss
+from scoresde.score import ScoreModel
+from scoresde.training import objectives
+from scoresde.training.loss import Task, needs_data
+from scoresde.training.objectives import Objective
 from scoresde.training.settings import Settings
-from solvers import prediction as predictions
 
 FORMAT = "scoresde-training-1"
+SEED_OF_LEVELS = 2**31  # of the noise in which held-out images are shown, the same at every step
 
 
 class Trainer:
@@ -37,30 +40,44 @@ class Trainer:
 
     Args:
         net: module called as ``net(x, t[, label])``.
-        process, prediction, time_input: as in :class:`scoresde.ScoreModel`.
+        process, prediction, time_input: as in :class:`scoresde.ScoreModel`; a prediction ``edm`` is a network inside
+            EDM's preconditioning, and None is the objective's own.
         data: images; their labels are passed on as ``label`` if there are any.
         settings: see :class:`Settings`.
         folder: holds ``checkpoint.pt``, the losses so far in it.
+        objective: noise levels and their weight; None is DDPM's.
+        held_out: images that are not trained on, for :meth:`by_level`; None for none.
+
+    Attributes:
+        task: what is trained, on the process that the objective makes of the given one.
+
+    Raises:
+        ValueError: a batch larger than the data, or an objective, process and prediction that do not go together.
     """
 
     def __init__(
         self,
         net: nn.Module,
         process: Process,
-        prediction: str,
+        prediction: str | None,
         data: Images,
         settings: Settings,
         folder: str | Path,
         *,
         time_input: Callable[[Tensor], Tensor] | None = None,
         device: str | torch.device = "cpu",
+        objective: Objective | None = None,
+        held_out: Images | None = None,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
-        self.process, self.prediction, self.time_input = process, predictions.check(prediction), time_input
-        self.data, self.settings, self.folder = data, settings, Path(folder)
+        objective = objectives.ddpm() if objective is None else objective
+        prediction = objective.prediction if prediction is None else prediction
+        known = objectives.sigma_data(data) if needs_data(objective, objectives.check(prediction)) else None
+        self.task = Task(objective.adapted(process), prediction, time_input, objective, known)
+        self.data, self.held_out, self.settings, self.folder = data, held_out, settings, Path(folder)
         self.device = torch.device(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
@@ -71,6 +88,19 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+    @property
+    def process(self) -> Process:
+        return self.task.process
+
+    @property
+    def prediction(self) -> str:
+        return self.task.prediction
+
+    @property
+    def model(self) -> ScoreModel:
+        """The averaged weights as a score model."""
+        return self.task.model(self.averaged)
 
     @cached_property
     def content(self) -> str:
@@ -100,6 +130,39 @@ class Trainer:
                 counted = 0
                 self.save()
                 report(self)
+
+    @torch.no_grad()
+    def by_level(self) -> list[dict[str, float]]:
+        """How far the averaged weights are off on the held-out images, by noise level; empty without such images.
+
+        Returns:
+            Of each level, from the lowest: ``sigma``, σ/α; ``loss``, the objective's at that level, without the share
+            that the density gives it; ``error``, ‖D − x0‖²/dim of the denoiser D with images in [−1, 1].
+        """
+        found: list[dict[str, float]] = []
+        if self.held_out is None:
+            return found
+        self.averaged.eval()
+        for time in self.task.times():
+            generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
+            total = torch.zeros((), device=self.device)
+            for index in torch.arange(len(self.held_out)).split(self.settings.batch_size):
+                batch = self.held_out.take(index)
+                x0 = to_state(batch.pixels)
+                epsilon = torch.randn(x0.shape, generator=generator).to(self.device)
+                label = {} if batch.labels is None else {"label": batch.labels.to(self.device)}
+                squared = self.task.squared(self.averaged, x0.to(self.device), epsilon, time.expand(len(x0)), **label)
+                total += squared.flatten(1).mean(1).sum()
+            mean, one = float(total) / len(self.held_out), time[None]
+            factor = self.task.factor(one)
+            found.append(
+                {
+                    "sigma": float(self.process.sigma(one) / self.process.alpha(one)),
+                    "loss": mean if factor is None else mean * float(factor),
+                    "error": mean * float(self.task.output_scale(one)) ** 2,
+                }
+            )
+        return found
 
     def _batches(self) -> Iterator[Tensor]:
         size = self.settings.batch_size
@@ -131,7 +194,7 @@ class Trainer:
                 return self.net(x, t, **kwargs)
 
         x0 = to_state(batch.pixels.to(self.device))
-        value = loss(net, self.process, self.prediction, x0, generator, self.time_input, **cond)
+        value = self.task.loss(net, x0, generator, **cond)
         value.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
         self.optimiser.step()
@@ -158,6 +221,9 @@ class Trainer:
             "content": self.content,
             "network": shapes,
         }
+        # As checkpoints of before there was a choice, which have to be taken up.
+        if (described := dict(self.task.objective.described)) != {"name": objectives.DEFAULT}:
+            identity["objective"] = described
         return json.loads(json.dumps(identity))
 
     def save(self) -> None:

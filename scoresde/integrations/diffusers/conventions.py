@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from scoresde import preconditioning
-from scoresde.process import EDM, Flow, Process, VPDiscrete
+from scoresde.process import EDM, Flow, Process, VPDiscrete, variances, zero_terminal_snr
 from solvers.arrays import has_float64
 from solvers.errors import nearest
 from solvers.grids import shifted
@@ -161,9 +161,8 @@ def _of_betas(config: Mapping[str, Any]) -> Trained:
 def betas(config: Mapping[str, Any]) -> Array:
     """The forward variances that a configuration asks for, shape (num_train_timesteps,), float64.
 
-    With ``rescale_betas_zero_snr`` √ᾱ is shifted and scaled so that it ends at 0 and begins as before (Lin et al. 2024,
-    Common diffusion noise schedules and sample steps are flawed, Algorithm 1). With ``snr_shift_scale`` s, CogVideoX's,
-    ᾱ/(s + (1 − s) ᾱ) takes the place of ᾱ before that.
+    With ``rescale_betas_zero_snr`` √ᾱ is what :func:`scoresde.process.zero_terminal_snr` makes of it. With
+    ``snr_shift_scale`` s, CogVideoX's, ᾱ/(s + (1 − s) ᾱ) takes the place of ᾱ before that.
 
     Raises:
         SchedulerConfigError: an unknown ``beta_schedule``, or a key that is missing.
@@ -182,8 +181,8 @@ def betas(config: Mapping[str, Any]) -> Array:
     if scale is not None:
         root = root / np.sqrt(scale + (1 - scale) * root**2)
     if rescale:
-        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    return 1 - np.concatenate([root[:1], root[1:] / root[:-1]]) ** 2
+        root = zero_terminal_snr(root)
+    return variances(root)
 
 
 def _linear(config: Mapping[str, Any], count: int) -> Array:
