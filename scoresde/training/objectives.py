@@ -1,7 +1,7 @@
 """What training asks of a network: how often each noise level is shown, how much it counts, what the network returns.
 
-An :class:`Objective` is a density of λ = log(α/σ), half the log-SNR, and a weight; with a prediction type, which is what
-the network returns, it is a loss. Its expectation is, on every process,
+An :class:`Objective` is a density of λ = log(α/σ), half the log-SNR, and a weight; with a prediction type, which is
+what the network returns, it is a loss. Its expectation is, on every process,
 
     E_λ~p E_x0,ε  w(λ) ‖D(α x0 + σ ε, λ) − x0‖²/dim,
 
@@ -234,13 +234,13 @@ class Objective:
         Raises:
             ValueError: names both, and what would do.
         """
-        end = process.t_max
-        if self.terminal and prediction != PRECONDITIONED:
-            if not predictions.defined(prediction, process.alpha(end), process.sigma(end)):
-                raise ValueError(
-                    f"at zero signal-to-noise {prediction!r} says nothing about x0: prediction=v_prediction, sample, "
-                    f"flow and {PRECONDITIONED} do"
-                )
+        if not self.terminal or prediction == PRECONDITIONED:
+            return
+        if not predictions.defined(prediction, process.alpha(process.t_max), process.sigma(process.t_max)):
+            raise ValueError(
+                f"at zero signal-to-noise {prediction!r} says nothing about x0: prediction=v_prediction, sample, "
+                f"flow and {PRECONDITIONED} do"
+            )
 
 
 def check(prediction: str) -> str:
@@ -304,9 +304,7 @@ def v_prediction() -> Objective:
     sample steps are flawed, sec. 3.1 and 3.2.
     """
     described = {"name": "v_prediction"}
-    return Objective(
-        weight=OfPrediction("v_prediction"), prediction="v_prediction", terminal=True, described=described
-    )
+    return Objective(weight=OfPrediction("v_prediction"), prediction="v_prediction", terminal=True, described=described)
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")

@@ -143,7 +143,7 @@ class Trainer:
         if self.held_out is None:
             return found
         self.averaged.eval()
-        for time in self.task.times():
+        for t in self.task.times():
             generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
             total = torch.zeros((), device=self.device)
             for index in torch.arange(len(self.held_out)).split(self.settings.batch_size):
@@ -151,9 +151,9 @@ class Trainer:
                 x0 = to_state(batch.pixels)
                 epsilon = torch.randn(x0.shape, generator=generator).to(self.device)
                 label = {} if batch.labels is None else {"label": batch.labels.to(self.device)}
-                squared = self.task.squared(self.averaged, x0.to(self.device), epsilon, time.expand(len(x0)), **label)
+                squared = self.task.squared(self.averaged, x0.to(self.device), epsilon, t.expand(len(x0)), **label)
                 total += squared.flatten(1).mean(1).sum()
-            mean, one = float(total) / len(self.held_out), time[None]
+            mean, one = float(total) / len(self.held_out), t[None]
             factor = self.task.factor(one)
             found.append(
                 {
