@@ -133,6 +133,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     described = settings["data"]
     resizing = Resizing.of({f"data.{key}": value for key, value in described.items()}, "data.")
     Resizing.drop(described)
+    if not isinstance(flip := described.pop("flip", False), bool):
+        raise ValueError(f"data.flip must be true or false, got {flip!r}")
+    if flip:
+        described["flip"] = True  # else it is not recorded: runs of before there was it are the same
     data = load(described["path"], described.get("split", "train"), resizing)
     shape = tuple(data.pixels.shape[1:])
     if shape[0] not in (1, 3):
@@ -149,6 +153,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         out,
         time_input=partial(operator.mul, scale),
         device=values.device(config),
+        flip=flip,
     )
     trainer.averaged.eval()
     return trainer

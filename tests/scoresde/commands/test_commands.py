@@ -467,6 +467,13 @@ def test_sizes_and_channels_of_data_are_settings_and_their_defaults_change_no_ru
     assert json.loads(Path("run/model/config.json").read_text())["shape"] == [1, 8, 8]
     recorded = yaml.safe_load(Path("run/config.yaml").read_text())["data"]
     assert recorded == {"path": "data", "size": 8, "channels": 1}
+    again = ["train", "data=folder", "data.path=data", *SMALL, "data.size=8", "data.channels=1"]
+    status, _, err = run(*again, "data.flip=true", "out=run")
+    assert status == 1 and "flip" in err
+    assert run(*again, "data.flip=true", "out=mirrored").status == 0
+    assert yaml.safe_load(Path("mirrored/config.yaml").read_text())["data"]["flip"] is True
+    status, _, err = run(*again, "data.flip=1", "out=other")
+    assert status == 1 and err == "scoresde: error: data.flip must be true or false, got 1\n"
     status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "data.size=0", "out=other")
     assert status == 1 and err == "scoresde: error: data.size must be from 1 to 16384 pixels, got 0\n"
 
