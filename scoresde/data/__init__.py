@@ -1,7 +1,9 @@
 """Images for training and reference statistics, from wherever the user has them."""
 
-from scoresde.data.images import SUFFIXES, DataError, DataWarning, Images, Stream, load, located, to_pixels, to_state
+from scoresde.data.errors import DataError, DataWarning
+from scoresde.data.images import Images, Stream, load, to_pixels, to_state
 from scoresde.data.resizing import Resizing
+from scoresde.data.sources import SUFFIXES, located, numbered
 
 __all__ = [
     "SUFFIXES",
@@ -12,6 +14,7 @@ __all__ = [
     "Stream",
     "load",
     "located",
+    "numbered",
     "to_pixels",
     "to_state",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.data import DataError, Resizing, Stream, located
+from scoresde.data import DataError, Resizing, Stream, located, numbered
 from scoresde.files import digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
@@ -82,7 +82,7 @@ def holds_images(path: str | Path) -> bool:
     if path.is_dir():
         return not (path / "reference.npz").is_file()
     if path.suffix != ".npz":
-        return path.is_file() and path.suffix != ".pkl"
+        return (path.is_file() and path.suffix != ".pkl") or bool(numbered(path))
     try:
         with Npz(path) as arrays:
             return not {"format", "mu"} & set(arrays.files)
