@@ -18,7 +18,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, values
-from scoresde.data import Resizing, load, to_pixels
+from scoresde.data import Columns, Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
@@ -137,7 +137,11 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         raise ValueError(f"data.flip must be true or false, got {flip!r}")
     if flip:
         described["flip"] = True  # else it is not recorded: runs of before there was it are the same
-    data = load(described["path"], described.get("split", "train"), resizing)
+    try:
+        columns = Columns(described.get("column"), described.get("label"))
+    except TypeError as error:
+        raise ValueError(f"data.{error}") from error
+    data = load(described["path"], described.get("split", "train"), resizing, columns)
     shape = tuple(data.pixels.shape[1:])
     if shape[0] not in (1, 3):
         raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")

@@ -4,9 +4,11 @@ from scoresde.data.errors import DataError, DataWarning
 from scoresde.data.images import Images, Stream, load, to_pixels, to_state
 from scoresde.data.resizing import Resizing
 from scoresde.data.sources import SUFFIXES, located, numbered
+from scoresde.data.tables import Columns
 
 __all__ = [
     "SUFFIXES",
+    "Columns",
     "DataError",
     "DataWarning",
     "Images",

@@ -1,9 +1,9 @@
 """Images for training and reference statistics, from wherever the user has them.
 
-Five sources: a folder of images, a zip or tar of images, an npz (also xz-compressed), the folder of a run of
-``scoresde sample``, and scikit-learn's digits. Images in folders named after classes carry those classes, in sorted
-order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json`` beside them, as EDM and StyleGAN write
-it, gives the labels itself. What is transparent is seen on white.
+Seven sources: a folder of images, a zip or tar of images, WebDatasets, tables of Hugging Face, an npz (also
+xz-compressed), the folder of a run of ``scoresde sample``, and scikit-learn's digits. Images in folders named after
+classes carry those classes, in sorted order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json``
+beside them, as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from torch import Tensor
 
 from scoresde.data.errors import DataError, DataWarning
 from scoresde.data.resizing import Resizing
-from scoresde.data.sources import SUFFIXES, is_dropping, located, parts, walk
+from scoresde.data.sources import SUFFIXES, is_dropping, is_table, located, parts, walk
+from scoresde.data.tables import Columns, Table
 from scoresde.files import RATIO, SMALL, check_unpacked, digest, digest_of, regular
 from scoresde.files.arrays import Npz, entries, line, opened, rest, unpack_xz
 
@@ -97,7 +98,9 @@ def to_pixels(state: Tensor) -> Tensor:
     return ((state.to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load(source: str | Path, split: str = "train", resizing: Resizing | None = None) -> Images:
+def load(
+    source: str | Path, split: str = "train", resizing: Resizing | None = None, columns: Columns | None = None
+) -> Images:
     """Read all images of a source into memory.
 
     Args:
@@ -106,21 +109,23 @@ def load(source: str | Path, split: str = "train", resizing: Resizing | None = N
             ``x_{split}`` (and ``y_{split}``) or ``arr_0`` (and ``arr_1``), channels first or last, labels (n,) or
             (n, 1); or what ``scoresde sample`` wrote: its folder, ``samples.npz``, ``shards/``, ``images/`` or zip. In
             a tar, ``000001.cls``, or ``"label"`` in ``000001.json``, is the class of ``000001.jpg``, as WebDatasets
-            have it; several are read by a pattern, ``train-{000..127}.tar``, or a folder of them.
+            have it; several are read by a pattern, ``train-{000..127}.tar``, or a folder of them. ``.parquet`` files of
+            the Hugging Face hub, ``.arrow`` files, folders of either, and what ``datasets.save_to_disk`` wrote.
         split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test"; of a folder of
-            tars, a word in their names, or in that of a folder around them, if any has such a one.
+            tars or tables, a word in their names, or in that of a folder around them, if any has such a one.
         resizing: what becomes of each picture first; None leaves them as they are.
+        columns: of tables; None reads those that alone can be meant.
 
     Raises:
         DataError: nothing there, no images in it, images of several sizes, of more than 8 bits or with several frames,
-            labels that are not one integer per image from 0 to 10⁶, classes of some images alone, an unknown split, a
-            damaged file, a link or one name twice in an archive, something that is no file or may not be read, or what
-            would unpack to more than memory should hold.
+            labels that are not one integer per image from 0 to 10⁶, classes of some images alone, an unknown split or
+            column, a damaged file, a link or one name twice in an archive, something that is no file or may not be
+            read, what would unpack to more than memory should hold, or what needs a package that is not installed.
 
     Warns:
         DataWarning: files are left out that are no pictures by name or content.
     """
-    stream = Stream(source, split, resizing)
+    stream = Stream(source, split, resizing, columns)
     pixels, shape, count = bytearray(), None, 0  # of all pictures after each other, so that they are in memory once
     for batch in stream.batches(1 if stream.pictures else LOADED):
         shape, count = batch.shape[1:], count + len(batch)
@@ -135,7 +140,7 @@ class Stream:
     """Images of a source one batch after another, so that no more than one of them need be in memory.
 
     Args:
-        source, split, resizing: as for :func:`load`.
+        source, split, resizing, columns: as for :func:`load`.
 
     Attributes:
         pictures: whether they are files of pictures.
@@ -145,10 +150,16 @@ class Stream:
         DataError: as for :func:`load`; here, and while batches are read.
     """
 
-    def __init__(self, source: str | Path, split: str = "train", resizing: Resizing | None = None):
+    def __init__(
+        self,
+        source: str | Path,
+        split: str = "train",
+        resizing: Resizing | None = None,
+        columns: Columns | None = None,
+    ):
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
-        self._split, self._resizing = split, resizing or Resizing()
+        self._split, self._resizing, self._columns = split, resizing or Resizing(), columns or Columns()
         self._digits = str(source) == "digits"
         if self._digits:
             self._parts, self._beside, self.pictures = [], [], False
@@ -166,7 +177,7 @@ class Stream:
         if self._digits:
             return digest_of([f"digits {self._split}"])
         with _explained(self._path):
-            found = [str(self._resizing), self._split]
+            found = [str(self._resizing), self._split, self._columns.image or ""]
             for part in self._parts:
                 if not part.is_dir():
                     found.append(digest(part))
@@ -195,7 +206,7 @@ class Stream:
             reading.left(name)
         for part in self._parts:
             with _explained(part):
-                for array in reading.arrays(part, _files(part, reading.left)):
+                for array in reading.arrays(part, self._files(part, reading)):
                     waiting.append(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
                     if len(waiting) == size:
                         yield torch.from_numpy(np.stack(waiting))
@@ -204,6 +215,13 @@ class Stream:
             yield torch.from_numpy(np.stack(waiting))
         self.labels, self.names = reading.labels()
         reading.left.tell(self._path)
+
+    def _files(self, part: Path, reading: _Reading) -> Iterator[tuple[str, bytes]]:
+        if not is_table(part) or part.is_dir():
+            return _files(part, reading.left)
+        table = Table(part, self._columns)
+        reading.names = reading.names or table.names
+        return table.files()
 
     def _unpacked(self, size: int) -> Iterator[Tensor]:
         labels: list[Tensor | None] = []
@@ -464,6 +482,7 @@ class _Reading:
         self._order: list[str] = []
         self._classes: list[int | None] = []  # as class files have them, in the same order
         self._listed: dict[str, int] | None = None
+        self.names: tuple[str, ...] = ()  # of classes, where tables have them
         self._shape: tuple[int, ...] | None = None
 
     def arrays(self, part: Path, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
@@ -477,7 +496,7 @@ class _Reading:
             if _is_list(name):
                 self._listed = _listed(where, content)
                 continue
-            if PurePosixPath(name).suffix in CLASS_FILES:
+            if PurePosixPath(name).suffix in CLASS_FILES and not BEGINNINGS.match(content):
                 given.append((name, content if name.endswith(".cls") else _labelled(content)))
                 continue
             try:
@@ -532,7 +551,10 @@ class _Reading:
         if classes:
             if lacking := [name for name, label in zip(order, self._classes, strict=True) if label is None]:
                 raise DataError(f"{str(self._path)!r} has no class for {lacking[0]!r} ({len(lacking)} in all)")
-            return torch.tensor(classes), ()
+            if self.names and max(classes) >= len(self.names):
+                names = f"names {len(self.names)} classes"
+                raise DataError(f"{str(self._path)!r} {names}, and has one of the number {max(classes)}")
+            return torch.tensor(classes), self.names[: max(classes) + 1]
         folders = [PurePosixPath(name).parent.as_posix() for name in order]
         names = set(folders)
         if len(names) < 2:

@@ -150,8 +150,9 @@ def _described(path: Path) -> dict[str, Any]:
 def _saved(folder: Path, state: dict[str, Any]) -> list[Path]:
     """Arrow files of a data set that ``datasets.save_to_disk`` wrote, which lie beside its description."""
     listed = state["_data_files"]
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed or ()]
-    if not names or not all(isinstance(name, str) and name == PurePath(name).name and name for name in names):
+    entries = listed if isinstance(listed, list) else []
+    names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    if not names or len(names) < len(entries) or not all(name and name == PurePath(name).name for name in names):
         raise DataError(f"{str(folder / STATE)!r} is damaged: '_data_files' names no files beside it")
     if state.get("_indices_data_files"):  # of versions before 1.9: rows in another order, or some of them
         raise DataError(f"{str(folder)!r} has its rows chosen by indices: save it anew after flatten_indices()")

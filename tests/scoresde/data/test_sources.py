@@ -86,6 +86,10 @@ def test_samples_that_are_none_are_refused_by_their_names(
     assert "\n" not in str(caught.value)
 
 
+def test_a_picture_with_the_name_of_a_class_file_is_a_picture(tmp_path: Path) -> None:
+    assert read(shard(tmp_path / "a.tar", {"0.cls": picture(1), "1.json": picture(2)})) == ([1, 2], None)
+
+
 def test_a_class_file_that_leads_out_of_its_archive_is_read_from_it_alone(tmp_path: Path) -> None:
     (tmp_path / "0.cls").write_text("5")
     path = shard(tmp_path / "in" / "a.tar", {"../0.png": picture(1), "../0.cls": "4"})
