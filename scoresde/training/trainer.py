@@ -33,7 +33,8 @@ class Trainer:
     """One training run in one folder, which it can leave and take up again at any step, bit for bit.
 
     Every random number of step k comes from a generator seeded by (seed, k), and the order of epoch e from (seed, e),
-    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else.
+    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else. Mirroring draws from a generator
+    of its own, so that times and noise are those of a run without it.
 
     Args:
         net: module called as ``net(x, t[, label])``.
@@ -41,6 +42,7 @@ class Trainer:
         data: images; their labels are passed on as ``label`` if there are any.
         settings: see :class:`Settings`.
         folder: holds ``checkpoint.pt``, the losses so far in it.
+        flip: mirror each image left to right with probability ½, anew each time that it is seen.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Trainer:
         *,
         time_input: Callable[[Tensor], Tensor] | None = None,
         device: str | torch.device = "cpu",
+        flip: bool = False,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
         self.process, self.prediction, self.time_input = process, predictions.check(prediction), time_input
-        self.data, self.settings, self.folder = data, settings, Path(folder)
+        self.data, self.settings, self.folder, self.flip = data, settings, Path(folder), flip
         self.device = torch.device(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
@@ -110,7 +113,7 @@ class Trainer:
                 yield order[index * size : (index + 1) * size]
 
     def _generator(self, purpose: str, index: int, device: str | torch.device = "cpu") -> torch.Generator:
-        stream = {"epoch": 1, "step": 2}[purpose]
+        stream = {"epoch": 1, "step": 2, "flip": 3}[purpose]
         return torch.Generator(device).manual_seed((self.settings.seed * 4 + stream) * 2**32 + index)
 
     def _train_step(self, index: Tensor) -> Tensor:
@@ -130,7 +133,11 @@ class Trainer:
             with autocast:
                 return self.net(x, t, **kwargs)
 
-        x0 = to_state(batch.pixels.to(self.device))
+        pixels = batch.pixels
+        if self.flip:
+            mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
+            pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        x0 = to_state(pixels.to(self.device))
         value = loss(net, self.process, self.prediction, x0, generator, self.time_input, **cond)
         value.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
@@ -157,6 +164,7 @@ class Trainer:
             "images": list(self.data.pixels.shape),
             "content": self.content,
             "network": shapes,
+            **({"flip": True} if self.flip else {}),  # checkpoints without it are what they were before there was it
         }
         return json.loads(json.dumps(identity))
 
