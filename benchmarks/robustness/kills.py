@@ -4,7 +4,7 @@
 
 A run is ``main`` of the command line in a forked child, in which everything that touches the folder is counted: each
 write to a file (before it, half-way through, after it), and each replace, fsync, chmod, unlink, mkdir, truncation,
-creation, ``writestr``, ``savez`` and ``torch.save`` (before and after). An undisturbed run says how many
+creation, ``writestr``, ``save``, ``savez`` and ``torch.save`` (before and after). An undisturbed run says how many
 such events there are; then runs signal themselves at one of them with SIGKILL, SIGTERM or SIGINT. A third of the runs
 that resume are killed once more. In the end the same command runs undisturbed, and all files are compared by SHA-256.
 Some files of the user's lie in the folder from the beginning.
@@ -63,9 +63,10 @@ WORKS: dict[str, list[str]] = {
     "sample zip": ["sample", *_SMALL, *_FEW, "metrics=true", "format=zip"],
     "bench": ["bench", *_SMALL, *_BENCH],
     "train": ["train", "data=npz", f"data.path={INPUTS}/few.npz", *_TRAIN],
+    "tune": ["tune", "model=folder", f"model.path={INPUTS}/model", "nfe=[2,3]", "n=16"],
     "convert": ["convert", f"edm={INPUTS}/edm.pkl"],
 }
-SHARES = {"sample npz": 17, "sample png": 14, "sample zip": 17, "bench": 15, "train": 15, "convert": 22}  # per cent
+SHARES = {"sample npz": 15, "sample png": 12, "sample zip": 15, "bench": 15, "train": 15, "tune": 14, "convert": 14}
 # What shows the seconds that a run took, which the forked runs count by a clock of their own and the installed command
 # cannot: such files are compared less their seconds (first line) or not at all (second line).
 TIMED = ("results.jsonl", "checkpoint.pt", "model/config.json")
@@ -91,7 +92,7 @@ class Events:
             (os, ("replace", "fsync", "chmod", "ftruncate", "pwrite")),
             (Path, ("unlink", "mkdir")),
             (zipfile.ZipFile, ("writestr",)),
-            (np, ("savez", "savez_compressed")),
+            (np, ("save", "savez", "savez_compressed")),
             (torch, ("save",)),
         ):
             for name in names:

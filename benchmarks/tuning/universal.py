@@ -31,7 +31,7 @@ from solvers.coefficients.fitted import Numbers
 from solvers.grids.universal import FILE, TOLD
 
 BACK = 2  # differences of history
-LEAST, MOST = 2, 20
+LEAST, MOST = 2, 16
 WHOLE = 16  # evaluations up to which networks have a part
 SAMPLES, FEW = 64, 16
 SEED = 3

@@ -19,7 +19,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, values
-from scoresde.data import Images, Resizing, load, to_pixels
+from scoresde.data import Columns, Images, Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
@@ -141,7 +141,15 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     described = settings["data"]
     resizing = Resizing.of({f"data.{key}": value for key, value in described.items()}, "data.")
     Resizing.drop(described)
-    data = load(described["path"], described.get("split", "train"), resizing)
+    if not isinstance(flip := described.pop("flip", False), bool):
+        raise ValueError(f"data.flip must be true or false, got {flip!r}")
+    if flip:
+        described["flip"] = True  # else it is not recorded: runs of before there was it are the same
+    try:
+        columns = Columns(described.get("column"), described.get("label"))
+    except TypeError as error:
+        raise ValueError(f"data.{error}") from error
+    data = load(described["path"], described.get("split", "train"), resizing, columns)
     shape = tuple(data.pixels.shape[1:])
     if shape[0] not in (1, 3):
         raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")
@@ -162,6 +170,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         device=values.device(config),
         objective=objective,
         held_out=held_out,
+        flip=flip,
     )
     trainer.averaged.eval()
     return trainer

@@ -1,10 +1,14 @@
 """Images for training and reference statistics, from wherever the user has them."""
 
-from scoresde.data.images import SUFFIXES, DataError, DataWarning, Images, Stream, load, located, to_pixels, to_state
+from scoresde.data.errors import DataError, DataWarning
+from scoresde.data.images import Images, Stream, load, to_pixels, to_state
 from scoresde.data.resizing import Resizing
+from scoresde.data.sources import SUFFIXES, located, numbered
+from scoresde.data.tables import Columns
 
 __all__ = [
     "SUFFIXES",
+    "Columns",
     "DataError",
     "DataWarning",
     "Images",
@@ -12,6 +16,7 @@ __all__ = [
     "Stream",
     "load",
     "located",
+    "numbered",
     "to_pixels",
     "to_state",
 ]

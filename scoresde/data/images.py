@@ -1,9 +1,9 @@
 """Images for training and reference statistics, from wherever the user has them.
 
-Five sources: a folder of images, a zip or tar of images, an npz (also xz-compressed), the folder of a run of
-``scoresde sample``, and scikit-learn's digits. Images in folders named after classes carry those classes, in sorted
-order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json`` beside them, as EDM and StyleGAN write
-it, gives the labels itself. What is transparent is seen on white.
+Seven sources: a folder of images, a zip or tar of images, WebDatasets, tables of Hugging Face, an npz (also
+xz-compressed), the folder of a run of ``scoresde sample``, and scikit-learn's digits. Images in folders named after
+classes carry those classes, in sorted order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json``
+beside them, as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
+from scoresde.data.errors import DataError, DataWarning
 from scoresde.data.resizing import Resizing
+from scoresde.data.sources import SUFFIXES, is_dropping, is_table, located, parts, walk
+from scoresde.data.tables import Columns, Table
 from scoresde.files import RATIO, SMALL, check_unpacked, digest, digest_of, regular
 from scoresde.files.arrays import Npz, entries, line, opened, rest, unpack_xz
 
 # Pictures are read by their content, and by these decoders alone: others of Pillow's run programs.
 DECODERS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 # How pictures begin that need no suffix to be known; no text does.
 BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]", re.DOTALL)
 BEGINNING = 16  # bytes to tell by
@@ -49,25 +51,18 @@ SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few byt
 EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
 EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
 LARGEST = 2**30  # bytes of a picture's file
-SHARD = re.compile(r"[0-9]+-[0-9]+\.(npz|zip)")  # of a run's samples: its first seed and its last
 LOADED = 4096  # images of an array that are copied at once
 KINDS = 8  # of files left out that are named
-DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 LISTED = "dataset.json"  # of EDM and StyleGAN: {"labels": [[name, label], …]}, or null for none
 LARGEST_LIST = 2**28  # bytes of it
 MOST_CLASSES = 10**6
+CLASS_FILES = {".cls", ".json"}  # of a sample of a WebDataset: its class, or {"label": class} among other things
+LARGEST_CLASS = 2**20  # bytes of one
+CLASS = re.compile(rb"\s*([0-9]{1,9})\s*")
 MOST_CHANNELS = 16
 HEADERS = 2**20  # bytes of all headers of one member of a tar
 DIGITS = re.compile(rb"[0-9]{100}")  # no header has them; Python before 3.12.6 takes quadratic time over them
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a damaged picture is said by the error
-
-
-class DataError(ValueError):
-    """A data set that cannot be read, with its path and the reason."""
-
-
-class DataWarning(UserWarning):
-    """Files that lie among the images and are left out, by kind and count."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +98,34 @@ def to_pixels(state: Tensor) -> Tensor:
     return ((state.to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load(source: str | Path, split: str = "train", resizing: Resizing | None = None) -> Images:
+def load(
+    source: str | Path, split: str = "train", resizing: Resizing | None = None, columns: Columns | None = None
+) -> Images:
     """Read all images of a source into memory.
 
     Args:
         source: ``"digits"`` (scikit-learn's 8×8 digits), a folder, a ``.zip``, a tar (compressed or not), or an
             ``.npz``/``.npz.xz`` with ``{split}_images`` (and ``{split}_labels``), ``images`` (and ``labels``),
             ``x_{split}`` (and ``y_{split}``) or ``arr_0`` (and ``arr_1``), channels first or last, labels (n,) or
-            (n, 1); or what ``scoresde sample`` wrote: its folder, ``samples.npz``, ``shards/``, ``images/`` or zip.
-        split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test".
+            (n, 1); or what ``scoresde sample`` wrote: its folder, ``samples.npz``, ``shards/``, ``images/`` or zip. In
+            a tar, ``000001.cls``, or ``"label"`` in ``000001.json``, is the class of ``000001.jpg``, as WebDatasets
+            have it; several are read by a pattern, ``train-{000..127}.tar``, or a folder of them. ``.parquet`` files of
+            the Hugging Face hub, ``.arrow`` files, folders of either, and what ``datasets.save_to_disk`` wrote.
+        split: prefix of the arrays in an npz, "train" or "test"; the last fifth of digits is "test"; of a folder of
+            tars or tables, a word in their names, or in that of a folder around them, if any has such a one.
         resizing: what becomes of each picture first; None leaves them as they are.
+        columns: of tables; None reads those that alone can be meant.
 
     Raises:
         DataError: nothing there, no images in it, images of several sizes, of more than 8 bits or with several frames,
-            labels that are not one integer per image from 0 to 10⁶, an unknown split, a damaged file, a link or one
-            name twice in an archive, something that is no file or may not be read, or what would unpack to more than
-            memory should hold.
+            labels that are not one integer per image from 0 to 10⁶, classes of some images alone, an unknown split or
+            column, a damaged file, a link or one name twice in an archive, something that is no file or may not be
+            read, what would unpack to more than memory should hold, or what needs a package that is not installed.
 
     Warns:
         DataWarning: files are left out that are no pictures by name or content.
     """
-    stream = Stream(source, split, resizing)
+    stream = Stream(source, split, resizing, columns)
     pixels, shape, count = bytearray(), None, 0  # of all pictures after each other, so that they are in memory once
     for batch in stream.batches(1 if stream.pictures else LOADED):
         shape, count = batch.shape[1:], count + len(batch)
@@ -138,7 +140,7 @@ class Stream:
     """Images of a source one batch after another, so that no more than one of them need be in memory.
 
     Args:
-        source, split, resizing: as for :func:`load`.
+        source, split, resizing, columns: as for :func:`load`.
 
     Attributes:
         pictures: whether they are files of pictures.
@@ -148,17 +150,23 @@ class Stream:
         DataError: as for :func:`load`; here, and while batches are read.
     """
 
-    def __init__(self, source: str | Path, split: str = "train", resizing: Resizing | None = None):
+    def __init__(
+        self,
+        source: str | Path,
+        split: str = "train",
+        resizing: Resizing | None = None,
+        columns: Columns | None = None,
+    ):
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
-        self._split, self._resizing = split, resizing or Resizing()
+        self._split, self._resizing, self._columns = split, resizing or Resizing(), columns or Columns()
         self._digits = str(source) == "digits"
         if self._digits:
-            self._parts, self.pictures = [], False
+            self._parts, self._beside, self.pictures = [], [], False
             return
         self._path = path = located(source)
         with _explained(path):
-            self._parts = _written(path) if path.is_dir() else [path]
+            self._parts, self._beside = parts(path, split)
             for part in self._parts:
                 if not part.is_dir():
                     regular(part)
@@ -169,7 +177,7 @@ class Stream:
         if self._digits:
             return digest_of([f"digits {self._split}"])
         with _explained(self._path):
-            found = [str(self._resizing), self._split]
+            found = [str(self._resizing), self._split, self._columns.image or ""]
             for part in self._parts:
                 if not part.is_dir():
                     found.append(digest(part))
@@ -194,16 +202,26 @@ class Stream:
     def _decoded(self, size: int) -> Iterator[Tensor]:
         waiting: list[np.ndarray] = []
         reading = _Reading(self._path, self._resizing)
+        for name in self._beside:
+            reading.left(name)
         for part in self._parts:
-            for array in reading.arrays(_files(part, reading.left)):
-                waiting.append(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
-                if len(waiting) == size:
-                    yield torch.from_numpy(np.stack(waiting))
-                    waiting.clear()
+            with _explained(part):
+                for array in reading.arrays(part, self._files(part, reading)):
+                    waiting.append(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+                    if len(waiting) == size:
+                        yield torch.from_numpy(np.stack(waiting))
+                        waiting.clear()
         if waiting:
             yield torch.from_numpy(np.stack(waiting))
         self.labels, self.names = reading.labels()
         reading.left.tell(self._path)
+
+    def _files(self, part: Path, reading: _Reading) -> Iterator[tuple[str, bytes]]:
+        if not is_table(part) or part.is_dir():
+            return _files(part, reading.left)
+        table = Table(part, self._columns)
+        reading.names = reading.names or table.names
+        return table.files()
 
     def _unpacked(self, size: int) -> Iterator[Tensor]:
         labels: list[Tensor | None] = []
@@ -237,29 +255,6 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(line(error) if named else f"{str(path)!r} cannot be read: {line(error)}") from error
     except Exception as error:  # of a damaged archive anything may come
         raise DataError(f"{str(path)!r} is damaged: {line(error)}") from error
-
-
-def _written(folder: Path) -> list[Path]:
-    """What of a folder holds its images: the samples of a run of ``scoresde sample``, or itself.
-
-    Raises:
-        DataError: a run that kept no samples.
-    """
-    if (folder / "config.yaml").is_file() and (folder / "versions.json").is_file():
-        for name in ("samples.npz", "samples.zip", "images"):
-            if (folder / name).exists():
-                return [folder / name]
-        found = _shards(folder / "shards")
-        if not found and (folder / "shards").is_dir():
-            raise DataError(f"{str(folder)!r} is a run that kept no samples (keep=false)")
-        return found or [folder]
-    return _shards(folder) or [folder]
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Files of shards, npz or zip, in the order of their seeds."""
-    found = [path for path in folder.glob("*") if SHARD.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.split("-")[0]))
 
 
 class _Left:
@@ -298,20 +293,6 @@ def _files(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
             yield from _from_tar(stream, path, left)
 
 
-def located(source: str | Path) -> Path:
-    """The path, its ``~`` resolved.
-
-    Raises:
-        DataError: it is empty, or there is no such home folder.
-    """
-    if not str(source):
-        raise DataError("no data at '': give a folder, zip, tar or npz of images, or 'digits'")
-    try:
-        return Path(source).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{str(source)!r} leads to nobody's home folder: write the path out") from error
-
-
 def _begins(path: Path, beginning: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(beginning)) == beginning
@@ -332,11 +313,6 @@ def _digits(split: str) -> Images:
     return Images(pixels[part], labels[part])
 
 
-def _is_dropping(name: str) -> bool:
-    parts = [part for part in PurePosixPath(name).parts if part != ".."]
-    return any(part.startswith(".") or part.lower() in DROPPINGS for part in parts)
-
-
 def _is_list(name: str) -> bool:
     return PurePosixPath(name) == PurePosixPath(LISTED)
 
@@ -350,17 +326,7 @@ def _is_picture(name: str, beginning: bytes) -> bool:
 
 
 def _from_folder(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
-    """Links to folders and files are followed, since the user made them; a link to where one comes from is not."""
-    found, seen = list[Path](), set[tuple[int, int]]()
-    for folder, inner, files in os.walk(path, onerror=_raise, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner[:] = sorted(name for name in inner if not _is_dropping(name))
-        found += [Path(folder, name).relative_to(path) for name in files if not _is_dropping(name)]
-    for file in sorted(found):
+    for file in sorted(walk(path)):
         name, place = file.as_posix(), path / file
         if PurePosixPath(name).suffix.lower() in SUFFIXES:
             regular(place)
@@ -380,15 +346,11 @@ def _check_size(name: str, path: Path, size: int) -> None:
         raise DataError(f"{name!r} in {str(path)!r} has {size:,} bytes, more than {LARGEST:,}: no picture has as many")
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
 def _from_zip(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         members = entries(archive, repr(str(path)), path.stat().st_size)
         for member in sorted(members, key=lambda member: member.filename):
-            if member.is_dir() or _is_dropping(member.filename):
+            if member.is_dir() or is_dropping(member.filename):
                 continue
             with opened(archive, member) as file:
                 beginning = file.read(BEGINNING)
@@ -413,7 +375,7 @@ def _from_tar(stream: _Bounded, path: Path, left: _Left) -> Iterator[tuple[str, 
             if archive.offset <= behind:
                 raise tarfile.ReadError(f"{member.name!r} leads back to byte {archive.offset} of the unpacked archive")
             behind = archive.offset
-            if member.isdir() or _is_dropping(member.name):
+            if member.isdir() or is_dropping(member.name):
                 continue
             named = PurePosixPath(member.name).suffix.lower() in SUFFIXES
             if named and not member.isfile():
@@ -424,7 +386,8 @@ def _from_tar(stream: _Bounded, path: Path, left: _Left) -> Iterator[tuple[str, 
                 continue
             stream.check(member.size)  # a sparse file is larger than what it takes
             beginning = file.read(BEGINNING)
-            if not _is_picture(member.name, beginning):
+            known = _is_picture(member.name, beginning)
+            if not known and (PurePosixPath(member.name).suffix not in CLASS_FILES or member.size > LARGEST_CLASS):
                 left(member.name)
                 continue
             _check_size(member.name, path, member.size)
@@ -517,21 +480,27 @@ class _Reading:
     def __init__(self, path: Path, resizing: Resizing):
         self._path, self._resizing, self.left = path, resizing, _Left()
         self._order: list[str] = []
+        self._classes: list[int | None] = []  # as class files have them, in the same order
         self._listed: dict[str, int] | None = None
+        self.names: tuple[str, ...] = ()  # of classes, where tables have them
+        self._shape: tuple[int, ...] | None = None
 
-    def arrays(self, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
-        """Pixels, (height, width) or (height, width, 3), all alike."""
-        seen, shape = set[str](), None
+    def arrays(self, part: Path, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
+        """Pixels, (height, width) or (height, width, 3), all alike; ``part`` is where the files come from."""
+        seen, begin, given = set[str](), len(self._order), list[tuple[str, bytes]]()
         for name, content in files:
-            where = f"{name!r} in {str(self._path)!r}"
+            where = f"{name!r} in {str(part)!r}"
             if name in seen:
                 raise DataError(f"{where} comes twice: leave one")
             seen.add(name)
             if _is_list(name):
                 self._listed = _listed(where, content)
                 continue
+            if PurePosixPath(name).suffix in CLASS_FILES and not BEGINNINGS.match(content):
+                given.append((name, content if name.endswith(".cls") else _labelled(content)))
+                continue
             try:
-                array = _pixels(where, content, shape, self._resizing)
+                array = _pixels(where, content, self._shape, self._resizing)
             except DataError:
                 raise
             except UnidentifiedImageError as error:
@@ -541,16 +510,35 @@ class _Reading:
                 raise DataError(
                     said if said.startswith(where) else f"{where} is not a readable image: {said}"
                 ) from error
-            shape = array.shape
+            self._shape = array.shape
             self._order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
             yield array
-        if shape is None:
-            left = f"; {self.left.told}" if self.left.told else ""
-            raise DataError(f"no images in {str(self._path)!r} (looked for {', '.join(sorted(SUFFIXES))}){left}")
+        self._classes += self._classed(part, self._order[begin:], given)
+
+    def _classed(self, part: Path, order: list[str], given: list[tuple[str, bytes]]) -> list[int | None]:
+        """The class of each picture of a part by the class file that shares its key, where it has one."""
+        pictures = {_key(name): name for name in order}
+        classes: dict[str, int] = {}
+        for name, content in given:
+            if (key := _key(name)) not in pictures or not content:
+                self.left(name)
+                continue
+            where, found = f"{name!r} in {str(part)!r}", CLASS.fullmatch(content)
+            if found is None or int(found[1]) >= MOST_CLASSES:
+                raise DataError(f"{where} is no class: one is a whole number from 0 to {MOST_CLASSES - 1:,}")
+            if classes.setdefault(key, int(found[1])) != int(found[1]):
+                raise DataError(f"{where} says another class of {pictures[key]!r} than the file before it")
+        if classes and len(pictures) < len(order):
+            name = next(name for name in order if pictures[_key(name)] != name)
+            raise DataError(f"{name!r} and {pictures[_key(name)]!r} in {str(part)!r} are one sample: leave one of them")
+        return [classes.get(_key(name)) for name in order]
 
     def labels(self) -> tuple[Tensor | None, tuple[str, ...]]:
-        """Labels of pictures by their names, as they are listed or by their folders, and names of the classes."""
+        """Labels of pictures, as they are listed, by their class files or by their folders; and names of classes."""
         order, listed = self._order, self._listed
+        if not order:
+            left = f"; {self.left.told}" if self.left.told else ""
+            raise DataError(f"no images in {str(self._path)!r} (looked for {', '.join(sorted(SUFFIXES))}){left}")
         if listed is not None:
             if not listed:
                 return None, ()
@@ -559,6 +547,14 @@ class _Reading:
                     f"{LISTED} in {str(self._path)!r} has no label for {lacking[0]!r} ({len(lacking)} in all)"
                 )
             return torch.tensor([listed[name] for name in order]), ()
+        classes = [label for label in self._classes if label is not None]
+        if classes:
+            if lacking := [name for name, label in zip(order, self._classes, strict=True) if label is None]:
+                raise DataError(f"{str(self._path)!r} has no class for {lacking[0]!r} ({len(lacking)} in all)")
+            if self.names and max(classes) >= len(self.names):
+                names = f"names {len(self.names)} classes"
+                raise DataError(f"{str(self._path)!r} {names}, and has one of the number {max(classes)}")
+            return torch.tensor(classes), self.names[: max(classes) + 1]
         folders = [PurePosixPath(name).parent.as_posix() for name in order]
         names = set(folders)
         if len(names) < 2:
@@ -567,6 +563,22 @@ class _Reading:
         ordered = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
         places = {folder: number for number, folder in enumerate(ordered)}
         return torch.tensor([places[folder] for folder in folders]), tuple(ordered)
+
+
+def _key(name: str) -> str:
+    """What files of one sample of a WebDataset share: their names up to the first dot, with their folders."""
+    path = PurePosixPath(name)
+    return (path.parent / path.name.partition(".")[0]).as_posix()
+
+
+def _labelled(content: bytes) -> bytes:
+    """The label in a JSON file; empty for one that has none, which is about something else."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return b""
+    label = found.get("label") if isinstance(found, dict) else None
+    return b"" if label is None else json.dumps(label).encode()
 
 
 def _listed(where: str, content: bytes) -> dict[str, int] | None:

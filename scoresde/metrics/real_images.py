@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.data import DataError, Resizing, Stream, located
+from scoresde.data import Columns, DataError, Resizing, Stream, located, numbered
 from scoresde.files import digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
@@ -26,9 +26,9 @@ def reference(path: str | Path, space: Space, resizing: Resizing | None = None) 
 
     Args:
         path: a model's folder or a file of statistics, as :meth:`Reference.load` takes them; or images, as
-            :func:`scoresde.data.load` takes them: a folder, an archive, an npz or a run. They are read in batches, and
-            their features are kept in ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of their files and
-            the space's name.
+            :func:`scoresde.data.load` takes them: a folder, an archive, shards, tables, an npz or a run. They are read
+            in batches, and their features are kept in ``$SCORESDE_CACHE``, or ``~/.cache/scoresde``, by the SHA-256 of
+            their files and the space's name.
         space: the feature space.
         resizing: what becomes of images first; None leaves them as they are.
 
@@ -45,7 +45,7 @@ def reference(path: str | Path, space: Space, resizing: Resizing | None = None) 
         _check_count(path, found.moments.count)
         _check_count(path, None if found.features is None else len(found.features.features))
         return found
-    stream = Stream(path, resizing=resizing)
+    stream = Stream(path, resizing=resizing, columns=Columns(label="none"))  # of several, none need be chosen
     kept = cache() / "references" / digest_of([space.name, stream.digest()])
     with suppress(ValueError):  # not there, or damaged: made (again)
         found = Reference.load(kept, space)
@@ -82,7 +82,7 @@ def holds_images(path: str | Path) -> bool:
     if path.is_dir():
         return not (path / "reference.npz").is_file()
     if path.suffix != ".npz":
-        return path.is_file() and path.suffix != ".pkl"
+        return (path.is_file() and path.suffix != ".pkl") or bool(numbered(path))
     try:
         with Npz(path) as arrays:
             return not {"format", "mu"} & set(arrays.files)

@@ -36,7 +36,8 @@ class Trainer:
     """One training run in one folder, which it can leave and take up again at any step, bit for bit.
 
     Every random number of step k comes from a generator seeded by (seed, k), and the order of epoch e from (seed, e),
-    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else.
+    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else. Mirroring draws from a generator
+    of its own, so that times and noise are those of a run without it.
 
     Args:
         net: module called as ``net(x, t[, label])``.
@@ -47,6 +48,7 @@ class Trainer:
         folder: holds ``checkpoint.pt``, the losses so far in it.
         objective: noise levels and their weight; None is DDPM's.
         held_out: images that are not trained on, for :meth:`by_level`; None for none.
+        flip: mirror each image left to right with probability ½, anew each time that it is seen.
 
     Attributes:
         task: what is trained, on the process that the objective makes of the given one.
@@ -68,6 +70,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         objective: Objective | None = None,
         held_out: Images | None = None,
+        flip: bool = False,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
@@ -77,7 +80,8 @@ class Trainer:
         prediction = objective.prediction if prediction is None else prediction
         known = objectives.sigma_data(data) if needs_data(objective, objectives.check(prediction)) else None
         self.task = Task(objective.adapted(process), prediction, time_input, objective, known)
-        self.data, self.held_out, self.settings, self.folder = data, held_out, settings, Path(folder)
+        self.data, self.held_out, self.settings = data, held_out, settings
+        self.folder, self.flip = Path(folder), flip
         self.device = torch.device(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
@@ -173,7 +177,7 @@ class Trainer:
                 yield order[index * size : (index + 1) * size]
 
     def _generator(self, purpose: str, index: int, device: str | torch.device = "cpu") -> torch.Generator:
-        stream = {"epoch": 1, "step": 2}[purpose]
+        stream = {"epoch": 1, "step": 2, "flip": 3}[purpose]
         return torch.Generator(device).manual_seed((self.settings.seed * 4 + stream) * 2**32 + index)
 
     def _train_step(self, index: Tensor) -> Tensor:
@@ -193,7 +197,11 @@ class Trainer:
             with autocast:
                 return self.net(x, t, **kwargs)
 
-        x0 = to_state(batch.pixels.to(self.device))
+        pixels = batch.pixels
+        if self.flip:
+            mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
+            pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        x0 = to_state(pixels.to(self.device))
         value = self.task.loss(net, x0, generator, **cond)
         value.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
@@ -220,6 +228,7 @@ class Trainer:
             "images": list(self.data.pixels.shape),
             "content": self.content,
             "network": shapes,
+            **({"flip": True} if self.flip else {}),  # checkpoints without it are what they were before there was it
         }
         # As checkpoints of before there was a choice, which have to be taken up.
         if (described := dict(self.task.objective.described)) != {"name": objectives.DEFAULT}:

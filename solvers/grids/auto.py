@@ -38,7 +38,7 @@ def placed(process: Process, steps: int, alpha: float, beta: float, end: float) 
 def auto(process: Process, steps: int, scale: float | None = None) -> Array:
     """Levels for all models in multiples of σ*; where that is not known, ``beta_log_snr`` with tuned options.
 
-    With a ``scale``, from 2 to 20 steps, the levels are those of :mod:`solvers.grids.universal`, which belong to the
+    With a ``scale``, from 2 to 16 steps, the levels are those of :mod:`solvers.grids.universal`, which belong to the
     solver ``auto``. Otherwise alpha, beta and end are those that were tuned for the number of steps on other
     exact problems. Between the numbers of steps that were tuned for, 2 to 50, the logarithms of all three are linear in
     that of the number of steps; beyond, the nearest are taken. ``end`` is at least the level of t_min.

@@ -31,7 +31,7 @@ def auto(steps: Steps, x: State, predict: Predict, scale: float | None = None) -
     """Plans for all models, with one number of the model, σ*; where that is not known, ``uni_pc``.
 
     σ*, the ``scale``, is the noise level σ/α around which the model's denoised samples move; ``scoresde.noise_scale``
-    measures it in seconds. With it the levels and coefficients for 5 to 20 evaluations are those that were fitted to a
+    measures it in seconds. With it the levels and coefficients for 5 to 16 evaluations are those that were fitted to a
     family of exact problems together (benchmarks/results/universal.md), and those for 2 to 4 were chosen by the
     quality of samples (benchmarks/results/auto_few.md). With fewer or more, on other grids than ``auto`` of that scale,
     and without a scale this is ``uni_pc`` of order 3, ``bh1`` up to 10 steps and ``vary_coeff`` beyond.

@@ -97,14 +97,14 @@ def test_the_interval_of_a_ratio_holds_it() -> None:
 
 
 def test_auto_on_a_network_is_beside_the_best_fixed_choice_and_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NFE": (3, 9), "STARTS": 4}.items():
+    for name, value in {"NFE": (3, 11), "STARTS": 4}.items():
         monkeypatch.setattr(on_networks, name, value)
     monkeypatch.setattr(networks, "STEPS", 16)
     for name in ("SOLVERS", "GRIDS"):
         monkeypatch.setattr(fixed, name, getattr(fixed, name)[:2])
     lines = on_networks.rows("bundled", models.load("mnist"))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [row[2] for row in cells] == ["3", "9"] and cells[1][6] == "–"  # the bundled file ends at 8
+    assert [row[2] for row in cells] == ["3", "11"] and cells[1][6] == "–"  # the bundled file has none
     assert all(0 < float(cell) < 2 for row in cells for cell in (*row[3:6], row[7]))
     assert cells[0][3] != cells[0][4]  # what the network is told at first matters
 

@@ -23,6 +23,7 @@ LOADED = {
     "getting_started.md": {},
     "loading.md": {},
     "python.md": {},
+    "training.md": {},
     "tuned.md": {},
 }
 

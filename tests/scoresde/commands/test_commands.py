@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -467,8 +469,29 @@ def test_sizes_and_channels_of_data_are_settings_and_their_defaults_change_no_ru
     assert json.loads(Path("run/model/config.json").read_text())["shape"] == [1, 8, 8]
     recorded = yaml.safe_load(Path("run/config.yaml").read_text())["data"]
     assert recorded == {"path": "data", "size": 8, "channels": 1}
+    again = ["train", "data=folder", "data.path=data", *SMALL, "data.size=8", "data.channels=1"]
+    status, _, err = run(*again, "data.flip=true", "out=run")
+    assert status == 1 and "flip" in err
+    assert run(*again, "data.flip=true", "out=mirrored").status == 0
+    assert yaml.safe_load(Path("mirrored/config.yaml").read_text())["data"]["flip"] is True
+    status, _, err = run(*again, "data.flip=1", "out=other")
+    assert status == 1 and err == "scoresde: error: data.flip must be true or false, got 1\n"
     status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "data.size=0", "out=other")
     assert status == 1 and err == "scoresde: error: data.size must be from 1 to 16384 pixels, got 0\n"
+
+
+def test_shards_of_a_webdataset_are_trained_on_by_their_pattern(run: Run, tmp_path: Path) -> None:
+    for index in range(3):
+        with tarfile.open(f"train-{index:02d}.tar", "w") as archive:
+            stream = io.BytesIO()
+            Image.new("RGB", (12, 10), (index, 0, 0)).save(stream, "JPEG")
+            for name, content in ((f"{index}.jpg", stream.getvalue()), (f"{index}.cls", str(index % 2).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    ask = ["train", "data=webdataset", 'data.path="train-{00..02}.tar"', *SMALL, "batch_size=3", "out=run"]
+    status, out, _ = run(*ask, "data.size=8", "data.crop=true")
+    assert status == 0 and "3 images of (3, 8, 8), 2 classes" in out
 
 
 def test_a_run_is_data_and_reference_like_any_other(run: Run) -> None:

@@ -69,6 +69,51 @@ def test_a_run_left_at_any_step_and_taken_up_again_ends_in_the_same_bits(
     assert again.losses[-1]["step"] == 8 and len(again.losses) > stop
 
 
+def test_a_run_with_mirrored_images_goes_on_in_the_same_bits_and_under_no_other_setting(
+    tmp_path: Path, straight: Trainer
+) -> None:
+    for name in ("whole", "left"):
+        (tmp_path / name).mkdir()
+    whole = trainer(tmp_path / "whole", flip=True)
+    whole.run(nothing, every=3)
+    with pytest.raises(LeaveError):
+        trainer(tmp_path / "left", flip=True).run(leave_at(5), every=1)
+    with pytest.raises(ValueError, match="made with other values of flip;"):
+        trainer(tmp_path / "left").resume()
+    with pytest.raises(ValueError, match="made with other values of flip;"):
+        trainer(straight.folder, flip=True).resume()
+    again = trainer(tmp_path / "left", flip=True, init=99)
+    assert again.resume() and again.step == 5
+    again.run(nothing, every=3)
+    ended, plain = again.net.state_dict(), straight.net.state_dict()
+    assert all(torch.equal(value, ended[key]) for key, value in whole.net.state_dict().items())
+    assert not all(torch.equal(value, plain[key]) for key, value in ended.items())
+
+
+def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def keep(net: Any, process: Any, prediction: Any, x0: Tensor, generator: Any, *_: Any, **cond: Tensor) -> Tensor:
+        seen.extend([x0, cond["label"], torch.rand(3, generator=generator)])
+        return net(x0, torch.ones(len(x0)), **cond).mean()
+
+    monkeypatch.setattr("scoresde.training.trainer.loss", keep)
+    for flip in (False, True):
+        trainer(tmp_path, flip=flip).run(nothing, every=8)
+    plain, mirrored = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    count = 0
+    for (x, label, drawn), (y, same_label, same_drawn) in zip(
+        zip(*[iter(plain)] * 3, strict=True), zip(*[iter(mirrored)] * 3, strict=True), strict=True
+    ):
+        assert torch.equal(label, same_label) and torch.equal(drawn, same_drawn)
+        flipped = torch.tensor([not torch.equal(*pair) for pair in zip(x, y, strict=True)])
+        assert torch.equal(torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x), y)
+        count += int(flipped.sum())
+    assert 40 < count < 88  # of 128
+
+
 def test_the_log_holds_the_mean_loss_of_each_stretch(straight: Trainer) -> None:
     assert [entry["step"] for entry in straight.losses] == [3, 6, 8]
     assert 0.1 < straight.losses[0]["loss"] < 2
