@@ -95,11 +95,11 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
 ) -> None:
     seen: list[Tensor] = []
 
-    def keep(net: Any, process: Any, prediction: Any, x0: Tensor, generator: Any, *_: Any, **cond: Tensor) -> Tensor:
+    def keep(task: Any, net: Any, x0: Tensor, generator: Any, **cond: Tensor) -> Tensor:
         seen.extend([x0, cond["label"], torch.rand(3, generator=generator)])
         return net(x0, torch.ones(len(x0)), **cond).mean()
 
-    monkeypatch.setattr("scoresde.training.trainer.loss", keep)
+    monkeypatch.setattr("scoresde.training.trainer.Task.loss", keep)
     for flip in (False, True):
         trainer(tmp_path, flip=flip).run(nothing, every=8)
     plain, mirrored = seen[: len(seen) // 2], seen[len(seen) // 2 :]
