@@ -46,7 +46,7 @@ def main() -> None:
 
     space = load_features(args.out / "features")
     if args.data:
-        from_data(args.data, space, args.out)
+        from_data(labelled(args.data, "train"), labelled(args.data, "test"), space, args.out)
     if args.converged:
         about = from_model(
             args.out,
@@ -61,17 +61,22 @@ def main() -> None:
         print(json.dumps(about, indent=2))
 
 
-def from_data(source: str, space: FeatureSpace, out: Path) -> None:
-    """Write the moments of the training images' features, and the features of the test images in a fair order."""
-    train, test = labelled(source, "train"), labelled(source, "test")
-    assert train.labels is not None and test.labels is not None
-    reference = Moments(space.size, space.name)
-    reference.update(space.features(train.pixels))
-    reference.save(out / "reference.npz")
+def from_data(reference: Images, test: Images, space: FeatureSpace, out: Path) -> None:
+    """Write the moments of the reference images' features, and the features of the test images in a fair order.
+
+    Args:
+        reference: with labels, their classes in the proportions of the training images.
+        test: with labels.
+        space, out: the feature space, and the folder.
+    """
+    assert reference.labels is not None and test.labels is not None
+    moments = Moments(space.size, space.name)
+    moments.update(space.features(reference.pixels))
+    moments.save(out / "reference.npz")
 
     test = test.take(fair_order(test.labels))
     assert test.labels is not None
-    counts = torch.bincount(train.labels).tolist()
+    counts = torch.bincount(reference.labels).tolist()
     about = {"images": f"the {len(test)} test images", "shuffle_seed": SHUFFLE, "training_class_counts": counts}
     features = space.features(test.pixels).numpy()
     SampleFeatures(space.name, features, test.labels.numpy(), about).save(out / "test_features.npz")

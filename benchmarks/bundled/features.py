@@ -47,17 +47,9 @@ def main() -> None:
     space = FeatureSpace(network, args.name, shape, {})
     pooled = space.features(train.pixels)  # the network does not whiten yet
     network.whiten(pooled)
-    card = {
-        "test_accuracy": accuracy(space, test),
-        "test_images": len(test),
-        "training_images": len(train),
-        "command": f"python benchmarks/bundled/features.py {shlex.join(public(sys.argv[1:]))}",
-        "settings": {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")},
-        "seconds": round(seconds, 1),
-        "hardware": f"{cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
-        "torch": torch.__version__,
-        "before_whitening": spectrum(pooled),
-    }
+    settings = {key: getattr(args, key) for key in ("epochs", "batch_size", "learning_rate", "seed")}
+    command = f"python benchmarks/bundled/features.py {shlex.join(public(sys.argv[1:]))}"
+    card = made(space, test, len(train), command, settings, seconds, pooled)
     save_features(args.out, network, f"{args.name}-{network.size}", shape, card)
     space = load_features(args.out)
     print(f"{space}: test accuracy {card['test_accuracy']:.2%}, {seconds:.0f} s")
@@ -104,6 +96,36 @@ def distort(x: Tensor) -> Tensor:
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     # Outside the image is black, state −1.
     return F.grid_sample(x + 1, grid, align_corners=False) - 1
+
+
+def made(
+    space: FeatureSpace,
+    test: Images,
+    training_images: int,
+    command: str,
+    settings: dict[str, Any],
+    seconds: float,
+    pooled: Tensor,
+) -> dict[str, Any]:
+    """The card of a space: how it was made, and how good a classifier it is.
+
+    Args:
+        space, test: the classifier, and images that it was not trained on.
+        training_images: how many it was trained on.
+        command, settings, seconds: of the training.
+        pooled: features before whitening, of the images by which they were whitened.
+    """
+    return {
+        "test_accuracy": accuracy(space, test),
+        "test_images": len(test),
+        "training_images": training_images,
+        "command": command,
+        "settings": settings,
+        "seconds": round(seconds, 1),
+        "hardware": f"{cpu()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "torch": torch.__version__,
+        "before_whitening": spectrum(pooled),
+    }
 
 
 def accuracy(space: FeatureSpace, data: Images) -> float:

@@ -10,12 +10,13 @@ from scoresde.metrics.figures.frechet import frechet_distance, frechet_error
 from scoresde.metrics.figures.kid import kid
 from scoresde.metrics.figures.precision_recall import precision_recall
 from scoresde.metrics.figures.sliced import sliced_wasserstein
-from scoresde.metrics.floors import Floors, SampleFeatures, floors
+from scoresde.metrics.floors import Floors, SampleFeatures, floors, real_floor
 from scoresde.metrics.labels import class_labels
 from scoresde.metrics.measure import Measure
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.spaces.network import FeatureNetwork, FeatureSpace, load_features, save_features
+from scoresde.metrics.spaces.patches import PatchNetwork
 from scoresde.metrics.spaces.pixels import PixelSpace
 from scoresde.metrics.spaces.space import Space
 from scoresde.metrics.statistics import Statistics, load_moments
@@ -31,6 +32,7 @@ __all__ = [
     "Floors",
     "Measure",
     "Moments",
+    "PatchNetwork",
     "PixelSpace",
     "Reference",
     "SampleFeatures",
@@ -45,6 +47,7 @@ __all__ = [
     "load_features",
     "load_moments",
     "precision_recall",
+    "real_floor",
     "real_images",
     "rms_error",
     "save_features",

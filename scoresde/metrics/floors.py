@@ -121,13 +121,21 @@ def floors(n: int, folder: str | Path = DEFAULT) -> Floors:
     """
     folder = Path(folder)
     reference = Moments.load(folder / "reference.npz")
-    real = SampleFeatures.load(folder / "test_features.npz")
     converged = SampleFeatures.load(folder / "converged_features.npz")
-
-    sets = max(1, len(real.features) // max(1, n))
-    values = [frechet_distance(real.moments(n, index * n), reference) for index in range(sets)]
+    real, spread = real_floor(n, folder)
     return Floors(
-        real=Score(float(np.mean(values)), reference.space, n, reference.count),
-        spread=float(np.std(values, ddof=1)) if sets > 1 else None,
+        real=real,
+        spread=spread,
         converged=Score(frechet_distance(converged.moments(n), reference), reference.space, n, reference.count),
     )
+
+
+def real_floor(n: int, folder: str | Path = DEFAULT) -> tuple[Score, float | None]:
+    """``real`` and ``spread`` of :func:`floors`, which need no model: of a folder with nothing but its real images."""
+    folder = Path(folder)
+    reference = Moments.load(folder / "reference.npz")
+    real = SampleFeatures.load(folder / "test_features.npz")
+    sets = max(1, len(real.features) // max(1, n))
+    values = [frechet_distance(real.moments(n, index * n), reference) for index in range(sets)]
+    score = Score(float(np.mean(values)), reference.space, n, reference.count)
+    return score, float(np.std(values, ddof=1)) if sets > 1 else None

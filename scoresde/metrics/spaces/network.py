@@ -1,4 +1,4 @@
-"""The bundled feature space: a small network and its folder."""
+"""Feature spaces of our own classifiers, and their folders."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ from torch import Tensor, nn
 from scoresde.data import to_state
 from scoresde.files import digest, digest_of, regular, replacing
 from scoresde.files.bundled import CONFIG, WEIGHTS
+from scoresde.metrics.spaces.classifier import Classifier
+from scoresde.metrics.spaces.patches import PatchNetwork
 from scoresde.metrics.spaces.space import check_shape, in_batches, pixels_of
 from scoresde.networks.described import built, fill, read_json, stored
 
 FORMAT = "scoresde-features-1"
 
 
-class FeatureNetwork(nn.Module):
-    """A convolutional classifier of small images whose penultimate layer, whitened, is a feature space.
+class FeatureNetwork(Classifier):
+    """A convolutional classifier of small images, for digits.
 
     A strided 5×5 convolution, then ``depth`` 3×3 convolutions at each of two widths, the second at half the resolution;
-    each is followed by batch normalisation and ReLU. The averages h of the last maps over space go linearly into the
-    logits, and as C^(−½) (h − m) into the features, with m and C the mean and covariance of h on the training images.
-
-    Why whitened: the penultimate layer of a classifier of few classes collapses to one point per class. On MNIST nine
-    of 64 directions held 97 % of the variance, and FID followed the random class counts of its samples more than
-    their looks. With all directions at unit variance, the same defects stand out about five times further from
-    the spread of the floor.
+    each is followed by batch normalisation and ReLU. Averages of the last maps over space are what is whitened.
 
     Args:
         in_channels: channels of the images.
@@ -41,58 +37,23 @@ class FeatureNetwork(nn.Module):
         classes: number of logits.
     """
 
-    centre: Tensor
-    whitening: Tensor
-
     def __init__(self, in_channels: int = 1, channels: tuple[int, int] = (32, 64), depth: int = 2, classes: int = 10):
-        super().__init__()
         low, high = channels
-        self.config = {"in_channels": in_channels, "channels": list(channels), "depth": depth, "classes": classes}
         widths = [low] * depth + [high] * depth
         layers = [*_layer(in_channels, low, 5, stride=2)]
         for index, (inputs, outputs) in enumerate(zip([low, *widths], widths, strict=False)):
             layers += _layer(inputs, outputs, 3, stride=2 if index == depth else 1)
-        self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(high, classes)
-        self.register_buffer("centre", torch.zeros(high))
-        self.register_buffer("whitening", torch.eye(high))
-
-    @property
-    def size(self) -> int:
-        """Number of features."""
-        return self.head.in_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (n, size) of states x in [−1, 1], float32 of shape (n, in_channels, H, W)."""
-        return (self._pooled(x) - self.centre) @ self.whitening
-
-    def classify(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of states x, as in :meth:`forward`."""
-        return self.head(self._pooled(x))
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        return self.trunk(x).mean(dim=(2, 3))
-
-    def whiten(self, features: Tensor) -> None:
-        """Make these features (n, size), from this network before whitening, have mean 0 and covariance I.
-
-        Raises:
-            ValueError: their covariance is singular to 1e-7 of its largest eigenvalue: a feature is dead or a copy.
-        """
-        known = features.cpu().double()
-        values, vectors = torch.linalg.eigh(torch.cov(known.T))
-        if not values[0] > 1e-7 * values[-1]:
-            raise ValueError(
-                f"features cannot be whitened: the eigenvalues of their covariance go from {float(values[0]):.3g} "
-                f"to {float(values[-1]):.3g}, so one is dead or a copy; train longer or take fewer"
-            )
-        self.centre.copy_(known.mean(0))
-        self.whitening.copy_(vectors / values.sqrt() @ vectors.T)
+        super().__init__(nn.Sequential(*layers), high, classes)
+        self.config = {"in_channels": in_channels, "channels": list(channels), "depth": depth, "classes": classes}
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+# By the name in a folder's config; one without a name is of before there was a second.
+NETWORKS = {"": FeatureNetwork, "patches": PatchNetwork}
 
 
 @dataclass(frozen=True)
@@ -106,7 +67,7 @@ class FeatureSpace:
         card: how it was made: accuracy, command, duration, hardware.
     """
 
-    network: FeatureNetwork
+    network: Classifier
     name: str
     shape: tuple[int, int, int]
     card: dict[str, Any]
@@ -141,11 +102,14 @@ class FeatureSpace:
 
 
 def save_features(
-    folder: str | Path, network: FeatureNetwork, name: str, shape: tuple[int, int, int], card: dict[str, Any]
+    folder: str | Path, network: Classifier, name: str, shape: tuple[int, int, int], card: dict[str, Any]
 ) -> None:
-    """Write ``model.safetensors`` and then ``config.json``, which holds the weights' SHA-256, into ``folder``."""
+    """Write ``model.safetensors`` and then ``config.json``, which holds the weights' SHA-256, into ``folder``.
+
+    Tensors that float16 holds exactly are stored in it.
+    """
     folder = Path(folder)
-    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    weights = {key: _smallest(value.detach().cpu().contiguous()) for key, value in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as path:
         path.write_bytes(safetensors.torch.save(weights))
     config = {
@@ -158,6 +122,11 @@ def save_features(
     }
     with replacing(folder / CONFIG) as path:
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _smallest(value: Tensor) -> Tensor:
+    half = value.half()
+    return half if value.is_floating_point() and torch.equal(half.to(value.dtype), value) else value
 
 
 def load_features(folder: str | Path, *, device: str | torch.device = "cpu") -> FeatureSpace:
@@ -180,8 +149,11 @@ def load_features(folder: str | Path, *, device: str | torch.device = "cpu") -> 
         if found != config["sha256"]:
             raise ValueError(f"its weights have SHA-256 {found[:8]}…, its config names {str(config['sha256'])[:8]}…")
         options, shapes = dict(config["network"]), stored(weights)
-        network = built(lambda: FeatureNetwork(**options), options, shapes, "its config", str(weights))
-        assert isinstance(network, FeatureNetwork)
+        kind = options.pop("name", "")
+        if kind not in NETWORKS:
+            raise ValueError(f"its network is {kind!r:.60}, not {' or '.join(map(repr, filter(None, NETWORKS)))}")
+        network = built(lambda: NETWORKS[kind](**options), options, shapes, "its config", str(weights))
+        assert isinstance(network, Classifier)
         fill(network, safetensors.torch.load(content), str(weights))
         channels, height, width = config["shape"]
         if not all(type(size) is int and 0 < size < 2**16 for size in (channels, height, width)):

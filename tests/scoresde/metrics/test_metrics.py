@@ -382,7 +382,7 @@ def test_training_makes_a_classifier_and_the_statistics_know_its_floors(tmp_path
     assert accuracy(space, test) > 0.9
     network.whiten(space.features(train.pixels))
     save_features(tmp_path / "features", network, "digits-64", (1, 8, 8), {})
-    from_data("digits", load_features(tmp_path / "features"), tmp_path)
+    from_data(train, test, load_features(tmp_path / "features"), tmp_path)
 
     fid = FID.load(tmp_path)
     fid.update(test.pixels)
