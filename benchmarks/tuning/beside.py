@@ -26,8 +26,8 @@ from torch import Tensor
 from benchmarks.peers import problems
 from benchmarks.peers.compare import PROCESSES
 from benchmarks.peers.problems import Source
-from benchmarks.recorded import RESULTS
-from benchmarks.tuning.problems import planned
+from benchmarks.recorded import RESULTS, write
+from benchmarks.tuning.problems import fixed_and_tuned, planned
 from scoresde import ScoreModel
 from scoresde.files import replacing
 from scoresde.process import Process
@@ -78,8 +78,7 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
     tuned = procedure.from_starts(fit, NFE, "quick", "both", kept, print)
     for nfe in NFE:
         member = tuned.members[nfe]
-        plan = tuned.plan(process, tuned.recommended(process, nfe), "sample")
-        taken, fixed = own.planned(plan), own.planned(member.fixed.plan(process, nfe, "sample"))
+        fixed, taken = fixed_and_tuned(own, tuned, nfe)
         found["tuned"][str(nfe)] = (*errors(taken), member.report["plan"])
         ends = interval(own.errors(taken), own.errors(fixed))
         found["fixed"][str(nfe)] = (*errors(fixed), str(member.fixed), *ends)
@@ -229,8 +228,7 @@ def main() -> None:
         "geometric means over ring, MNIST and CIFAR on VP and EDM.",
         "",
     ]
-    with replacing(RESULTS / "universal.md") as temporary:
-        temporary.write_text("\n".join([*head, *report(kept)]).rstrip() + "\n", encoding="utf-8")
+    write(RESULTS / "universal.md", [*head, *report(kept)])
 
 
 if __name__ == "__main__":

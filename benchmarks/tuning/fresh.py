@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,10 +21,10 @@ from torch import Tensor
 import scoresde
 from benchmarks.peers import problems
 from benchmarks.peers.compare import PROCESSES
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from benchmarks.tuning.beside import model_of
+from benchmarks.tuning.problems import fixed_and_tuned
 from scoresde import ScoreModel, TunedSolver, guidance, models
-from scoresde.files import replacing
 from scoresde.runs.hardware import describe
 from scoresde.tuning import procedure, teacher
 from scoresde.tuning.trajectories import Trajectories
@@ -40,12 +39,7 @@ HALVES = (range(5), range(5, 10))  # of the digits
 
 def judged(own: Trajectories, tuned: TunedSolver) -> str:
     """Cells: mean errors of the fixed solver and of the tuned one, their ratio, that of medians, and the gain."""
-    process, prediction, member = own.model.process, own.model.prediction, tuned.members[NFE]
-    plans = (
-        member.fixed.plan(process, NFE, prediction),
-        tuned.plan(process, tuned.recommended(process, NFE), prediction),
-    )
-    fixed, taken = (own.errors(own.planned(plan)) for plan in plans)
+    fixed, taken = map(own.errors, fixed_and_tuned(own, tuned, NFE))
     apart = fixed - taken
     error = float(apart.std()) / math.sqrt(len(apart))
     return (
@@ -59,7 +53,7 @@ def ended(model: ScoreModel, shape: Sequence[int], cond: dict[str, Tensor]) -> T
     """Fresh trajectories of a network with their ends."""
     count = len(next(iter(cond.values())))
     begun = Trajectories.of(model, range(SEED, SEED + count), shape, cond=cond, batch_size=125)
-    return replace(begun, ends=begun.planned(teacher.plan(begun, STEPS)))
+    return teacher.ended(begun, STEPS)
 
 
 def tune(model: ScoreModel, shape: Sequence[int], labels: Tensor) -> TunedSolver:
@@ -82,7 +76,7 @@ def rows(data: Path) -> list[str]:
     starts = Trajectories(model_of(fitting, process), fitting.draws)
     tuned = procedure.from_starts(starts, [NFE], "quick", "both", kept, print)
     own = Trajectories(model_of(source, process), source.draws, batch_size=1000)
-    own = replace(own, ends=own.planned(teacher.plan(own, 2 * kept.content["teacher"]["steps"])))
+    own = teacher.ended(own, 2 * kept.content["teacher"]["steps"])
     add("mixture of MNIST", f"{FIT} seeds", "others", own, tuned)
 
     checkpoint = models.load("mnist")
@@ -121,8 +115,7 @@ def main() -> None:
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
         *rows(parser.parse_args().data),
     ]
-    with replacing(RESULTS / "tuned_fresh.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(RESULTS / "tuned_fresh.md", lines)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from benchmarks.tuning import universal
 from benchmarks.tuning.family import FAMILY, KINDS, Member, trajectories
-from scoresde.files import replacing
 from scoresde.process import EDM
 from scoresde.tuning import fixed
 from scoresde.tuning.trajectories import Trajectories
@@ -29,19 +29,18 @@ SAMPLES, ITERATIONS, OTHER_SEED, STARTS = 16, 12, 40, 256
 PROCESS = EDM()
 
 
-def fitted(without: str | None, folder: Path) -> Path:
-    """The file of tables that were fitted without a kind; with all of them where it is None."""
+def fitted(without: str | None, folder: Path) -> dict[str, Any]:
+    """Tables by the number of evaluations, fitted without a kind; with all of them where it is None."""
     own, path = [each for each in FAMILY if each.kind != without], folder / f"{without or 'none'}.json"
     two = json.loads(FILE.read_text(encoding="utf-8"))["plans"]["2"]
     sets = [trajectories(each, PROCESS, SAMPLES, universal.SEED) for each in own]
     counts, names = range(3, NFE[-1] + 1), [each.name for each in own]
     universal.fit(sets, path, counts, names, {"2": two}, ITERATIONS)
-    return path
+    return json.loads(path.read_text(encoding="utf-8"))["plans"]
 
 
-def error(starts: Trajectories, path: Path, count: int) -> float:
+def error(starts: Trajectories, plan: dict[str, Any]) -> float:
     """Logarithm of the root mean square of the errors of a table."""
-    plan = json.loads(path.read_text(encoding="utf-8"))["plans"][str(count)]
     return logarithm(starts, starts.follow(universal.read(plan, starts.first)))
 
 
@@ -50,17 +49,16 @@ def logarithm(starts: Trajectories, samples: torch.Tensor) -> float:
     return 0.5 * math.log(float(starts.errors(samples).square().mean()))
 
 
-def row(kind: str, members: list[Member], folder: Path) -> str:
-    """A line of the table: geometric means over the problems of a kind."""
-    without, whole = fitted(kind, folder), fitted(None, folder)
+def row(kind: str, members: list[Member], without: dict[str, Any], whole: dict[str, Any]) -> str:
+    """A line of the table: geometric means over the problems of a kind, of tables fitted without it and with it."""
     cells = []
     problems = [trajectories(each, PROCESS, STARTS, OTHER_SEED) for each in members]
     for count in NFE:
         apart, ahead = 0.0, 0.0
         for starts in problems:
-            own = error(starts, without, count)
+            own = error(starts, without[str(count)])
             plan = fixed.best(starts, count)[0].plan(PROCESS, count, "sample")
-            apart += own - error(starts, whole, count)
+            apart += own - error(starts, whole[str(count)])
             ahead += own - logarithm(starts, starts.planned(plan))
         cells.append(f"{math.exp(apart / len(members)):.2f} / {math.exp(ahead / len(members)):.2f}")
     return f"| {kind} | {len(members)} | {' | '.join(cells)} |"
@@ -81,11 +79,12 @@ def main() -> None:
         f"| left out | problems | {' | '.join(map(str, NFE))} |",
         "|---|---:|" + "---:|" * len(NFE),
     ]
+    whole = fitted(None, folder)
     for kind in KINDS:
-        lines.append(row(kind, [each for each in FAMILY if each.kind == kind], folder))
+        members = [each for each in FAMILY if each.kind == kind]
+        lines.append(row(kind, members, fitted(kind, folder), whole))
         print(lines[-1], flush=True)
-    with replacing(RESULTS / "auto_left_out.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(RESULTS / "auto_left_out.md", lines)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 import scoresde
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from benchmarks.tuning import networks
 from benchmarks.tuning.family import patches
 from benchmarks.tuning.few import deviation
 from benchmarks.tuning.problems import planned
 from scoresde import models
 from scoresde.data import load, to_state
-from scoresde.files import replacing
 from scoresde.metrics.figures.sliced import sliced_wasserstein
 from scoresde.runs.hardware import describe
 from scoresde.tuning.scale import measured
@@ -94,8 +93,7 @@ def main() -> None:
     ]
     for name, real in data().items():
         lines += rows(name, real, networks.folder(name, arguments.networks))
-    with replacing(arguments.out) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(arguments.out, lines)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ def trained(name: str, out: Path, data: Path) -> Path:
 def trajectories(place: Path, samples: int, seed: int) -> Trajectories:
     """Starts of a trained network with their converged ends, levels in multiples of its σ*."""
     begun = starts(models.load(place), samples, seed)
-    ends = begun.planned(teacher.plan(begun, STEPS))
-    return replace(begun, ends=ends, unit=measured(begun.part(range(min(16, samples)))))
+    return replace(teacher.ended(begun, STEPS), unit=measured(begun.part(range(min(16, samples)))))
 
 
 def starts(checkpoint: Checkpoint, samples: int, seed: int) -> Trajectories:

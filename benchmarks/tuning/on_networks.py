@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from benchmarks.tuning import networks
 from benchmarks.tuning.problems import planned
 from scoresde import models
-from scoresde.files import replacing
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.runs.hardware import describe
 from scoresde.tuned import TunedSolver
@@ -39,8 +37,7 @@ def rows(name: str, checkpoint: Checkpoint) -> list[str]:
     """The lines of a network."""
     model, process = checkpoint.model, checkpoint.model.process
     scale = measured(networks.starts(checkpoint, 16, SCALE_SEED))
-    runs = networks.starts(checkpoint, STARTS, SEED)
-    runs = replace(runs, ends=runs.planned(teacher.plan(runs, networks.STEPS)))
+    runs = teacher.ended(networks.starts(checkpoint, STARTS, SEED), networks.STEPS)
     tuned = TunedSolver.load(model.tuned) if model.tuned else None
 
     def error(samples: torch.Tensor) -> str:
@@ -87,8 +84,7 @@ def main() -> None:
     ]
     for name in networks.NETWORKS if arguments.networks else ():
         lines += rows(name, models.load(networks.folder(name, arguments.networks)))
-    with replacing(arguments.out) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(arguments.out, lines)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import solvers
-from scoresde import models
+from scoresde import TunedSolver, models
 from scoresde.exact import DataPoints, GaussianMixture
 from scoresde.process import Process
+from scoresde.tuning.trajectories import Trajectories
 from solvers import Plan, PlannedSolver
 
 REFERENCE = {"tableau": "rk4", "frame": "vp"}  # of the converged solution, a frame that is finite at both ends
@@ -98,3 +99,10 @@ def bundled(samples: int = 10, steps: int = 50) -> Problem:
             return model.denoised(x, t, label=labels)
 
     return Problem("mnist", process, predict, start, converged(process, predict, start, steps))
+
+
+def fixed_and_tuned(own: Trajectories, tuned: TunedSolver, nfe: int) -> tuple[Tensor, Tensor]:
+    """Samples of the fixed solver that a tuned one stands beside, and its own."""
+    process, prediction = own.model.process, own.model.prediction
+    plain = tuned.members[nfe].fixed.plan(process, nfe, prediction)
+    return own.planned(plain), own.planned(tuned.plan(process, tuned.recommended(process, nfe), prediction))

@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from benchmarks.tuning.family import Member, mixture, points
+from benchmarks.tuning.problems import fixed_and_tuned
 from scoresde import ScoreModel
-from scoresde.files import replacing
 from scoresde.process import EDM, VP, Flow, Process
 from scoresde.tuning import procedure, teacher
 from scoresde.tuning.trajectories import Trajectories
@@ -61,11 +60,9 @@ def main() -> None:
         tuned = procedure.from_starts(trajectories(member, process, STARTS, 1), NFE, "quick", "both", kept, print)
         seconds = time.perf_counter() - began
         fresh = trajectories(member, process, FRESH, 2)
-        ends = fresh.planned(teacher.plan(fresh, 2 * kept.content["teacher"]["steps"]))
-        fresh = replace(fresh, ends=ends)
+        fresh = teacher.ended(fresh, 2 * kept.content["teacher"]["steps"])
         for nfe in NFE:
-            fixed = fresh.errors(fresh.planned(tuned.members[nfe].fixed.plan(process, nfe, "sample")))
-            own = fresh.errors(fresh.planned(tuned.plan(process, tuned.recommended(process, nfe), "sample")))
+            fixed, own = map(fresh.errors, fixed_and_tuned(fresh, tuned, nfe))
             apart = own - fixed
             error = float(apart.std()) / math.sqrt(FRESH)
             worse += float(apart.mean()) > 2 * error
@@ -88,8 +85,7 @@ def main() -> None:
         "|---|---|---:|---:|---:|---:|---:|---|---:|",
         *rows,
     ]
-    with replacing(RESULTS / "twenty.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(RESULTS / "twenty.md", lines)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 For each number of evaluations one table of levels, in multiples of σ*, and coefficients: the same for every exact
 problem of :mod:`benchmarks.tuning.family` and every trained network of :mod:`benchmarks.tuning.networks`, fitted so
 that the mean over them of the logarithm of the error is least (:mod:`scoresde.tuning.fit`). Each begins with the plan
-of one evaluation less, a level put in, or with the table that there was, whichever is better. Beyond 16 evaluations,
-since time grows with the third power of their number, no network has a part, and of the exact problems there are fewer
-samples and iterations. The tables are written after each number, so that the run may be stopped and goes on where it
-was. :mod:`benchmarks.tuning.left_out` leaves kinds of problems out.
+of one evaluation less, a level put in, or with the table that there was, whichever is better. The tables are written
+after each number, so that the run may be stopped and goes on where it was. :mod:`benchmarks.tuning.left_out` leaves
+kinds of problems out.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ from solvers.grids.universal import FILE, TOLD
 
 BACK = 2  # differences of history
 LEAST, MOST = 2, 16
-WHOLE = 16  # evaluations up to which networks have a part
-SAMPLES, FEW = 64, 16
+SAMPLES = 64
 SEED = 3
 NETWORK_SAMPLES, NETWORK_SEEDS = 32, (3000, 4000)  # of each network, which so counts as two problems
-ITERATIONS, FEWER = 30, 12
+ITERATIONS = 30
 QUANTILES = (0.97,)  # of errors, see scoresde.tuning.fit: medians alone would draw levels towards the sharpest problems
 
 
@@ -48,16 +46,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, help="the largest")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    counts, known = range(arguments.least, arguments.most + 1), json.loads(FILE.read_text(encoding="utf-8"))["plans"]
-    if counts[0] <= WHOLE:
-        sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in FAMILY]
-        for name in networks.NETWORKS:
-            place = networks.folder(name, arguments.networks)
-            sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
-        fit(sets, arguments.out, [count for count in counts if count <= WHOLE], names(), known)
-    if counts[-1] > WHOLE:
-        sets = [trajectories(each, EDM(), FEW, SEED) for each in FAMILY]
-        fit(sets, arguments.out, [count for count in counts if count > WHOLE], names(), known, FEWER)
+    sets = [trajectories(each, EDM(), SAMPLES, SEED) for each in FAMILY]
+    for name in networks.NETWORKS:
+        place = networks.folder(name, arguments.networks)
+        sets += [networks.trajectories(place, NETWORK_SAMPLES, seed) for seed in NETWORK_SEEDS]
+    known = json.loads(FILE.read_text(encoding="utf-8"))["plans"]
+    fit(sets, arguments.out, range(arguments.least, arguments.most + 1), names(), known)
 
 
 def names() -> list[str]:
@@ -86,9 +80,7 @@ def fit(
         began, first = time.perf_counter(), sets[0].first
         starts, plans = list[Fitted](), {**known, **kept["plans"]}
         if str(count - 1) in plans:
-            places = 3 if count <= WHOLE else 1
-            before = read(plans[str(count - 1)], first)
-            starts.append(inserted(sets, before, BACK, quantiles=QUANTILES, places=places))
+            starts.append(inserted(sets, read(plans[str(count - 1)], first), BACK, quantiles=QUANTILES))
         if str(count) in known:
             plain = read(known[str(count)], first)
             starts.append(Fitted(plain, loss(sets, plain, QUANTILES)))

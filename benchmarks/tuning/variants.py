@@ -23,10 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.recorded import RESULTS
+from benchmarks.recorded import RESULTS, write
 from scoresde import models, tuned
 from scoresde.data import to_pixels
-from scoresde.files import replacing
 from scoresde.metrics import BUNDLED, Collector, Reference, spaces
 from scoresde.runs.hardware import describe
 from scoresde.tuning import teacher
@@ -48,7 +47,7 @@ def starts(count: int, seed: int) -> Trajectories:
     checkpoint = models.load("mnist")
     cond = {"label": torch.arange(count) % 10}
     begun = Trajectories.of(checkpoint.model, range(seed, seed + count), checkpoint.shape, cond=cond, batch_size=100)
-    return replace(begun, ends=begun.planned(teacher.plan(begun, STEPS)))
+    return teacher.ended(begun, STEPS)
 
 
 def noisy(own: Trajectories, numbers: Numbers, eta: float) -> Tensor:
@@ -147,8 +146,7 @@ def main() -> None:
                 f"{fid(samples)} |"
             )
             print(lines[-1], flush=True)
-    with replacing(RESULTS / "tuned_variants.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(RESULTS / "tuned_variants.md", lines)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def floors(n: int, folder: str | Path = DEFAULT) -> Floors:
     folder = Path(folder)
     reference = Moments.load(folder / "reference.npz")
     converged = SampleFeatures.load(folder / "converged_features.npz")
-    real, spread = real_floor(n, folder)
+    real, spread = _real(n, folder, reference)
     return Floors(
         real=real,
         spread=spread,
@@ -133,7 +133,10 @@ def floors(n: int, folder: str | Path = DEFAULT) -> Floors:
 def real_floor(n: int, folder: str | Path = DEFAULT) -> tuple[Score, float | None]:
     """``real`` and ``spread`` of :func:`floors`, which need no model: of a folder with nothing but its real images."""
     folder = Path(folder)
-    reference = Moments.load(folder / "reference.npz")
+    return _real(n, folder, Moments.load(folder / "reference.npz"))
+
+
+def _real(n: int, folder: Path, reference: Moments) -> tuple[Score, float | None]:
     real = SampleFeatures.load(folder / "test_features.npz")
     sets = max(1, len(real.features) // max(1, n))
     values = [frechet_distance(real.moments(n, index * n), reference) for index in range(sets)]

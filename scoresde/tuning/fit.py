@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -262,30 +263,31 @@ def levenberg_marquardt(
                 squared = squared + rows @ rows.T / len(sets)
                 along = along + rows @ own.rows(best.samples(index)) / len(sets)
             normal, slope = normal + squared, slope + along
-        gained, scale = 0.0, np.diag(normal) + 1e-9
+        before, taken, gained, scale = best, gone, 0.0, np.diag(normal) + 1e-9
         for _ in range(OLD_TURNS if age else TURNS):
             damped = normal + damping * np.diag(scale)
             damping *= 5
-
-            def solved(room: Mask, damped: Array = damped, slope: Array = slope) -> Array:
-                return np.asarray(-np.linalg.solve(damped[np.ix_(room, room)], slope[room]), dtype=np.float64)
-
-            change = with_room(best.numbers, which, least, solved)
+            change = with_room(best.numbers, which, least, partial(_solved, damped, slope))
             if (found := as_far_as(best.numbers, which, change, least)) is None:
                 continue
             numbers, taken = found
             tried = State.at(sets, numbers, quantiles, vary)
             gain = best.value - tried.value + 0.5 * float(tied @ (gone**2 - (gone + taken) ** 2))
             if gain > 0:
-                for index in range(len(sets)):
-                    _mend(jacobians[index], taken, scale, tried.samples(index) - best.samples(index))
                 best, gone, gained = tried, gone + taken, gain
                 damping = max(damping / 25, 1e-7)
                 break
         if gained < enough and age == 0:
             break
         age = 0 if gained < enough else (age + 1) % (OLDEST + 1)
+        if age:
+            for index, columns in enumerate(jacobians):
+                _mend(columns, taken, scale, best.samples(index) - before.samples(index))
     return Fitted(best.numbers, best.value)
+
+
+def _solved(matrix: Array, slope: Array, room: Mask) -> Array:
+    return np.asarray(-np.linalg.solve(matrix[np.ix_(room, room)], slope[room]), dtype=np.float64)
 
 
 def _mend(columns: Tensor, taken: Array, scale: Array, change: Tensor) -> None:

@@ -34,6 +34,7 @@ SHARES = (0.5, 0.25)  # of the seeds, for fitting and for choosing; the rest jud
 BACK = 2  # differences of history
 FURTHEST = 7  # of them where all of it is fitted, which is all there is up to 8 evaluations
 EFFORTS = {"quick": 8, "thorough": 20}  # Jacobians
+GRADIENTS = 20  # steps by them, of a thorough tuning
 PASSED = 2  # Jacobians of a plan that nobody asks for, with which the next one begins
 STARTS = {"quick": 1, "thorough": 3}  # that are fitted to their end
 TRIAL = 1  # Jacobian after which starts are compared
@@ -229,7 +230,7 @@ class _Tuning:
             if (done := self.kept.content.get(key, {}).get(str(count))) is not None:
                 return tuned.read_numbers(done)
         sets = [replace(self.fit, between=self.whole)]
-        tried = [Fitted(each, loss(sets, each)) for each in self._starts(sets, count, before, scale, best)]
+        tried = self._starts(sets, count, before, scale, best)
         if self.effort == "thorough":  # what a start is worth shows after a few steps, the first of levels alone
             for kinds in (("level",), ("level", "history")):
                 which = free(count, kinds, BACK)
@@ -245,7 +246,7 @@ class _Tuning:
 
     def _starts(
         self, sets: list[Trajectories], count: int, before: Numbers | None, scale: float, best: Fixed | None
-    ) -> list[Numbers]:
+    ) -> list[Fitted]:
         process = self.fit.model.process
         found = [inserted(sets, before, BACK).numbers] if before is not None else []
         if count in universal.tables():
@@ -256,11 +257,11 @@ class _Tuning:
             found += [programmed(self.fit, count, BACK), *staged(process, count)]
         return [self._told(sets, each, scale) for each in found]
 
-    def _told(self, sets: list[Trajectories], numbers: Numbers, scale: float) -> Numbers:
+    def _told(self, sets: list[Trajectories], numbers: Numbers, scale: float) -> Fitted:
         """Less noise told at first, or as much as there is: what the network errs by at most noise decides."""
         told = numbers.told or universal.told(numbers.levels, scale)
-        both = (replace(numbers, told=told), replace(numbers, told=None))
-        return min(both, key=lambda each: loss(sets, each))
+        either = [replace(numbers, told=each) for each in dict.fromkeys((told, None))]
+        return min((Fitted(each, loss(sets, each)) for each in either), key=lambda each: each.loss)
 
     def _judge(self, count: int, numbers: Numbers | None, scale: float, best: Fixed) -> None:
         """Choose a plan and judge it; both are kept."""
@@ -300,7 +301,7 @@ class _Tuning:
     def _refined(self, start: Numbers) -> Numbers | None:
         """Lowered further by gradients; None where the network has none, or they lower nothing."""
         kinds = ("history",) if self.whole else ("level", "offset", "history", *(("told",) if start.told else ()))
-        found = refined(self.fit, start, free(len(start), kinds, FURTHEST), steps=EFFORTS[self.effort])
+        found = refined(self.fit, start, free(len(start), kinds, FURTHEST), steps=GRADIENTS)
         return None if found is None or found.numbers == start else found.numbers
 
     def _placed(self, numbers: Numbers) -> Numbers:

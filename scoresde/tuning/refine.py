@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -106,11 +107,7 @@ def refined(
         first: Array = np.linalg.inv(squared + np.diag(floor)).astype(np.float64)
         inverse, fresh, values = first, True, [best.value]
         for _ in range(steps):
-
-            def solved(free: Mask, inverse: Array = inverse, slope: Array = slope) -> Array:
-                return -inverse[np.ix_(free, free)] @ slope[free]
-
-            change = with_room(best.numbers, which, trajectories.last, solved)
+            change = with_room(best.numbers, which, trajectories.last, partial(_downhill, inverse, slope))
             lower = _lower(trajectories, best, which, change, slope, quantiles)
             if lower is None:
                 if fresh:
@@ -128,6 +125,10 @@ def refined(
     except RuntimeError:  # of what has no derivative, or needs more memory for one than there is
         return None
     return Fitted(best.numbers, best.value)
+
+
+def _downhill(inverse: Array, slope: Array, room: Mask) -> Array:
+    return -inverse[np.ix_(room, room)] @ slope[room]
 
 
 def _lower(

@@ -47,6 +47,11 @@ def plan(trajectories: Trajectories, steps: int) -> Plan:
     return made.plan(model.process, solvers.grids.get(GRID)(model.process, steps), model.prediction)
 
 
+def ended(trajectories: Trajectories, steps: int) -> Trajectories:
+    """The trajectories with the ends that the solution with so many steps has."""
+    return replace(trajectories, ends=trajectories.planned(plan(trajectories, steps)))
+
+
 def converged(trajectories: Trajectories, plain: Tensor, steps: int = STEPS, most: int = MOST) -> Converged:
     """Double the steps until that changes little beside what a plain solver errs by.
 
@@ -62,8 +67,7 @@ def converged(trajectories: Trajectories, plain: Tensor, steps: int = STEPS, mos
     before = trajectories.planned(plan(trajectories, steps))
     while True:
         steps *= 2
-        after = trajectories.planned(plan(trajectories, steps))
-        found = replace(trajectories, ends=after)
+        found = ended(trajectories, steps)
         changed, errors = found.errors(before), found.errors(plain)
         median, rms = float(changed.median()), float(changed.square().mean().sqrt())
         # Samples at the border of two basins may go on changing; a few of them do no harm.
@@ -78,4 +82,4 @@ def converged(trajectories: Trajectories, plain: Tensor, steps: int = STEPS, mos
                 f"with {steps} steps the median sample still changes by {median:.2g} when they are halved, more "
                 f"than {factor * SHARES[0.5]:g} of the {float(errors.median()):.2g} that are to be tuned away"
             )
-        before = after
+        before = found.known_ends

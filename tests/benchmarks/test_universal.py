@@ -121,7 +121,8 @@ def test_what_is_left_out_has_no_part_in_the_tables_that_are_judged_on_it(tmp_pa
     monkeypatch.setattr(left_out, "NFE", (4,))
     monkeypatch.setattr(left_out, "STARTS", 16)
     monkeypatch.setattr(left_out, "ITERATIONS", 3)
-    line = left_out.row("points", members[1:], tmp_path)
+    without, whole = left_out.fitted("points", tmp_path), left_out.fitted(None, tmp_path)
+    line = left_out.row("points", members[1:], without, whole)
     assert json.loads((tmp_path / "points.json").read_text())["problems"] == [members[0].name]
     assert json.loads((tmp_path / "none.json").read_text())["problems"] == [each.name for each in members]
     ratio, ahead = map(float, line.split("|")[3].split("/"))
