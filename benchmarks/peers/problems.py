@@ -124,8 +124,12 @@ class Problem(problems.Problem):
 
     def errors(self, x: Tensor) -> tuple[float, float]:
         """Root mean square over all samples, and the median over samples, of their distance to the converged ones."""
-        each = (x - self.end).double().flatten(1).square().sum(1) / self.dim
-        return float(each.mean().sqrt()), float(each.sqrt().median())
+        each = self.distances(x)
+        return float(each.square().mean().sqrt()), float(each.median())
+
+    def distances(self, x: Tensor) -> Tensor:
+        """Of each sample to the converged one, root mean square per element."""
+        return ((x - self.end).double().flatten(1).square().sum(1) / self.dim).sqrt()
 
     def error(self, plan: Plan) -> float:
         return self.errors(plan.run(self.predict, self.start))[0]
@@ -200,10 +204,14 @@ class Joined:
 
     def errors(self, x: Tensor) -> dict[str, tuple[float, float]]:
         """Root mean square and median error of each problem."""
+        own = self.apart(x)
+        return {problem.name: problem.errors(own[problem.name]) for problem in self.problems}
+
+    def apart(self, x: Tensor) -> dict[str, Tensor]:
+        """The rows of each problem, as many coordinates of them as it has."""
         found, first = {}, 0
         for problem in self.problems:
-            rows = x[first : first + len(problem.start), 0, 0, : problem.start.shape[1]]
-            found[problem.name] = problem.errors(rows)
+            found[problem.name] = x[first : first + len(problem.start), 0, 0, : problem.start.shape[1]]
             first += len(problem.start)
         return found
 
