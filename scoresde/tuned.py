@@ -52,9 +52,14 @@ class Fixed:
     grid_options: Mapping[str, Any] = field(default_factory=dict)
 
     def made(self) -> tuple[PlannedSolver, Grid]:
-        """The solver and the grid."""
+        """The solver and the grid.
+
+        Raises:
+            ValueError: an unknown name, or a solver that has no plan, since it chooses its own steps.
+        """
         solver = solvers.get(self.solver, **self.options)
-        assert isinstance(solver, PlannedSolver)
+        if not isinstance(solver, PlannedSolver):
+            raise ValueError(f"{self.solver} has no plan for a number of evaluations")
         return solver, solvers.grids.get(self.grid, **self.grid_options)
 
     def plan(self, process: Levels, nfe: int, prediction: str) -> Plan:
@@ -310,7 +315,10 @@ def read(member: Mapping[str, Any], nfe: int) -> Member:
     numbers = None if member["numbers"] is None else read_numbers(member["numbers"])
     if numbers is not None and len(numbers) != nfe:
         raise ValueError(f"the plan for {nfe} evaluations has {len(numbers)}")
-    return Member(numbers, Fixed(**member["fixed"]), dict(member["report"]))
+    fixed = Fixed(**member["fixed"])
+    if numbers is None:
+        fixed.made()  # it is what runs
+    return Member(numbers, fixed, dict(member["report"]))
 
 
 def read_numbers(content: Mapping[str, Any]) -> Numbers:

@@ -123,10 +123,12 @@ def test_the_same_network_is_known_in_sixteen_bits_and_compiled() -> None:
         ({"version": 99}, "of another version"),
         ({"members": {}}, "holds no valid plans"),
         ({"members": {"6": {"numbers": None}}}, "holds no valid plans"),
+        ({"members": {"6": {"numbers": None, "fixed": {"solver": "pf_ode"}, "report": {}}}}, "pf_ode has no plan"),
+        ({"members": {"6": {"numbers": None, "fixed": {"solver": "hein"}, "report": {}}}}, "hein"),
         ({"fingerprint": "x"}, "holds no valid plans"),
         ({"noise_scale": math.nan}, "it holds NaN"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_a_damaged_file_is_refused(change: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
