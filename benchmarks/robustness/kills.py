@@ -66,6 +66,7 @@ WORKS: dict[str, list[str]] = {
     "tune": ["tune", "model=folder", f"model.path={INPUTS}/model", "nfe=[2,3]", "n=16"],
     "convert": ["convert", f"edm={INPUTS}/edm.pkl"],
 }
+# Of all kills, in per cent.
 SHARES = {"sample npz": 15, "sample png": 12, "sample zip": 15, "bench": 15, "train": 15, "tune": 14, "convert": 14}
 # What shows the seconds that a run took, which the forked runs count by a clock of their own and the installed command
 # cannot: such files are compared less their seconds (first line) or not at all (second line).

@@ -29,6 +29,7 @@ from scoresde.metrics import (
     sliced_wasserstein,
 )
 from scoresde.metrics.figures import blocks as blocks_module
+from scoresde.metrics.figures import precision_recall as manifolds
 from scoresde.metrics.figures.kid import kernel_mean
 from scoresde.metrics.figures.sliced import directions
 
@@ -142,6 +143,17 @@ class TestPrecisionRecall:
         spread = np.std([recall.value for recall in found], ddof=1)
         errors = [(recall.high - recall.low) / 2 / 1.96 for recall in found if recall.low and recall.high]
         assert 0.8 * spread < np.median(errors) < 1.8 * spread
+
+    def test_radii_of_halves_are_those_of_their_own_points(self, monkeypatch: pytest.MonkeyPatch):
+        """Looked up among the nearest of all, or anew where these are too few: the interval is of the same halves."""
+        x, y = normal(0, 90, d=3), normal(1, 80, d=3)
+        looked_up = precision_recall(x, y)
+        monkeypatch.setattr(manifolds, "LOOKED_AT", 4)
+        assert precision_recall(x, y) == looked_up
+        rows = np.arange(0, 90, 2)
+        near = manifolds._nearest(x, 4)
+        radii = manifolds._radii_among(x, rows, *near)
+        assert radii == pytest.approx(manifolds.squared_radii(x[rows]), rel=1e-12)
 
     def test_need_four_of_each(self):
         with pytest.raises(ValueError, match="at least 4 samples on either side, got 3"):
