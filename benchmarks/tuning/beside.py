@@ -3,9 +3,10 @@
 On the exact problems of :mod:`benchmarks.peers.problems`, from the starts on which benchmarks/peers/compare.py measured
 the peers, whose smallest errors of each cell, chosen with hindsight among thousands of configurations, are read from
 ``results/peers.json``. ``auto`` has the σ* that :func:`scoresde.noise_scale` measures on other starts, and multiples of
-it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). So is the fixed
-solver that they stand beside, the best of :mod:`scoresde.tuning.fixed` on the starts of the fit: a choice with
-hindsight knows which of some thousand starts near the border of two basins end in the right one. The best *single*
+it; tuned plans are fitted, chosen and judged on other starts too (``scoresde.tune``, effort quick). So are what they
+stand beside: the best of all peers' configurations on other starts (``results/peers_chosen.json``, by
+:mod:`benchmarks.peers.chosen`) and the best of ours (:mod:`scoresde.tuning.fixed`). A choice with hindsight knows which
+of some thousand starts near the border of two basins end in the right one. The best *single*
 solver is the one of these whose geometric mean over all cells is least at a number of evaluations, by hindsight too.
 ``--cache`` keeps what was measured.
 """
@@ -13,6 +14,7 @@ solver is the one of these whose geometric mean over all cells is least at a num
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import problems
+from benchmarks.peers.chosen import SINGLE
 from benchmarks.peers.compare import PROCESSES
 from benchmarks.peers.problems import Source
 from benchmarks.recorded import RESULTS, write
@@ -40,8 +43,10 @@ NFE = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 OFF = (0.5, 0.67, 1.0, 1.5, 2.0)  # multiples of σ*
 FIT_SEED = 11  # of the draws that are not those of the peers
 STARTS = 512  # half of them fitted
+ABOVE = 1.2  # ratios that are named
 MEASURES = ("RMSE", "median")
 ON = ("VP", "EDM")
+Rivals = dict[tuple[str, str, int, str], tuple[float, float | None]]  # errors of a peer, and of auto without σ*
 RESAMPLES = 1000  # of the starts, for an interval
 
 
@@ -55,8 +60,9 @@ def model_of(source: Source, process: Process) -> ScoreModel:
     return ScoreModel(net, process, "sample")
 
 
-def measure(source: Source, fitting: Source, process: Process, folder: Path | None) -> dict[str, Any]:
+def measure(source: Source, fitting: Source, on: str, folder: Path | None) -> dict[str, Any]:
     """Errors of auto at multiples of σ*, and of tuned plans, by evaluations: (RMSE, median)."""
+    process = PROCESSES[on]
     judged = problems.exact(source, process)
     model, width = model_of(source, process), source.draws.shape[1]
     fit = Trajectories(model, fitting.draws)
@@ -68,7 +74,7 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
         each = own.errors(samples) * shrunk
         return float(each.square().mean().sqrt()), float(each.median())
 
-    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}, "fixed": {}, "all": {}}
+    found: dict[str, Any] = {"scale": scale, "auto": {}, "tuned": {}, "fixed": {}, "peer": {}, "all": {}}
     for off in OFF:
         auto = planned("auto", scale=off * scale)
         plans = {nfe: auto.plan(process, auto.recommended(process, nfe), "sample") for nfe in NFE}
@@ -80,6 +86,8 @@ def measure(source: Source, fitting: Source, process: Process, folder: Path | No
         member = tuned.members[nfe]
         fixed, taken = fixed_and_tuned(own, tuned, nfe)
         found["tuned"][str(nfe)] = (*errors(taken), member.report["plan"])
+        rival = torch.tensor(chosen_peers()[on, source.name, nfe, MEASURES[0]]["distances"])
+        found["peer"][str(nfe)] = interval(own.errors(taken) * shrunk, rival.double())
         ends = interval(own.errors(taken), own.errors(fixed))
         found["fixed"][str(nfe)] = (*errors(fixed), str(member.fixed), *ends)
         each = candidates(process, nfe, "sample")
@@ -97,12 +105,32 @@ def interval(taken: Tensor, fixed: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def peers() -> dict[tuple[str, str, int, str], tuple[float, float | None]]:
+@functools.cache
+def chosen_peers() -> dict[tuple[str, str, int, str], dict[str, Any]]:
+    """What benchmarks/peers/chosen.py found, by process, problem, evaluations and measure."""
+    cells = json.loads((RESULTS / "peers_chosen.json").read_text(encoding="utf-8"))["cells"]
+    return {(cell["process"], cell["problem"], cell["nfe"], cell["measure"]): cell for cell in cells}
+
+
+def single_peer() -> tuple[tuple[str, str], Rivals]:
+    """The best single configuration of all peers, and its errors."""
+    found = json.loads((RESULTS / "peers_chosen.json").read_text(encoding="utf-8"))["single"]
+    return tuple(found["chosen"]), {
+        (process, problem, int(nfe), measure): (errors[problem][place], None)
+        for process, by in found["errors"].items()
+        for nfe, errors in by.items()
+        for problem in errors
+        for place, measure in enumerate(MEASURES)
+    }
+
+
+def peers() -> Rivals:
     """The smallest error of any peer, and that of the auto of before, by process, problem, evaluations and measure."""
-    found = {}
+    found: Rivals = {key: (cell["least"][0], None) for key, cell in chosen_peers().items()}
     for cell in json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))["cells"]:
         best = min(error for toolkit, (error, _) in cell["best"].items() if toolkit != "scoresde")
-        found[cell["process"], cell["problem"], cell["nfe"], cell["measure"]] = best, cell["auto"]
+        key = cell["process"], cell["problem"], cell["nfe"], cell["measure"]
+        found[key] = min(best, found.get(key, (best, None))[0]), cell["auto"]
     return found
 
 
@@ -113,7 +141,14 @@ def mean(values: Sequence[float]) -> str:
 
 def report(kept: dict[str, Any]) -> list[str]:
     """The tables."""
-    rivals = peers()
+    hindsight = peers()
+    fairly: Rivals = {key: (cell["error"], None) for key, cell in chosen_peers().items()}
+
+    def told(ends: Sequence[tuple[float, float]]) -> str:
+        return (
+            f"Of {len(ends)} cells the 95 % interval of the ratio of RMSE is below 1 in "
+            f"{sum(high < 1 for _, high in ends)} and above it in {sum(low > 1 for low, _ in ends)}."
+        )
 
     def chosen(nfe: int, place: int) -> list[float]:
         pairs = [(found["tuned"][str(nfe)][place], found["fixed"][str(nfe)][place]) for found in kept.values()]
@@ -133,7 +168,7 @@ def report(kept: dict[str, Any]) -> list[str]:
                 result.append(own[str(nfe)][place] / found["all"][str(nfe)][solver][place])
         return result
 
-    def ratios(name: str, nfe: int, place: int, off: str = "1.0") -> list[float]:
+    def ratios(name: str, nfe: int, place: int, off: str = "1.0", rivals: Rivals = hindsight) -> list[float]:
         result = []
         for key, found in kept.items():
             process, problem = key.split("/")
@@ -153,6 +188,34 @@ def report(kept: dict[str, Any]) -> list[str]:
     for (name, words), place in ((pair, place) for pair in names.items() for place in (0, 1)):
         cells = [mean(ratios(name, nfe, place)) for nfe in budgets]
         lines.append(f"| {words}, {MEASURES[place]} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| over the peers' configuration that was best on other starts | " + " | ".join(map(str, NFE)) + " |",
+        "|---|" + "---:|" * len(NFE),
+    ]
+    for name, place in ((name, place) for name in ("tuned", "auto") for place in (0, 1)):
+        cells = [mean(ratios(name, nfe, place, rivals=fairly)) for nfe in NFE]
+        lines.append(f"| {names[name]}, {MEASURES[place]} | " + " | ".join(cells) + " |")
+    ends = [tuple(found["peer"][str(nfe)]) for found in kept.values() for nfe in NFE]
+    lines += ["", f"Tuned: {told(ends)}"]
+    (toolkit, label), alone = single_peer()
+    lines += [
+        "",
+        "| over the best single public configuration | " + " | ".join(map(str, NFE)) + " |",
+        "|---|" + "---:|" * len(NFE),
+    ]
+    for name, place in ((name, place) for name in ("tuned", "auto") for place in (0, 1)):
+        cells = [mean(ratios(name, nfe, place, rivals=alone)) for nfe in NFE]
+        lines.append(f"| {names[name]}, {MEASURES[place]} | " + " | ".join(cells) + " |")
+    above = [
+        f"{key} at {nfe}: {ratio:.2f}"
+        for nfe in NFE
+        if nfe >= SINGLE
+        for key, ratio in zip(kept, ratios("auto", nfe, 0, rivals=alone), strict=True)
+        if ratio > ABOVE
+    ]
+    lines += ["", f"It is {toolkit}, {label.replace(' | ', ' on ')}, also chosen on other starts. Cells in which"]
+    lines += [f"the RMSE of auto is above {ABOVE:g} times its: {', '.join(above) or 'none'}."]
     ends = [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE]
     lines += [
         "",
@@ -163,8 +226,7 @@ def report(kept: dict[str, Any]) -> list[str]:
             for place in (0, 1)
         ),
         "",
-        f"Of {len(ends)} cells the 95 % interval of the ratio of RMSE is below 1 in "
-        f"{sum(high < 1 for _, high in ends)} and above it in {sum(low > 1 for low, _ in ends)}.",
+        told(ends),
         "",
         "| over the best single fixed solver | " + " | ".join(map(str, NFE)) + " |",
         "|---|" + "---:|" * len(NFE),
@@ -193,7 +255,7 @@ def report(kept: dict[str, Any]) -> list[str]:
         lines.append("|---:|---:|---:|---:|---:|---:|---:|---:|---|---|")
         for nfe in NFE:
             tuned, auto = found["tuned"][str(nfe)], found["auto"]["1.0"].get(str(nfe), (math.nan, math.nan))
-            best = [rivals.get((process, problem, nfe, each), (math.nan, None))[0] for each in MEASURES]
+            best = [hindsight.get((process, problem, nfe, each), (math.nan, None))[0] for each in MEASURES]
             cells = [tuned[0], auto[0], best[0], tuned[1], auto[1], best[1]]
             shown = ["–" if math.isnan(cell) else f"{cell:.2e}" for cell in cells]
             fixed = found["fixed"][str(nfe)]
@@ -216,7 +278,7 @@ def main() -> None:
         for process in ON:
             path = arguments.cache / f"{problem}-{process}.json"
             if not path.is_file():
-                found = measure(source, fitting, PROCESSES[process], arguments.cache / f"{problem}-{process}")
+                found = measure(source, fitting, process, arguments.cache / f"{problem}-{process}")
                 with replacing(path) as temporary:
                     temporary.write_text(json.dumps(found, indent=1) + "\n")
             kept[f"{process}/{problem}"] = json.loads(path.read_text())
