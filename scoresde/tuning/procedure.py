@@ -42,6 +42,7 @@ TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
 CHOOSING = QUANTILES  # of errors: by the mean alone a choice would follow single samples at a border of basins
 SIGNIFICANT = 2.0  # standard errors by which a fitted plan must be better
+BEYOND = 4  # samples in error by more than the fixed solver's worst: with tails alike one more is, once in 32 times
 ASTRAY = 0.25  # of the standard deviation of the ends, within which a sample is where it belongs
 ENDS, PROGRESS = "ends.npy", "progress.json"
 Say = Callable[[str], object]
@@ -84,7 +85,8 @@ def tune(
     evaluation less and a level put in. A quarter chooses among candidates. The rest judges: the fitted plan is taken
     where its error is below that of the best fixed solver by two standard errors of the paired difference; or where its
     mean is lower, and the logarithms of the errors are lower by two standard errors of theirs, since a few samples at
-    the border of two basins make the mean uncertain. Otherwise the fixed solver is.
+    the border of two basins make the mean uncertain, and of all trajectories no more than :data:`BEYOND` err more than
+    the fixed solver's worst. Otherwise the fixed solver is.
 
     Args:
         model: the score model, guided or not.
@@ -320,16 +322,21 @@ class _Tuning:
             found = [each for each in found if each[0] is plain or _as_well(each[1], base, ends)]
         return min(found, key=lambda each: loss_of([self.choose], [each[1]], CHOOSING))[0]
 
+    def _tails(self, count: int, plain: Candidate, chosen: Candidate) -> int:
+        """How many of all trajectories the chosen plan errs on by more than the fixed solver on its worst."""
+        parts = (self.fit, self.choose, self.judge)
+        fixed, own = (torch.cat([part.errors(each.samples(part, count)) for part in parts]) for each in (plain, chosen))
+        return int((own > fixed.max()).sum())
+
     def _judged(self, count: int, plain: Candidate, chosen: Candidate) -> Member:
         """The plan that is taken, by the judging trajectories alone."""
         ends = self.judge.known_ends
         samples = {"fixed": plain.samples(self.judge, count), "taken": chosen.samples(self.judge, count)}
         errors = {name: self.judge.errors(found) for name, found in samples.items()}
-        apart = errors["fixed"] - errors["taken"]
-        ratios = errors["fixed"].clamp(min=1e-300).log() - errors["taken"].clamp(min=1e-300).log()
-        (mean, error), (ratio, doubt) = _mean(apart), _mean(ratios)
+        apart = _mean(errors["fixed"] - errors["taken"])
+        ratios = _log_ratio(errors["fixed"], errors["taken"])
         distances = {name: spread.distance(found, ends) for name, found in samples.items()}
-        better = mean > SIGNIFICANT * error or (mean > 0 and ratio > SIGNIFICANT * doubt)
+        better = accepted(errors["fixed"], errors["taken"], lambda: self._tails(count, plain, chosen))
         if self.target == "distribution":
             farther, unsure = spread.worse(samples["taken"], samples["fixed"], ends)
             better = farther < -SIGNIFICANT * unsure
@@ -340,8 +347,8 @@ class _Tuning:
         report = {
             **{name: _summary(found) for name, found in errors.items()},
             "plan": chosen.name,
-            "difference": [mean, error],
-            "log_ratio": [ratio, doubt],
+            "difference": list(apart),
+            "log_ratio": list(ratios),
             "samples": {name: [float(value) for value in found] for name, found in errors.items()},
             "spread": distances,
             "variance": variance,
@@ -352,6 +359,24 @@ class _Tuning:
             f"{report['fixed']['mean']:.4f}, {plain.name}"
         )
         return Member(chosen.numbers, plain.fixed, report)
+
+
+def accepted(fixed: Tensor, own: Tensor, beyond: Callable[[], int]) -> bool:
+    """Whether a plan is taken in the place of a fixed solver, by the errors of both on the judging trajectories.
+
+    Args:
+        fixed, own: errors of the same starts.
+        beyond: how many of all trajectories the plan errs on by more than the fixed solver on its worst.
+    """
+    (mean, error), (ratio, doubt) = _mean(fixed - own), _log_ratio(fixed, own)
+    if mean > SIGNIFICANT * error:
+        return True
+    return mean > 0 and ratio > SIGNIFICANT * doubt and beyond() <= BEYOND
+
+
+def _log_ratio(fixed: Tensor, own: Tensor) -> tuple[float, float]:
+    """Mean of the paired difference of logarithms, and its standard error."""
+    return _mean(fixed.clamp(min=1e-300).log() - own.clamp(min=1e-300).log())
 
 
 def _joined(first: Trajectories, second: Trajectories) -> dict[str, Any]:

@@ -300,6 +300,20 @@ def test_the_report_says_which_samples_were_lost(tuned: scoresde.TunedSolver) ->
     assert tuned.members[6].report["lost"]["taken"] == []
 
 
+def test_a_plan_is_taken_where_it_is_better_beyond_doubt() -> None:
+    """By its mean; or by its logarithms, where a few samples make the mean uncertain, and its tail is no heavier."""
+    fixed = torch.full((32,), 0.2) * torch.linspace(0.5, 1.5, 32)
+    half, few = 0.5 * fixed, fixed.clone()
+    few[:30] *= 0.1
+    few[30:] = torch.tensor([0.5, 2.6])  # two samples at a border of basins
+    assert procedure.accepted(fixed, half, beyond=lambda: 9)
+    assert procedure.accepted(fixed, few, beyond=lambda: procedure.BEYOND)
+    assert not procedure.accepted(fixed, few, beyond=lambda: procedure.BEYOND + 1)
+    few[30:] *= 2  # now the mean is higher
+    assert not procedure.accepted(fixed, few, beyond=lambda: 0)
+    assert not procedure.accepted(fixed, fixed, beyond=lambda: 0)
+
+
 def test_fit_choice_and_judgement_see_different_trajectories() -> None:
     own = trajectories("ring", VP(), 40)
     parts = procedure._split(own)
