@@ -20,7 +20,17 @@ from scoresde.bench.store import Store
 from scoresde.data import to_pixels
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
-from scoresde.metrics import Floors, Measure, class_labels, rms_error
+from scoresde.metrics import (
+    FeatureSpace,
+    Floors,
+    Measure,
+    Moments,
+    Reference,
+    SampleFeatures,
+    Space,
+    class_labels,
+    rms_error,
+)
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, Sampler
 from scoresde.score import PRECISIONS, ScoreModel
@@ -57,7 +67,8 @@ class Bench:
 
     Args:
         checkpoint: the model, in the finest precision that a case has.
-        measure: figures of the samples.
+        measure: figures of the samples; a feature space alone compares them with as many of the model's own converged
+            samples, of other seeds, so that what the network has not learned is in both.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
@@ -70,7 +81,7 @@ class Bench:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        measure: Measure,
+        measure: Measure | Space,
         floors: Floors | None,
         settings: Settings,
         out: str | Path,
@@ -85,6 +96,7 @@ class Bench:
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
         self._nets: dict[tuple[str, str], ScoreModel] = {}
+        self._own: dict[tuple[str, str], Measure] = {}
         self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
 
     def run(self, cases: Sequence[Case]) -> Outcome:
@@ -108,7 +120,7 @@ class Bench:
             raise ValueError(f"none of {len(failures)} rows could be measured, the first not: {failures[0]}")
         first = cases[0]
         states, error = self._converged(first.guidance, _finest(cases))
-        settings = self.settings
+        settings, measure = self.settings, self._figures(first.guidance, _finest(cases))
         converged = Row(
             solver=CONVERGED,
             name=REFERENCE,
@@ -121,8 +133,8 @@ class Bench:
             dtype=_finest(cases),
             compile="",
             samples=settings.n,
-            feature_space=self.measure.space.name,
-            metrics={**self.measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+            feature_space=measure.space.name,
+            metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
             seconds=float("nan"),
         )
         images = [self.store.images(case.key) for case in cases] + [to_pixels(states[:SHOWN])]
@@ -149,9 +161,10 @@ class Bench:
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
+        measure = self._figures(case.guidance, case.dtype)
         result, seconds = self._sample(case, None if case.solver.adaptive else int(case.budget), self.settings.n)
         pixels = to_pixels(result.samples).cpu()
-        metrics = self.measure.of(pixels, self.labels)
+        metrics = measure.of(pixels, self.labels)
         if converged is not None:
             metrics["error"] = rms_error(result.samples, converged)
         row = Row(
@@ -166,13 +179,28 @@ class Bench:
             dtype=case.dtype,
             compile=case.compile,
             samples=self.settings.n,
-            feature_space=self.measure.space.name,
+            feature_space=measure.space.name,
             metrics=metrics,
             seconds=seconds,
         )
         return row, pixels[:SHOWN]
 
-    def _sample(self, case: Case, nfe: int | None, n: int) -> tuple[Result, float]:
+    def _figures(self, guidance: str, dtype: str) -> Measure:
+        """What rows are measured by."""
+        if isinstance(self.measure, Measure):
+            return self.measure
+        if (found := self._own.get((guidance, dtype))) is None:
+            space, n = self.measure, self.settings.n
+            images = to_pixels(self._solved(guidance, dtype, self.settings.seed + n)[0])
+            features, moments = space.features(images).numpy(), Moments(space.size, space.name)
+            moments.update(features)
+            labels = np.zeros(n, np.int64) if self.labels is None else self.labels.numpy()
+            reference = Reference(moments, SampleFeatures(space.name, features, labels, {"images": CONVERGED}))
+            found = Measure(space, reference, classifier=space if isinstance(space, FeatureSpace) else None)
+            self._own[guidance, dtype] = found
+        return found
+
+    def _sample(self, case: Case, nfe: int | None, n: int, seed: int | None = None) -> tuple[Result, float]:
         size = min(self.settings.batch_size, n)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
@@ -182,7 +210,7 @@ class Bench:
         start = time.perf_counter()
         result = sampler.sample(
             shape=(n, *self.checkpoint.shape),
-            seeds=self.settings.seed,
+            seeds=self.settings.seed if seed is None else seed,
             cond=cond,
             batch_size=size,
             dtype=torch.float64 if case.dtype == "float64" else torch.float32,
@@ -217,16 +245,17 @@ class Bench:
         if (error := self._without.get((guidance, dtype))) is not None:
             raise error
         try:
-            return self._solved(guidance, dtype)
+            return self._solved(guidance, dtype, self.settings.seed)
         except OSError:
             raise
         except Exception as error:
             self._without[guidance, dtype] = error
             raise
 
-    def _solved(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
+    def _solved(self, guidance: str, dtype: str, seed: int) -> tuple[Tensor, float]:
+        """Converged samples from a seed on, on disk, and how far half the evaluations are from them."""
         settings = self.settings
-        name = digest_of([f"{guidance} {dtype}"])[:16]
+        name = digest_of([f"{guidance} {dtype}" + (f" {seed}" if seed != settings.seed else "")])[:16]
         path = self.out / CONVERGED / f"{name}.npz"
         try:
             with Npz(path) as content:
@@ -237,9 +266,9 @@ class Bench:
             pass  # missing or damaged: it is made (again)
         solver = solvers.get(REFERENCE)
         case = Case(solver, settings.reference, None, guidance, dtype, "")
-        states = self._sample(case, settings.reference, settings.n)[0].samples.cpu()
+        states = self._sample(case, settings.reference, settings.n, seed)[0].samples.cpu()
         few = min(settings.n, settings.batch_size)
-        half = self._sample(case, settings.reference // 2, few)[0].samples.cpu()
+        half = self._sample(case, settings.reference // 2, few, seed)[0].samples.cpu()
         error = rms_error(half, states[:few]).value
         with replacing(path) as temporary:
             np.savez(temporary, samples=states.numpy(), error=error)

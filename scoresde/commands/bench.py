@@ -19,7 +19,7 @@ from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, floors
+from scoresde.metrics import Floors, Measure, floors
 from scoresde.runs import record
 from scoresde.runs.scoring import identity
 from scoresde.score import PRECISIONS
@@ -58,12 +58,13 @@ def run(config: DictConfig, out: Path) -> None:
         common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
-    measure = measured.measure(settings, checkpoint, device)
+    own = settings["reference"] == CONVERGED
+    measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
-        "features": measure.space.name,
-        "reference": identity(measure.reference),
+        "features": measure.space.name if isinstance(measure, Measure) else measure.name,
+        "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(

@@ -12,7 +12,7 @@ import torch
 from scoresde import models
 from scoresde.commands import values
 from scoresde.data import Resizing
-from scoresde.metrics import FeatureSpace, Measure, PixelSpace, real_images, spaces
+from scoresde.metrics import FeatureSpace, Measure, PixelSpace, Space, real_images, spaces
 from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
@@ -34,21 +34,37 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     name, options = values.named(settings["features"])
     shape, resizing = checkpoint.image_shape(device), Resizing.of(settings, "reference_")
     reference = settings["reference"]
+    if reference is None and name != "model":
+        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
+    found = space(settings, checkpoint, device)
+    real = real_images.reference(reference or _folder(settings, options), found, resizing)
+    return Measure(found, real, _pixels(reference, shape, resizing), found if isinstance(found, FeatureSpace) else None)
+
+
+def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Space:
+    """The feature space of :func:`measure` alone.
+
+    Raises:
+        ValueError: a model without a feature network, or one of images of another shape.
+    """
+    name, options = values.named(settings["features"])
+    shape = checkpoint.image_shape(device)
     if name == "model":
-        options["path"] = options["path"] or models.find(settings["model"]["path"])
+        options["path"] = _folder(settings, options)
         if not (Path(options["path"]) / "features").is_dir():
             others = ", ".join(each for each in spaces.names() if each != "model")
             raise ValueError(f"there is no feature network in {str(options['path'])!r}: give features= ({others})")
     elif "shape" in options:
         options["shape"] = options["shape"] or shape
-    if reference is None and name != "model":
-        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
-    space = spaces.get(str(name), device=device, **options)
-    real = real_images.reference(reference or options["path"], space, resizing)
-    classifier = space if isinstance(space, FeatureSpace) else None
-    if classifier is not None and classifier.shape != shape:
-        raise ValueError(f"{space.name} takes images of {classifier.shape}, not of {shape}")
-    return Measure(space, real, _pixels(reference, shape, resizing), classifier)
+    found = spaces.get(str(name), device=device, **options)
+    if isinstance(found, FeatureSpace) and found.shape != shape:
+        raise ValueError(f"{found.name} takes images of {found.shape}, not of {shape}")
+    return found
+
+
+def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Path:
+    """Of the features that come with a model."""
+    return options["path"] or models.find(settings["model"]["path"])
 
 
 def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -39,6 +39,11 @@ def fid(outcome: Outcome) -> str:
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
     start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
+    if outcome.config.get("reference") == outcome.converged.solver:
+        return (
+            f"{start} Compared with as many of the model's own converged samples, of other seeds; floor, its converged "
+            f"samples of these seeds: {', '.join(seeds)}."
+        )
     if floors is None:
         return f"{start} Floors are not known; the model's converged solution: {', '.join(seeds)}."
     spread = "" if floors.spread is None else f" ± {floors.spread:.2f} from one set to another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -223,3 +224,20 @@ def test_a_model_without_features_is_told_which_there_are(
     others = "clip, dinov2, efficientnet_lite, inception, pixels, torchscript"
     assert f"there is no feature network in {model!r}: give features= ({others})" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_samples_are_compared_with_the_model_s_own_of_other_seeds(tmp_path):
+    """Its converged samples are no further from others of theirs than those of three steps, and not at zero."""
+    many = ["solvers=[ddim]", "nfe=[3]", "guidances=[null,2]", f"out={tmp_path}"]
+    command = ["bench", *SMALL, *many, "reference=converged"]
+    assert main(command) == 0
+    plain, guided = rows(tmp_path)
+    with (tmp_path / "table.csv").open(encoding="utf-8") as file:
+        floor = float(list(csv.DictReader(file))[-1]["fid"])
+    assert 0.1 < floor < plain["metrics"]["fid"]["value"]
+    assert plain["metrics"]["fid"] != guided["metrics"]["fid"]
+    assert len(list((tmp_path / "converged").iterdir())) == 4  # of these seeds and of others, with guidance and without
+    assert "of the model's own converged samples" in (tmp_path / "table.md").read_text()
+    before = (tmp_path / "results.jsonl").read_bytes()
+    assert main(command) == 0 and (tmp_path / "results.jsonl").read_bytes() == before
+    assert main(["bench", *SMALL, *many]) == 1  # another reference needs another folder
