@@ -8,14 +8,17 @@ from typing import Any
 from torch import nn
 
 from scoresde.networks.diffusers_unet import DiffusersUNet
+from scoresde.networks.dit import DiT
 from scoresde.networks.edm.networks import DhariwalUNet, SongUNet
 from scoresde.networks.unet import UNet
 from solvers.registry import Registry
 
 # Each keeps its constructor's arguments as ``config``. Those that can be trained take in_channels, num_classes and
-# options of their own; where the sides of images must be multiples of something, that is their ``multiple``.
-NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes"))
+# options of their own; where the sides of images must be multiples of something, that is their ``multiple``. One that
+# has the option resolution=None is told the shorter side of its images.
+NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes", "resolution"))
 NETWORKS.add("unet", UNet)
+NETWORKS.add("dit", DiT)
 NETWORKS.add("diffusers_unet", DiffusersUNet)
 NETWORKS.add("song_unet", SongUNet)
 NETWORKS.add("dhariwal_unet", DhariwalUNet)
@@ -31,6 +34,8 @@ def build(network: Mapping[str, Any], shape: tuple[int, ...]) -> nn.Module:
     """
     options = dict(network)
     name = options.pop("name", None)
+    if NETWORKS.options(name).get("resolution", 0) is None:  # type: ignore[reportArgumentType]
+        options.setdefault("resolution", min(shape[1:]))
     net = NETWORKS.get(name, **options)  # type: ignore[reportArgumentType]
     multiple = getattr(net, "multiple", 1)
     if any(size % multiple for size in shape[1:]):

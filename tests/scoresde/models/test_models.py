@@ -20,6 +20,7 @@ SHAPE = (1, 8, 8)
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"channels": [16, 32], "depth": 1},
     "diffusers_unet": {"channels": [16, 32], "depth": 1},
+    "dit": {"width": 16, "depth": 2, "heads": 2},
 }
 
 
@@ -154,7 +155,8 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "later format": (configured(format="scoresde-model-2"), "'scoresde-model-2'; this version reads"),
     "unknown network": (configured(network={**UNET, "name": "unett"}), "unknown network 'unett'; did you mean 'unet'"),
-    "unknown argument": (configured(network={**UNET, "heads": 3}), "does not describe a model.*'heads'"),
+    "unknown argument": (configured(network={**UNET, "head": 3}), "does not describe a model.*'head'"),
+    "other heads": (configured(network={**UNET, "heads": 3}), "'heads' must divide the 32 channels .*, got 3"),
     "unknown process": (configured(process={"name": "vpp"}), "unknown process 'vpp'; did you mean 'vp'"),
     "unknown prediction": (configured(prediction="epsilom"), "'epsilom'; did you mean 'epsilon'"),
     "missing key": (configured(process=None), "it lacks 'process'"),
