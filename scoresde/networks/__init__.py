@@ -15,8 +15,8 @@ from solvers.registry import Registry
 
 # Each keeps its constructor's arguments as ``config``. Those that can be trained take in_channels, num_classes and
 # options of their own; where the sides of images must be multiples of something, that is their ``multiple``. One that
-# has the option resolution=None is told the shorter side of its images.
-NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes", "resolution"))
+# has the option image_size is told the shorter side of its images.
+NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes", "image_size"))
 NETWORKS.add("unet", UNet)
 NETWORKS.add("dit", DiT)
 NETWORKS.add("diffusers_unet", DiffusersUNet)
@@ -34,8 +34,8 @@ def build(network: Mapping[str, Any], shape: tuple[int, ...]) -> nn.Module:
     """
     options = dict(network)
     name = options.pop("name", None)
-    if NETWORKS.options(name).get("resolution", 0) is None:  # type: ignore[reportArgumentType]
-        options.setdefault("resolution", min(shape[1:]))
+    if "image_size" in NETWORKS.options(name):  # type: ignore[reportArgumentType]
+        options.setdefault("image_size", min(shape[1:]))
     net = NETWORKS.get(name, **options)  # type: ignore[reportArgumentType]
     multiple = getattr(net, "multiple", 1)
     if any(size % multiple for size in shape[1:]):

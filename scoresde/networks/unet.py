@@ -68,10 +68,10 @@ class UNet(Level):
         depth: residual blocks at each resolution, each way.
         fold: space folded into channels by this factor first.
         attention: resolutions whose every block is followed by self-attention, as guided-diffusion and EDM name them:
-            the side in positions there, resolution/(fold · 2^level), of images that are not square the shorter one.
+            the side in positions there, image_size/(fold · 2^level), of images that are not square the shorter one.
             None and [] leave the one in the middle, which there always is.
         heads: of every self-attention; None is as many of 64 channels as there are.
-        resolution: shorter side of the images, from which ``attention`` is reckoned.
+        image_size: shorter side of the images, from which ``attention`` is reckoned.
 
     Raises:
         ValueError: a setting out of range, ``attention`` at a resolution that there is none of, or heads that do not
@@ -87,16 +87,16 @@ class UNet(Level):
         fold: int = 2,
         attention: Sequence[int] | None = None,
         heads: int | None = None,
-        resolution: int | None = None,
+        image_size: int | None = None,
     ):
         super().__init__()
         check_wholes("unet", "channels", channels)
         if not channels or channels[0] % 2:
             raise ValueError(f"unet needs one or more channels, the first even, got {channels!r:.60}")
         check_whole("unet", least=0, depth=depth, num_classes=num_classes)
-        chosen = {"in_channels": in_channels, "fold": fold, "heads": heads, "resolution": resolution}
+        chosen = {"in_channels": in_channels, "fold": fold, "heads": heads, "image_size": image_size}
         check_whole("unet", **{name: value for name, value in chosen.items() if value is not None})
-        attending = _attending(attention, resolution, fold, len(channels))
+        attending = _attending(attention, image_size, fold, len(channels))
         self.config = {
             "in_channels": in_channels,
             "channels": list(channels),
@@ -104,7 +104,7 @@ class UNet(Level):
             "num_classes": num_classes,
             "fold": fold,
             # Only where they are chosen: other folders are as they were before there was a choice.
-            **({"attention": list(attention), "resolution": resolution} if attention else {}),
+            **({"attention": list(attention), "image_size": image_size} if attention else {}),
             **({} if heads is None else {"heads": heads}),
         }
         self.multiple = fold * 2 ** (len(channels) - 1)  # of the sides of images
@@ -164,7 +164,7 @@ class UNet(Level):
         return F.pixel_shuffle(self.outlet(F.silu(normalise(h))), self.fold).contiguous()
 
 
-def _attending(attention: Sequence[int] | None, resolution: int | None, fold: int, levels: int) -> list[bool]:
+def _attending(attention: Sequence[int] | None, image_size: int | None, fold: int, levels: int) -> list[bool]:
     """Of each level whether its blocks are followed by self-attention.
 
     Raises:
@@ -175,11 +175,12 @@ def _attending(attention: Sequence[int] | None, resolution: int | None, fold: in
     check_wholes("unet", "attention", attention)
     if not attention:
         return [False] * levels
-    check_whole("unet with attention", resolution=resolution)
-    sides = [resolution // (fold * 2**level) for level in range(levels)]  # type: ignore[operator]
+    if image_size is None:
+        raise ValueError(f"unet needs the image_size for attention={list(attention)!r:.60}")
+    sides = [image_size / (fold * 2**level) for level in range(levels)]
     if len(set(attention)) < len(attention) or not set(attention) <= set(sides):
         raise ValueError(
-            f"unet has the resolutions {', '.join(map(str, sides))} on images of {resolution}, of which "
+            f"unet has the resolutions {', '.join(f'{side:g}' for side in sides)} on images of {image_size}, of which "
             f"attention may name some, each once; got {list(attention)!r:.60}"
         )
     return [side in attention for side in sides]

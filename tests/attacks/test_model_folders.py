@@ -77,7 +77,7 @@ HOSTILE = [
     (("network", "attention"), [4, 4]),
     (("network", "heads"), 0),
     (("network", "heads"), 10**12),
-    (("network", "resolution"), -8),
+    (("network", "image_size"), -8),
     (("network",), None),
     (("network",), []),
     (("shape",), [1, 8]),
