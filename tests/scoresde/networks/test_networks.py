@@ -164,7 +164,7 @@ def plain(net: UNet, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
     def through(block: nn.Module, h: Tensor) -> Tensor:
         scale, shift = block.modulation(context)[:, :, None, None].chunk(2, 1)  # type: ignore[operator]
         inner = normalise(block.first(F.silu(normalise(h))))  # type: ignore[operator]
-        return block.skip(h) + block.second(F.silu(inner * (1 + scale) + shift))  # type: ignore[operator]
+        return block.get_submodule("skip")(h) + block.second(F.silu(inner * (1 + scale) + shift))  # type: ignore[operator]
 
     h, skips = net.inlet(F.pixel_unshuffle(x, net.fold)), []
     for block in net.down:
