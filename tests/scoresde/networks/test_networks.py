@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "two levels": {"name": "unet", "channels": [16, 32], "depth": 1},
     "one level": {"name": "unet", "channels": [16], "depth": 2},
     "three levels": {**LEVELS, "fold": 1, "attention": [16, 4]},
+    "four levels": {"name": "unet", "channels": [8, 12, 16, 24], "depth": 1, "fold": 1},
     "dit": {"name": "dit", "width": 32, "depth": 2, "heads": 2},
     "patches of four": {"name": "dit", "width": 24, "depth": 1, "heads": 3, "patch": 4, "mlp_ratio": 2.5},
 }
@@ -261,6 +262,13 @@ def test_a_transformer_begins_at_zero_and_then_has_gradients(case: str) -> None:
     assert not out.any()
     (out - 1).square().mean().backward()
     assert isinstance(net, DiT) and net.outlet.weight.grad is not None and net.outlet.weight.grad.abs().max() > 0
+
+
+def test_every_block_of_a_transformer_begins_as_the_identity() -> None:
+    net = models.build(CASES["dit"], SHAPE)
+    assert isinstance(net, DiT)
+    z, context = torch.randn(2, 5, 32), torch.randn(2, 32)
+    assert all(torch.equal(block(z, context), z) for block in net.blocks)
 
 
 def test_positions_are_rows_and_columns() -> None:
