@@ -26,7 +26,8 @@ def write_losses(trainer: Trainer) -> None:
     """Write ``losses.csv``, each recorded step once, however often the run was killed.
 
     Its columns are ``COLUMNS``: the mean loss since the row before, the rate of the last step, the speed since the row
-    before, and seconds since the beginning. Rate and speed are empty where an earlier version recorded none.
+    before, checkpoint and pictures included, and seconds since the beginning. Rate and speed are empty where an earlier
+    version recorded none.
     """
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
