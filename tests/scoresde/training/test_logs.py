@@ -26,7 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unplotted: None) -> Run:
     """``scoresde train`` of four steps an epoch in an empty folder: status, output and errors."""
     monkeypatch.chdir(tmp_path)
     np.savez("few.npz", images=load("digits").pixels[:64].numpy())
