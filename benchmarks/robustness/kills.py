@@ -71,7 +71,10 @@ SHARES = {"sample npz": 15, "sample png": 12, "sample zip": 15, "bench": 15, "tr
 # What shows the seconds that a run took, which the forked runs count by a clock of their own and the installed command
 # cannot: such files are compared less their seconds (first line) or not at all (second line).
 TIMED = ("results.jsonl", "checkpoint.pt", "model/config.json")
-SHOWING = ("results.sha256", "table.md", "table.csv", "table.tex", "report.html", "pareto.png", "pareto.svg")
+SHOWING = (
+    *("results.sha256", "losses.csv", "table.md", "table.csv", "table.tex"),
+    *("report.html", "pareto.png", "pareto.svg"),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ def _less_seconds(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
     if isinstance(value, Mapping):
-        return {key: _less_seconds(item) for key, item in value.items() if key != "seconds"}
+        return {key: _less_seconds(item) for key, item in value.items() if key not in ("seconds", "images_per_second")}
     return [_less_seconds(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -442,7 +445,7 @@ def lines(wholes: Mapping[str, Whole], kills: Sequence[Kill], outside: Sequence[
     yield (
         "What is compared: in the forked runs every byte of every file; their clock counts its readings, so that rows "
         "and checkpoints hold equal seconds. Of the installed command `results.jsonl`, `checkpoint.pt` and "
-        "`model/config.json` are compared less their entries `seconds`, and of what shows seconds in words or in a "
+        "`model/config.json` are compared less their entries of seconds, and of what shows seconds in words or in a "
         f"picture ({', '.join(SHOWING)}) that it is there; every other file to the byte."
     )
     events = sorted({kill.event for kill in kills})

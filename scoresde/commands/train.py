@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from contextlib import ExitStack
+from dataclasses import fields
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from PIL import Image
 
 import scoresde
@@ -27,13 +28,17 @@ from scoresde.models import Checkpoint
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
-from scoresde.training import OBJECTIVES, Settings, Trainer
+from scoresde.training import OBJECTIVES, Settings, Trainer, logs
+from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
+from solvers.errors import known
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
-PASSING = ("out", "device", "threads", "every")  # what may differ when a run is taken up again
+# What may differ when a run is taken up again.
+PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log")
+FEW = 1000  # steps below which a run is told to be short
 NAMED = 100  # classes that are told by their names
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
 
@@ -49,27 +54,57 @@ def run(config: DictConfig, out: Path) -> None:
     every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
+    shown = _logs(config)
     trainer = _trainer(config, settings, out)
     settings[record.INPUTS] = {"data": trainer.content}
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     with record.held(out, (MODEL,)) as unwritable:
-        if record.complete(out, settings, RESULTS) and _whole(out):
+        before = record.recorded(out) or {}
+        trainer.keep(before)
+        _settle(settings, trainer.settings)
+        # With a checkpoint, other epochs are the trainer's to judge.
+        planned = before.get("epochs", config.epochs) if trainer.checkpoint.exists() else config.epochs
+        complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
+        if complete and planned == config.epochs and _whole(out):
             if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
-                _seal(out)
+                _seal(out, _sums(out))
             say(f"the model of this configuration is already in {out / MODEL}")
             return
         if unwritable is not None:
             raise unwritable
-        _train(trainer, settings, out, every, weights)
+        _train(trainer, settings, out, every, weights, shown)
+
+
+def _logs(config: DictConfig) -> list[str]:
+    """The programs that are to be shown the losses.
+
+    Raises:
+        ValueError: an unknown one (the nearest is given).
+        ImportError: one that is not installed.
+    """
+    given = config.log if isinstance(config.log, ListConfig) else [config.log]
+    names = [known("log", name, LOGS) for name in given if name is not None]
+    for name in names:
+        logs.check(name)
+    return names
+
+
+def _settle(settings: dict[str, Any], chosen: Settings) -> None:
+    """Have the settings of training as they are recorded."""
+    recorded = chosen.recorded()
+    for field in fields(Settings):
+        settings.pop(field.name, None)
+        if field.name in recorded:
+            settings[field.name] = recorded[field.name]
 
 
 def _sums(out: Path) -> str:
     return "".join(f"{digest(out / name)}  {name}\n" for name in RESULTS)
 
 
-def _seal(out: Path) -> None:
+def _seal(out: Path, sums: str) -> None:
     with replacing(out / SUMS) as path:
-        path.write_text(_sums(out), encoding="utf-8")
+        path.write_text(sums, encoding="utf-8")
 
 
 def _whole(out: Path) -> bool:
@@ -87,7 +122,9 @@ def _whole(out: Path) -> bool:
     return True
 
 
-def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype) -> None:
+def _train(
+    trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype, shown: Sequence[str]
+) -> None:
     device = trainer.device
     say(
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
@@ -98,11 +135,21 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         say(f"classes: {', '.join(told)}{', …' if len(names) > NAMED else ''}; sample takes label=<name> or the number")
     if trainer.resume():
         say(f"going on from step {trainer.step} of {trainer.steps}")
+        _tell_continued(trainer)
         if trainer.step == trainer.steps:
             trainer.save()  # what was read may have been damaged where nobody reads it
+        elif (out / MODEL / models.WEIGHTS).exists():
+            _seal(out, "")  # the model there is of fewer epochs: no sums are those of this run until it ends
+    if trainer.steps < FEW:
+        say(
+            f"note: {trainer.steps} steps are few: below {FEW} or so the averaged weights, which are the model, are "
+            "hardly trained; more epochs or a smaller batch_size make more"
+        )
     record.write(out, settings, device)
     try:
-        trainer.run(_report, every)
+        with ExitStack() as stack:
+            open_logs = [stack.enter_context(LOGS[name](out, trainer.step, settings)) for name in shown]
+            trainer.run(lambda trainer: _show(trainer, _report(trainer), open_logs), every)
     except KeyboardInterrupt as interrupt:
         step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
         raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
@@ -123,8 +170,8 @@ def _train(trainer: Trainer, settings: dict[str, Any], out: Path, every: int, we
         noise_scale=_noise_scale(trainer),
         dtype=weights,
     )
-    _seal(out)
-    say(f"{out}: {', '.join((*RESULTS, SUMS, record.CONFIG, record.VERSIONS))}")
+    _seal(out, _sums(out))
+    say(f"{out}: {', '.join((*RESULTS, logs.LOSSES, SUMS, record.CONFIG, record.VERSIONS))}")
 
 
 def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:
@@ -171,6 +218,8 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         objective=objective,
         held_out=held_out,
         flip=flip,
+        accumulate=values.whole(config, "accumulate"),
+        compile=values.flag(config, "compile"),
     )
     trainer.averaged.eval()
     return trainer
@@ -196,6 +245,9 @@ def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
 
 
 def _setting(config: DictConfig, name: str, kind: str) -> Any:
+    kind, _, none = kind.partition(" | ")
+    if kind == "str" or (none and config[name] is None):
+        return config[name]
     if kind == "int":
         return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
     return values.number(config, name) if kind == "float" else values.flag(config, name)
@@ -206,7 +258,19 @@ def _time_scale(process: Process) -> float:
     return 1000.0 if process.t_max <= 1 else 1.0
 
 
-def _report(trainer: Trainer) -> None:
+def _tell_continued(trainer: Trainer) -> None:
+    """Say what becomes of the learning rate of a run that was planned for other epochs."""
+    if not trainer.continued or (last := trainer.continued[-1])["step"] != trainer.step:
+        return
+    epochs, schedule = trainer.settings.epochs, trainer.settings.schedule
+    say(
+        f"note: epochs={last['epochs']} was asked before; the learning rate, {trainer.last_rate:.3g} in the last step, "
+        f"goes on at {trainer.rate(trainer.step):.3g}, where schedule={schedule} with epochs={epochs} is at this step"
+    )
+
+
+def _report(trainer: Trainer) -> Sequence[Mapping[str, float]]:
+    """Tell how far the run is, and return the held-out loss by noise level."""
     recent = [{"step": 0, "seconds": 0.0}, *trainer.losses][-8:]
     rate = (recent[-1]["step"] - recent[0]["step"]) / max(recent[-1]["seconds"] - recent[0]["seconds"], 1e-9)
     left = round((trainer.steps - trainer.step) / rate / 60)
@@ -218,10 +282,19 @@ def _report(trainer: Trainer) -> None:
     if levels := _draw(trainer):
         told = "  ".join(f"{level['sigma']:.2g}: {level['loss']:.3g}" for level in levels)
         say(f"held-out loss by σ/α  {told}")
+    return levels
+
+
+def _show(trainer: Trainer, levels: Sequence[Mapping[str, float]], open_logs: Sequence[Log]) -> None:
+    for log in open_logs:
+        last = logs.row(trainer, trainer.losses[-1])
+        held_out = {f"held_out_loss/{level['sigma']:.2g}": level["loss"] for level in levels}
+        log.write(trainer.step, {key: value for key, value in last.items() if key != "step"} | held_out)
 
 
 def _draw(trainer: Trainer) -> Sequence[Mapping[str, float]]:
-    """Write the pictures, and return what they show by noise level."""
+    """Write the pictures and the table of losses, and return what they show by noise level."""
+    logs.write_losses(trainer)
     pixels = to_pixels(_picture(trainer, ROWS, STEPS))
     classes = trainer.data.classes
     names = list(trainer.data.names or map(str, range(classes))) if classes else None
@@ -282,20 +355,21 @@ def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[s
     source = str(settings["data"]["path"])
     name = PurePath(source).name
     labels = trainer.data.labels
-    chosen, known = settings.get("objective"), trainer.task.sigma_data
+    chosen, deviation = settings.get("objective"), trainer.task.sigma_data
     rounded = [{key: float(f"{value:.6g}") for key, value in level.items()} for level in levels]
     return {
         "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
         "data": {**settings["data"], "path": name, "images": len(trainer.data)},
         "class_counts": [] if labels is None else torch.bincount(labels).tolist(),
-        "settings": asdict(trainer.settings),
+        "settings": trainer.settings.recorded(),
         "weights": "exponential moving average",
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
         "hardware": describe(trainer.device),
         "torch": torch.__version__,
         "loss": [[entry["step"], round(entry["loss"], 6)] for entry in trainer.losses],
+        **({"continued": trainer.continued} if trainer.continued else {}),
         **({} if chosen is None else {"objective": chosen}),
-        **({} if known is None else {"sigma_data": known}),
+        **({} if deviation is None else {"sigma_data": deviation}),
         **({} if trainer.held_out is None else {"held_out": {"images": len(trainer.held_out), "levels": rounded}}),
     }

@@ -101,13 +101,27 @@ class Task:
             generator: on the device of x0; draws times first, then ε.
             cond: what else the network is given.
         """
+        return self.at(net, x0, *self.draw(x0, generator), **cond)
+
+    def draw(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise of the shape of x0 and times, shape (batch,), float64, for a loss of the whole batch."""
         batch = len(x0)
         device = x0.device
         order = torch.randperm(batch, generator=generator, device=device).to(wide(device))
         kind = torch.float64 if has_float64(device) else torch.float32
         within = torch.rand(batch, generator=generator, device=device, dtype=kind).to(wide(device)).double()
         t = self.objective.density.times((order + within) / batch, self.process)
-        epsilon = torch.randn(x0.shape, generator=generator, device=device, dtype=x0.dtype)
+        return torch.randn(x0.shape, generator=generator, device=device, dtype=x0.dtype), t
+
+    def at(self, net: Net, x0: Tensor, epsilon: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        """Mean over these images of w ‖D − x0‖²/dim, with the noise and at the times that :meth:`draw` gave for them.
+
+        Args:
+            net: called as ``net(x, t, **cond)``.
+            x0, epsilon: data and noise, shape (batch, …).
+            t: times, shape (batch,), float64.
+            cond: what else the network is given.
+        """
         squared = self.squared(net, x0, epsilon, t, **cond)
         factor = self.factor(t)
         return squared.mean() if factor is None else (squared * expand(factor, x0)).mean()

@@ -8,9 +8,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,11 @@ from scoresde.score import ScoreModel
 from scoresde.training import objectives
 from scoresde.training.loss import Task, needs_data
 from scoresde.training.objectives import Objective
+from scoresde.training.schedules import factor
 from scoresde.training.settings import Settings
 
 FORMAT = "scoresde-training-1"
+ENTRY, LATER = ("step", "loss", "seconds"), ("learning_rate", "images_per_second")  # earlier versions had no LATER
 SEED_OF_LEVELS = 2**31  # of the noise in which held-out images are shown, the same at every step
 
 
@@ -49,12 +50,19 @@ class Trainer:
         objective: noise levels and their weight; None is DDPM's.
         held_out: images that are not trained on, for :meth:`by_level`; None for none.
         flip: mirror each image left to right with probability ½, anew each time that it is seen.
+        accumulate: parts that a batch is taken in, one after the other, for less memory: times, noise and dropped
+            labels are drawn for the whole batch, and parts count by their sizes, so that loss and gradient are those
+            of the batch to rounding (not of networks that look across a batch, such as batch norms).
+        compile: run the network that is trained through ``torch.compile``; weights and checkpoints are the same.
 
     Attributes:
         task: what is trained, on the process that the objective makes of the given one.
+        settings: with numbers for what was None, see :meth:`Settings.filled`.
+        continued: of each time that the epochs were changed, ``step`` of then, and ``epochs`` up to it.
 
     Raises:
-        ValueError: a batch larger than the data, or an objective, process and prediction that do not go together.
+        ValueError: a batch larger than the data, more parts than a batch has images, or an objective, process and
+            prediction that do not go together.
     """
 
     def __init__(
@@ -71,23 +79,31 @@ class Trainer:
         objective: Objective | None = None,
         held_out: Images | None = None,
         flip: bool = False,
+        accumulate: int = 1,
+        compile: bool = False,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
+        if not 1 <= accumulate <= settings.batch_size:
+            raise ValueError(f"accumulate must lie in [1, batch_size = {settings.batch_size}], got {accumulate}")
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        # Beside the plain network, whose weights it shares, so that no name of a weight changes.
+        self._called = torch.compile(self.net, dynamic=False) if compile else self.net
         objective = objectives.ddpm() if objective is None else objective
         prediction = objective.prediction if prediction is None else prediction
         known = objectives.sigma_data(data) if needs_data(objective, objectives.check(prediction)) else None
         self.task = Task(objective.adapted(process), prediction, time_input, objective, known)
-        self.data, self.held_out, self.settings = data, held_out, settings
-        self.folder, self.flip = Path(folder), flip
+        self.data, self.held_out = data, held_out
+        self.folder, self.flip, self.accumulate = Path(folder), flip, accumulate
         self.device = torch.device(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
         self.per_epoch = len(data) // settings.batch_size
         self.steps = settings.epochs * self.per_epoch
+        self._asked, self.settings = settings, settings.filled(self.steps)
         self.losses: list[dict[str, float]] = []
+        self.continued: list[dict[str, int]] = []
 
     @property
     def checkpoint(self) -> Path:
@@ -112,6 +128,21 @@ class Trainer:
         found = [values for values in (self.data.pixels, self.data.labels) if values is not None]
         return digest_of([str(tuple(self.data.pixels.shape)), *(each.contiguous().numpy().tobytes() for each in found)])
 
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        chosen = self.settings
+        share = factor(chosen.schedule, step, self.steps, chosen.warmup or 0, chosen.decay_steps)
+        return chosen.learning_rate * share
+
+    @property
+    def last_rate(self) -> float:
+        """Learning rate of the last step that was done."""
+        return self.optimiser.param_groups[0]["lr"]
+
+    def keep(self, recorded: Mapping[str, Any]) -> None:
+        """Take from a run of before, by what it recorded, the settings that were not asked for."""
+        self.settings = self._asked.filled(self.steps, recorded)
+
     def run(self, report: Callable[[Trainer], None], every: int) -> None:
         """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""
         self.net.train()
@@ -122,14 +153,22 @@ class Trainer:
             self.step += 1
             if self.step % every == 0 or self.step == self.steps:
                 now = time.perf_counter()
-                self.seconds += now - start
-                start = now
+                elapsed, start = now - start, now
+                self.seconds += elapsed
                 mean = float(total) / counted
                 if not math.isfinite(mean):
                     raise FloatingPointError(
                         f"the training loss became {mean} before step {self.step}; lower learning_rate"
                     )
-                self.losses.append({"step": self.step, "loss": mean, "seconds": round(self.seconds, 1)})
+                self.losses.append(
+                    {
+                        "step": self.step,
+                        "loss": mean,
+                        "seconds": round(self.seconds, 1),
+                        "learning_rate": self.rate(self.step - 1),
+                        "images_per_second": round(counted * self.settings.batch_size / max(elapsed, 1e-9), 1),
+                    }
+                )
                 total.zero_()
                 counted = 0
                 self.save()
@@ -182,9 +221,8 @@ class Trainer:
 
     def _train_step(self, index: Tensor) -> Tensor:
         settings = self.settings
-        rate = settings.learning_rate * self._schedule()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate(self.step)
         generator = self._generator("step", self.step, self.device)
         batch = self.data.take(index)
         cond: dict[str, Tensor] = {}
@@ -195,34 +233,34 @@ class Trainer:
 
         def net(x: Tensor, t: Tensor, **kwargs: Any) -> Tensor:
             with autocast:
-                return self.net(x, t, **kwargs)
+                return self._called(x, t, **kwargs)
 
         pixels = batch.pixels
         if self.flip:
             mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
             pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         x0 = to_state(pixels.to(self.device))
-        value = self.task.loss(net, x0, generator, **cond)
-        value.backward()
+        epsilon, t = self.task.draw(x0, generator)
+        value = torch.zeros((), device=self.device)
+        for part in torch.arange(len(x0)).tensor_split(self.accumulate):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            given = {key: tensor[rows] for key, tensor in cond.items()}
+            share = self.task.at(net, x0[rows], epsilon[rows], t[rows], **given) * (len(part) / len(x0))
+            share.backward()
+            value += share.detach()
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        decay = min(settings.ema, (1 + self.step) / (10 + self.step))
+        decay = min(settings.ema or 0.0, (1 + self.step) / (10 + self.step))
         for average, parameter in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
             average.lerp_(parameter, 1 - decay)
-        return value.detach()
-
-    def _schedule(self) -> float:
-        if self.step < self.settings.warmup:
-            return (self.step + 1) / self.settings.warmup
-        progress = (self.step - self.settings.warmup) / max(1, self.steps - self.settings.warmup)
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        return value
 
     def _identity(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the run that takes it up, in JSON's types."""
         shapes = {name: list(value.shape) for name, value in self.net.state_dict().items()}
         identity = {
-            "settings": asdict(self.settings),
+            "settings": self.settings.recorded(),
             "process": self.process.config(),
             "prediction": self.prediction,
             "images": list(self.data.pixels.shape),
@@ -242,6 +280,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "losses": self.losses,
+            **({"continued": self.continued} if self.continued else {}),
             "net": self.net.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -255,9 +294,12 @@ class Trainer:
     def resume(self) -> bool:
         """Take up the folder's checkpoint; False if there is none.
 
+        It may have been made for another number of epochs, if no more than these are done: the schedule goes on where
+        it is at that step of the new number, so that a rate which falls to zero rises again.
+
         Raises:
-            ValueError: the checkpoint is damaged, not one of ours, or made with other settings or images (the keys are
-                named).
+            ValueError: the checkpoint is damaged, not one of ours, made with other settings or images (the keys are
+                named), or further than these epochs.
         """
         if not self.checkpoint.exists():
             return False
@@ -267,17 +309,29 @@ class Trainer:
             raise self._damaged(error) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ValueError(f"{str(self.checkpoint)!r} is not a training checkpoint of the format {FORMAT!r}")
-        old, new = state.get("identity"), self._identity()
+        old = state.get("identity")
+        recorded = old.get("settings") if isinstance(old, dict) else None
+        recorded = recorded if isinstance(recorded, dict) else {}
+        self.keep(recorded)
+        new = self._identity()
         if isinstance(old, dict) and ("content" not in old or old.get("images") != new["images"]):
             old.pop("content", None)  # earlier versions wrote none; and other shapes say enough
             del new["content"]
+        planned: Any = recorded.get("epochs")
+        if isinstance(planned, int):
+            recorded["epochs"] = self.settings.epochs
         if differing := differences(old, new):
             raise ValueError(
                 f"{str(self.checkpoint)!r} was made with other values of {', '.join(differing)}; "
                 "use those, or another folder"
             )
+        if isinstance(step := state.get("step"), int) and self.steps < step <= planned * self.per_epoch:
+            raise ValueError(
+                f"{str(self.checkpoint)!r} has {step / self.per_epoch:.4g} epochs done, more than "
+                f"epochs={self.settings.epochs}: ask for at least as many, or choose another folder"
+            )
         try:
-            self._take(state)
+            self._take(state, planned)
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise self._damaged(error) from error
         return True
@@ -286,11 +340,15 @@ class Trainer:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         return ValueError(f"{str(self.checkpoint)!r} is damaged or foreign: {reason}; remove it to begin anew")
 
-    def _take(self, state: dict[str, Any]) -> None:
+    def _take(self, state: dict[str, Any], planned: int) -> None:
         step, seconds = state["step"], float(state["seconds"])
-        losses = [{key: float(entry[key]) for key in ("step", "loss", "seconds")} for entry in state["losses"]]
-        if not isinstance(step, int) or not 0 <= step <= self.steps or not 0 <= seconds < math.inf:
-            raise ValueError(f"step {step!r} of {self.steps} after {seconds} s")
+        losses = [
+            {key: float(entry[key]) for key in ENTRY + LATER if key in ENTRY or key in entry}
+            for entry in state["losses"]
+        ]
+        continued = [{key: int(entry[key]) for key in ("step", "epochs")} for entry in state.get("continued", [])]
+        if not isinstance(step, int) or not 0 <= step <= planned * self.per_epoch or not 0 <= seconds < math.inf:
+            raise ValueError(f"step {step!r} of {planned * self.per_epoch} after {seconds} s")
         for net, weights in ((self.net, state["net"]), (self.averaged, state["averaged"])):
             if not all(value.isfinite().all() for value in weights.values()):
                 raise ValueError("its weights are not finite")
@@ -298,6 +356,9 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = step, seconds
         self.losses = [{**entry, "step": int(entry["step"])} for entry in losses]
+        self.continued = continued
+        if planned != self.settings.epochs and step:
+            self.continued.append({"step": step, "epochs": planned})
 
 
 def _interned(content: Any) -> Any:

@@ -19,7 +19,7 @@ from scoresde.training import Settings, Trainer, loss
 from solvers.prediction import TYPES
 
 DIGITS = load("digits").take(torch.arange(64))
-SETTINGS = Settings(epochs=2, batch_size=16, warmup=3, learning_rate=3e-3, seed=5)
+SETTINGS = Settings(epochs=2, batch_size=16, warmup=3, learning_rate=3e-3, ema=0.999, seed=5)
 
 
 def trainer(folder: Path, settings: Settings = SETTINGS, data: Images = DIGITS, **options: Any) -> Trainer:
@@ -95,11 +95,11 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
 ) -> None:
     seen: list[Tensor] = []
 
-    def keep(task: Any, net: Any, x0: Tensor, generator: Any, **cond: Tensor) -> Tensor:
-        seen.extend([x0, cond["label"], torch.rand(3, generator=generator)])
+    def keep(task: Any, net: Any, x0: Tensor, epsilon: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        seen.extend([x0, cond["label"], torch.cat([epsilon.flatten(), t])])
         return net(x0, torch.ones(len(x0)), **cond).mean()
 
-    monkeypatch.setattr("scoresde.training.trainer.Task.loss", keep)
+    monkeypatch.setattr("scoresde.training.trainer.Task.at", keep)
     for flip in (False, True):
         trainer(tmp_path, flip=flip).run(nothing, every=8)
     plain, mirrored = seen[: len(seen) // 2], seen[len(seen) // 2 :]
