@@ -6,7 +6,8 @@
 3. **Many.** The ``BY_ERROR`` solvers of least error, each in its best variant, the ``STOCHASTIC`` of least FID of those
    that draw noise (geometric means over the budgets), ``ddim``, ``auto`` and ``tuned``, with ``MANY`` samples; in the
    model's feature space, in pixels, and the first ``ELSEWHERE``, at some budgets, in that of EfficientNet-Lite0,
-   which is trained by others on other images, and which no fit and no choice has seen.
+   which is trained by others on other images, and which no fit and no choice has seen. Seconds are from ``TIMED``
+   samples with nothing beside them.
 
 ``--data`` is the folder of mnist.npz.xz. ``--out`` keeps rows and samples, so that a run that was stopped goes on. The
 many are in ``results/mnist`` as ``scoresde bench`` leaves them, tables in ``results/screen.md``.
@@ -18,7 +19,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ BUDGETS = (3, 4, 5, 6, 8, 10, 15)
 STARTS, STARTS_SEED, STEPS = 32, 50_000, 100  # that choose grids, and steps of their converged solution
 FEW, MANY, ELSEWHERE, REAL = 500, 5000, 2000, 5000
 ELSEWHERE_AT = (5,)
+TIMED = 250
 REFERENCE = 100  # evaluations of the converged solution of the many
 BY_ERROR, STOCHASTIC = 4, 2
 DTYPE = "bfloat16"
@@ -82,6 +84,7 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ("er_sde", "sa_solver", "seeds_3")),
 ]
 FLOOR = ("real images", 0.0)
+Chosen = Sequence[tuple[Solver, Grid | None]]
 METRICS = ("error", "fid", "pixel_fd")
 
 
@@ -123,15 +126,11 @@ def placed(checkpoint: Checkpoint, out: Path) -> list[tuple[Solver, Grid]]:
 def run(
     checkpoint: Checkpoint,
     measure: Keeping,
-    chosen: Sequence[tuple[Solver, Grid | None]],
+    chosen: Chosen,
     settings: Settings,
     out: Path,
 ) -> Outcome:
     """Rows of solvers on grids at budgets, and the samples of each."""
-    process, rows = checkpoint.model.process, list[Case]()
-    for solver, grid in chosen:
-        fitting = [budget for budget in BUDGETS if _fits(solver, process, grid or solver.recommended, budget)]
-        rows += cases(process, [solver], budgets=fitting, tolerances=[], grids=[grid], dtypes=[DTYPE])
 
     def kept(row: Row | Failure, done: int, total: int, left: float) -> None:
         if isinstance(row, Row):
@@ -143,9 +142,24 @@ def run(
 
     limits = floors(settings.n)
     bench = Bench(checkpoint, measure, limits, settings, out, device=torch.device("cpu"), report=kept)
-    found = bench.run(rows)
+    found = bench.run(_cases(checkpoint, chosen))
     _save(out, found.converged, measure.last[0])
     return found
+
+
+def timed(checkpoint: Checkpoint, measure: Measure, chosen: Chosen, outcome: Outcome, out: Path) -> Outcome:
+    """The outcome with the seconds of so many samples, from ``TIMED`` of each row with nothing beside them."""
+    kept = out / "seconds.json"
+    if not kept.is_file():
+        bench = Bench(checkpoint, measure, None, Settings(TIMED), out / "timed", device=torch.device("cpu"))
+        taken = {}
+        for case in _cases(checkpoint, chosen):
+            taken[f"{case.label} {case.budget:g}"] = bench._sample(case, int(case.budget), TIMED)[1] / TIMED
+        with replacing(kept) as temporary:
+            temporary.write_text(json.dumps(taken, indent=1) + "\n", encoding="utf-8")
+    taken = json.loads(kept.read_text(encoding="utf-8"))
+    rows = [replace(row, seconds=row.samples * taken[f"{row.solver} {row.budget:g}"]) for row in outcome.rows]
+    return replace(outcome, rows=rows)
 
 
 def best(outcome: Outcome) -> list[tuple[Solver, Grid | None]]:
@@ -208,6 +222,14 @@ def _reference(space: spaces.Space, images: Tensor, out: Path) -> Reference:
         SampleFeatures(space.name, features, np.zeros(len(features), np.int64), {}).save(path)
     real = SampleFeatures.load(path)
     return Reference(real.moments(len(real.features)), real)
+
+
+def _cases(checkpoint: Checkpoint, chosen: Chosen) -> list[Case]:
+    process, found = checkpoint.model.process, list[Case]()
+    for solver, grid in chosen:
+        fitting = [budget for budget in BUDGETS if _fits(solver, process, grid or solver.recommended, budget)]
+        found += cases(process, [solver], budgets=fitting, tolerances=[], grids=[grid], dtypes=[DTYPE])
+    return found
 
 
 def _fits(solver: Solver, process: Process, rule: Grid, budget: int) -> bool:
@@ -328,11 +350,11 @@ def main() -> None:
     many = run(checkpoint, measure, chosen, Settings(MANY, reference=REFERENCE), out / "many")
     about = {"command": COMMAND, "model": {"path": "mnist"}, "n": MANY, "reference_nfe": REFERENCE}
     device, where = torch.device("cpu"), RESULTS / "mnist"
-    many = replace(many, config=about, environment=record.versions(device))
+    many = replace(timed(checkpoint, measure, chosen, many, out), config=about, environment=record.versions(device))
     report.write(many, where)
     record.write(where, about, device)
     with replacing(where / ROWS) as temporary:
-        temporary.write_bytes((out / "many" / ROWS).read_bytes())
+        temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in many.rows), encoding="utf-8")
     found = elsewhere(many, real, out / "many")
     head = [
         "# Solvers on the bundled model",

@@ -66,24 +66,25 @@ def test_models_drawn_at_random_are_the_same_each_time() -> None:
 def test_ratios_are_those_to_the_best_peer_of_each_cell() -> None:
     rivals = beside.peers()
     best, before = rivals["VP", "ring", 5, "RMSE"]
-    auto = {str(off): {"5": (2 * best, 1.0)} for off in beside.OFF}
+    auto = {str(off): {str(nfe): (2 * best, 1.0) for nfe in beside.NFE} for off in beside.OFF}
     tuned = {str(nfe): (best / 2, 1.0, "fitted") for nfe in beside.NFE}
     fixed = {str(nfe): (5 * best, 10.0, "deis", 0.1, 0.2 if nfe < 8 else 1.2) for nfe in beside.NFE}
-    entry = {"scale": 1.0, "auto": auto, "tuned": tuned, "fixed": fixed}
+    peer = {str(nfe): (0.5, 0.9 if nfe < 6 else 1.1) for nfe in beside.NFE}
+    entry = {"scale": 1.0, "auto": auto, "tuned": tuned, "fixed": fixed, "peer": peer}
     entry["all"] = {str(nfe): {"deis": (3 * best, 2.0), "ddim": (4 * best, 1.0)} for nfe in beside.NFE}
-    lines = beside.report({"VP/ring": entry})
-    row = next(line for line in lines if line.startswith("| tuned, RMSE"))
-    assert row.split("|")[2].strip() == "0.50"
-    assert (
-        next(line for line in lines if line.startswith("| auto, with σ* measured, RMSE")).split("|")[2].strip()
-        == "2.00"
-    )
-    assert before is not None
-    row = next(line for line in lines if line.startswith("| auto without it, RMSE"))
-    assert row.split("|")[2].strip() == f"{before / best:.2f}"
-    rows = [line for line in lines if line.startswith(("| tuned, RMSE", "| tuned, median"))]
-    assert [row.split("|")[2].strip() for row in rows[2:4]] == ["0.10", "0.10"]
-    assert [row.split("|")[2].strip() for row in rows[4:]] == ["0.17", "1.00"]
+    lines, column = beside.report({"VP/ring": entry}), 2 + beside.NFE.index(5)
+
+    def at_five(start: str) -> list[str]:
+        return [line.split("|")[column].strip() for line in lines if line.startswith(start)]
+
+    chosen, (_, alone) = beside.chosen_peers()["VP", "ring", 5, "RMSE"]["error"], beside.single_peer()
+    single, _ = alone["VP", "ring", 5, "RMSE"]
+    assert at_five("| auto, with σ* measured, RMSE") == [f"{2 * best / each:.2f}" for each in (best, chosen, single)]
+    assert before is not None and at_five("| auto without it, RMSE") == [f"{before / best:.2f}"]
+    over = [0.5, best / 2 / chosen, best / 2 / single, 0.1, 1 / 6]
+    assert at_five("| tuned, RMSE") == [f"{each:.2f}" for each in over]
+    assert at_five("| tuned, median")[3:] == ["0.10", "1.00"]
+    assert "Tuned: Of 9 cells the 95 % interval of the ratio of RMSE is below 1 in 3 and above it in 0." in lines
     assert any(line.startswith("| which, by RMSE | deis |") for line in lines)
     assert any(line.startswith("Of 9 cells the 95 % interval of the ratio of RMSE is below 1 in 4 ") for line in lines)
 
