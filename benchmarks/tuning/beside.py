@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ OFF = (0.5, 0.67, 1.0, 1.5, 2.0)  # multiples of σ*
 FIT_SEED = 11  # of the draws that are not those of the peers
 STARTS = 512  # half of them fitted
 ABOVE = 1.2  # ratios that are named
+NAMES = {"tuned": "tuned", "auto": "auto, with σ* measured", "before": "auto without it"}
 MEASURES = ("RMSE", "median")
 ON = ("VP", "EDM")
 Rivals = dict[tuple[str, str, int, str], tuple[float, float | None]]  # errors of a peer, and of auto without σ*
@@ -181,32 +184,15 @@ def report(kept: dict[str, Any]) -> list[str]:
                 result.append(value / rival)
         return result
 
-    budgets = [nfe for nfe in NFE if ratios("tuned", nfe, 0)]
-    lines = ["| over the best public configuration of each cell | " + " | ".join(map(str, budgets)) + " |"]
-    lines.append("|---|" + "---:|" * len(budgets))
-    names = {"tuned": "tuned", "auto": "auto, with σ* measured", "before": "auto without it"}
-    for (name, words), place in ((pair, place) for pair in names.items() for place in (0, 1)):
-        cells = [mean(ratios(name, nfe, place)) for nfe in budgets]
-        lines.append(f"| {words}, {MEASURES[place]} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| over the peers' configuration that was best on other starts | " + " | ".join(map(str, NFE)) + " |",
-        "|---|" + "---:|" * len(NFE),
-    ]
-    for name, place in ((name, place) for name in ("tuned", "auto") for place in (0, 1)):
-        cells = [mean(ratios(name, nfe, place, rivals=fairly)) for nfe in NFE]
-        lines.append(f"| {names[name]}, {MEASURES[place]} | " + " | ".join(cells) + " |")
-    ends = [tuple(found["peer"][str(nfe)]) for found in kept.values() for nfe in NFE]
-    lines += ["", f"Tuned: {told(ends)}"]
+    def over(words: str, rows: Iterable[tuple[str, Callable[[int], list[float]]]]) -> list[str]:
+        lines = [f"| {words} | {' | '.join(map(str, NFE))} |", "|---|" + "---:|" * len(NFE)]
+        return lines + [f"| {name} | {' | '.join(mean(of(nfe)) for nfe in NFE)} |" for name, of in rows]
+
+    def to(rivals: Rivals, names: Sequence[str]) -> Iterator[tuple[str, Callable[[int], list[float]]]]:
+        for name, place in itertools.product(names, (0, 1)):
+            yield f"{NAMES[name]}, {MEASURES[place]}", partial(ratios, name, place=place, rivals=rivals)
+
     (toolkit, label), alone = single_peer()
-    lines += [
-        "",
-        "| over the best single public configuration | " + " | ".join(map(str, NFE)) + " |",
-        "|---|" + "---:|" * len(NFE),
-    ]
-    for name, place in ((name, place) for name in ("tuned", "auto") for place in (0, 1)):
-        cells = [mean(ratios(name, nfe, place, rivals=alone)) for nfe in NFE]
-        lines.append(f"| {names[name]}, {MEASURES[place]} | " + " | ".join(cells) + " |")
     above = [
         f"{key} at {nfe}: {ratio:.2f}"
         for nfe in NFE
@@ -214,36 +200,45 @@ def report(kept: dict[str, Any]) -> list[str]:
         for key, ratio in zip(kept, ratios("auto", nfe, 0, rivals=alone), strict=True)
         if ratio > ABOVE
     ]
-    lines += ["", f"It is {toolkit}, {label.replace(' | ', ' on ')}, also chosen on other starts. Cells in which"]
-    lines += [f"the RMSE of auto is above {ABOVE:g} times its: {', '.join(above) or 'none'}."]
-    ends = [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE]
-    lines += [
+    ends = {
+        "peer": [tuple(found["peer"][str(nfe)]) for found in kept.values() for nfe in NFE],
+        "fixed": [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE],
+    }
+    lines = [
+        *over("over the best public configuration of each cell", to(hindsight, tuple(NAMES))),
         "",
-        "| over the fixed solver that was best on the starts of the fit | " + " | ".join(map(str, NFE)) + " |",
-        "|---|" + "---:|" * len(NFE),
-        *(
-            f"| tuned, {MEASURES[place]} | " + " | ".join(mean(chosen(nfe, place)) for nfe in NFE) + " |"
-            for place in (0, 1)
+        *over("over the peers' configuration that was best on other starts", to(fairly, ("tuned", "auto"))),
+        "",
+        f"Tuned: {told(ends['peer'])}",
+        "",
+        *over("over the best single public configuration", to(alone, ("tuned", "auto"))),
+        "",
+        f"It is {toolkit}, {label.replace(' | ', ' on ')}, also chosen on other starts. Cells in which",
+        f"the RMSE of auto is above {ABOVE:g} times its: {', '.join(above) or 'none'}.",
+        "",
+        *over(
+            "over the fixed solver that was best on the starts of the fit",
+            ((f"tuned, {MEASURES[place]}", partial(chosen, place=place)) for place in (0, 1)),
         ),
         "",
-        told(ends),
+        told(ends["fixed"]),
         "",
-        "| over the best single fixed solver | " + " | ".join(map(str, NFE)) + " |",
-        "|---|" + "---:|" * len(NFE),
-        *(
-            f"| {name}, {MEASURES[place]} | " + " | ".join(mean(beyond(name, nfe, place)) for nfe in NFE) + " |"
-            for name in ("tuned", "auto")
-            for place in (0, 1)
+        *over(
+            "over the best single fixed solver",
+            (
+                (f"{name}, {MEASURES[place]}", partial(beyond, name, place=place))
+                for name, place in itertools.product(("tuned", "auto"), (0, 1))
+            ),
         ),
         "| which, by RMSE | " + " | ".join(single(nfe, 0) for nfe in NFE) + " |",
         "",
         "## If the scale is off",
         "",
-        "| auto, RMSE over the best public configuration, with | " + " | ".join(map(str, budgets)) + " |",
+        *over(
+            "auto, RMSE over the best public configuration, with",
+            ((f"{off:g} σ*", partial(ratios, "auto", place=0, off=str(off))) for off in OFF),
+        ),
     ]
-    lines.append("|---|" + "---:|" * len(budgets))
-    for off in OFF:
-        lines.append(f"| {off:g} σ* | " + " | ".join(mean(ratios("auto", nfe, 0, str(off))) for nfe in budgets) + " |")
     lines += ["", "## Every cell", ""]
     for key, found in kept.items():
         process, problem = key.split("/")

@@ -118,6 +118,7 @@ class Outcome:
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
         failures: what was asked for and has no row.
+        own: whether samples were compared with the model's own converged ones of other seeds.
     """
 
     rows: list[Row]
@@ -129,3 +130,4 @@ class Outcome:
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    own: bool = False

@@ -24,7 +24,6 @@ from scoresde.metrics import (
     FeatureSpace,
     Floors,
     Measure,
-    Moments,
     Reference,
     SampleFeatures,
     Space,
@@ -142,7 +141,8 @@ class Bench:
         rows = [self.store.rows[case.key] for case in cases]
         if others := [case.key for case, image in zip(cases, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels, failures=failures)
+        own = not isinstance(self.measure, Measure)
+        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels, failures=failures, own=own)
 
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""
@@ -192,11 +192,11 @@ class Bench:
         if (found := self._own.get((guidance, dtype))) is None:
             space, n = self.measure, self.settings.n
             images = to_pixels(self._solved(guidance, dtype, self.settings.seed + n)[0])
-            features, moments = space.features(images).numpy(), Moments(space.size, space.name)
-            moments.update(features)
             labels = np.zeros(n, np.int64) if self.labels is None else self.labels.numpy()
-            reference = Reference(moments, SampleFeatures(space.name, features, labels, {"images": CONVERGED}))
-            found = Measure(space, reference, classifier=space if isinstance(space, FeatureSpace) else None)
+            own = SampleFeatures(space.name, space.features(images).numpy(), labels, {"images": CONVERGED})
+            found = Measure(
+                space, Reference(own.moments(n), own), classifier=space if isinstance(space, FeatureSpace) else None
+            )
             self._own[guidance, dtype] = found
         return found
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from scoresde.networks.layers import Labelled
 
 # Of normalisation. A group of one channel would take out what the embedding of time and label adds to that channel.
 GROUPS = 8
 
 
-class DiffusersUNet(nn.Module):
+class DiffusersUNet(Labelled, nn.Module):
     """``diffusers.UNet2DModel`` after folding space into channels, called as ``net(x, t, label=None)``.
 
     One level per entry of ``channels``, ``depth`` residual blocks in each, self-attention in the middle.
@@ -60,13 +61,8 @@ class DiffusersUNet(nn.Module):
             num_class_embeds=num_classes + 1,
         )
 
-    @property
-    def label_count(self) -> int:
-        """Labels that it knows, the one for "no label" included."""
-        return self.num_classes + 1
-
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        if label is None:
-            label = torch.full(t.shape, self.num_classes, dtype=torch.long, device=x.device)
         folded = F.pixel_unshuffle(x, self.fold)
-        return F.pixel_shuffle(self.unet(folded, t, class_labels=label.long(), return_dict=False)[0], self.fold)
+        return F.pixel_shuffle(
+            self.unet(folded, t, class_labels=self.labels(label, x), return_dict=False)[0], self.fold
+        )

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.networks.layers import SelfAttention, check_whole, sinusoids
+from scoresde.networks.layers import Labelled, SelfAttention, check_whole, sinusoids
 
 FREQUENCIES = 256  # size of the sinusoidal features of time
 
 
-class DiT(nn.Module):
+class DiT(Labelled, nn.Module):
     """DiT with adaLN-Zero: ``depth`` transformer blocks over the ``patch × patch`` patches of an image.
 
     With c = silu(MLP(sinusoids of t) + embedding of the label), each block is z ← z + a₁ ⊙ Attention((1 + s₁) ⊙ LN(z) +
@@ -86,15 +86,10 @@ class DiT(nn.Module):
         for module in (*(block.modulation for block in self.blocks), self.modulation, self.outlet):
             nn.init.zeros_(module.weight)  # type: ignore[arg-type]
 
-    @property
-    def label_count(self) -> int:
-        """Labels that it knows, the one for "no label" included."""
-        return self.num_classes + 1
-
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        if label is None:
-            label = torch.full(t.shape, self.num_classes, dtype=torch.long, device=x.device)
-        context = F.silu(self.embed_time(sinusoids(t, FREQUENCIES).to(x.dtype)) + self.embed_label(label.long()))
+        context = F.silu(
+            self.embed_time(sinusoids(t, FREQUENCIES).to(x.dtype)) + self.embed_label(self.labels(label, x))
+        )
         patches = F.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]
         z = self.inlet(patches.flatten(2).transpose(1, 2))

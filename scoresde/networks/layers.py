@@ -12,6 +12,23 @@ from torch import Tensor, nn
 HEAD = 64  # channels of a head where nobody says how many: narrow heads are slow on CPUs
 
 
+class Labelled:
+    """What class-conditional networks of ours know of labels: ``num_classes`` stands for "no label"."""
+
+    num_classes: int
+
+    @property
+    def label_count(self) -> int:
+        """Labels that it knows, the one for "no label" included."""
+        return self.num_classes + 1
+
+    def labels(self, label: Tensor | None, x: Tensor) -> Tensor:
+        """The labels of a batch x, int64; "no label" for all of it where None is given."""
+        if label is None:
+            return torch.full(x.shape[:1], self.num_classes, dtype=torch.long, device=x.device)
+        return label.long()
+
+
 class SelfAttention(nn.Module):
     """softmax(q kᵀ/√d) v over all tokens, in ``heads`` of d channels each; (batch, tokens, channels) to the same.
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.networks.layers import SelfAttention, check_whole, check_wholes, sinusoids, usual_heads
+from scoresde.networks.layers import Labelled, SelfAttention, check_whole, check_wholes, sinusoids, usual_heads
 
 
 class Level(nn.Module):
@@ -46,7 +46,7 @@ class InnerLevel(Level):
         self._build_up(width, below, depth, embedding, heads)
 
 
-class UNet(Level):
+class UNet(Labelled, Level):
     """A class-conditional U-Net with a resolution for each entry of ``channels``, after folding space into channels.
 
     After ``pixel_unshuffle(fold)``: ``depth`` residual blocks at each resolution but the lowest, the first of which is
@@ -135,15 +135,10 @@ class UNet(Level):
         nn.init.zeros_(self.outlet.weight)
         nn.init.zeros_(self.outlet.bias)  # type: ignore[arg-type]
 
-    @property
-    def label_count(self) -> int:
-        """Labels that it knows, the one for "no label" included."""
-        return self.num_classes + 1
-
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        if label is None:
-            label = torch.full(t.shape, self.num_classes, dtype=torch.long, device=x.device)
-        context = F.silu(self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(label.long()))
+        context = F.silu(
+            self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(self.labels(label, x))
+        )
         h = self.inlet(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         if self.levels:

@@ -39,7 +39,7 @@ def fid(outcome: Outcome) -> str:
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
     start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
-    if outcome.config.get("reference") == outcome.converged.solver:
+    if outcome.own:
         return (
             f"{start} Compared with as many of the model's own converged samples, of other seeds; floor, its converged "
             f"samples of these seeds: {', '.join(seeds)}."
