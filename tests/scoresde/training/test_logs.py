@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,6 @@ import pytest
 import torch
 
 from scoresde.commands import train
-from scoresde.commands.main import main
 from scoresde.data import load
 from scoresde.networks.unet import UNet
 from scoresde.process import VP
@@ -26,18 +26,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unplotted: None) -> Run:
+def run(command: Run) -> Run:
     """``scoresde train`` of four steps an epoch in an empty folder: status, output and errors."""
-    monkeypatch.chdir(tmp_path)
     np.savez("few.npz", images=load("digits").pixels[:64].numpy())
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main(["train", *TINY, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return partial(command, *TINY)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from scoresde import models
 from scoresde.commands import train
-from scoresde.commands.main import main
 from scoresde.data import load
 from scoresde.networks.unet import UNet
 from scoresde.process import VP
@@ -294,17 +293,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unplotted: None) -> Run:
+def run(command: Run) -> Run:
     """``scoresde train`` of a tiny network in an empty folder: status, output and errors."""
-    monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main(["train", *TINY, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return partial(command, *TINY)
 
 
 @pytest.fixture
