@@ -19,25 +19,30 @@ from PIL import Image
 import scoresde
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import fitting, values
+from scoresde.commands import fitting, progress, values
+from scoresde.commands.progress import Progress
 from scoresde.data import Columns, Images, Resizing, load, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
+from scoresde.metrics import Score
 from scoresde.models import Checkpoint
+from scoresde.networks.described import read_json
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
 from scoresde.training import OBJECTIVES, Settings, Trainer, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
+from scoresde.training.trainer import EMA
 from solvers.errors import known
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 # What may differ when a run is taken up again.
-PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log")
+PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log", "average")
+PASSING += "fid", "fid_every", "features", "reference"
 FEW = 1000  # steps below which a run is told to be short
 NAMED = 100  # classes that are told by their names
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
@@ -55,8 +60,9 @@ def run(config: DictConfig, out: Path) -> None:
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     shown = _logs(config)
-    trainer = _trainer(config, settings, out)
+    trainer, resizing = _trainer(config, settings, out)
     settings[record.INPUTS] = {"data": trainer.content}
+    progress = _progress(config, trainer, resizing)
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     with record.held(out, (MODEL,)) as unwritable:
         before = record.recorded(out) or {}
@@ -65,14 +71,14 @@ def run(config: DictConfig, out: Path) -> None:
         # With a checkpoint, other epochs are the trainer's to judge.
         planned = before.get("epochs", config.epochs) if trainer.checkpoint.exists() else config.epochs
         complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
-        if complete and planned == config.epochs and _whole(out):
+        if complete and planned == config.epochs and _whole(out) and _averaged(out) == trainer.average:
             if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
                 _seal(out, _sums(out))
             say(f"the model of this configuration is already in {out / MODEL}")
             return
         if unwritable is not None:
             raise unwritable
-        _train(trainer, settings, out, every, weights, shown)
+        _train(trainer, settings, out, every, weights, shown, progress)
 
 
 def _logs(config: DictConfig) -> list[str]:
@@ -123,7 +129,13 @@ def _whole(out: Path) -> bool:
 
 
 def _train(
-    trainer: Trainer, settings: dict[str, Any], out: Path, every: int, weights: torch.dtype, shown: Sequence[str]
+    trainer: Trainer,
+    settings: dict[str, Any],
+    out: Path,
+    every: int,
+    weights: torch.dtype,
+    shown: Sequence[str],
+    progress: Progress | None,
 ) -> None:
     device = trainer.device
     say(
@@ -149,11 +161,17 @@ def _train(
     try:
         with ExitStack() as stack:
             open_logs = [stack.enter_context(LOGS[name](out, trainer.step, settings)) for name in shown]
-            trainer.run(lambda trainer: _show(trainer, _report(trainer), open_logs), every)
+            trainer.run(
+                lambda trainer: _show(trainer, _report(trainer), open_logs),
+                every,
+                progress,
+                progress.every if progress else 1,
+            )
     except KeyboardInterrupt as interrupt:
         step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
         raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
     levels = _draw(trainer)
+    compared = _compared(trainer, progress)
     preconditioning = trainer.task.preconditioning
     models.save(
         out / MODEL,
@@ -166,7 +184,7 @@ def _train(
         class_names=trainer.data.names,
         time_scale=_time_scale(trainer.process) if preconditioning is None else 1.0,
         preconditioning=preconditioning,
-        training=_card(trainer, settings, levels),
+        training={**_card(trainer, settings, levels), **compared},
         noise_scale=_noise_scale(trainer),
         dtype=weights,
     )
@@ -174,7 +192,7 @@ def _train(
     say(f"{out}: {', '.join((*RESULTS, logs.LOSSES, SUMS, record.CONFIG, record.VERSIONS))}")
 
 
-def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer:
+def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> tuple[Trainer, Resizing]:
     chosen = Settings(**{field.name: _setting(config, field.name, str(field.type)) for field in fields(Settings)})
     name, options = values.named(settings["process"])
     if name is None:
@@ -220,9 +238,43 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         flip=flip,
         accumulate=values.whole(config, "accumulate"),
         compile=values.flag(config, "compile"),
+        average=None if config.average is None else values.number(config, "average"),
     )
-    trainer.averaged.eval()
-    return trainer
+    return trainer, resizing
+
+
+def _progress(config: DictConfig, trainer: Trainer, resizing: Resizing) -> Progress | None:
+    """What measures FID, and every how many steps; None where it is not asked for."""
+    if not (samples := values.whole(config, "fid", least=0)):
+        return None
+    every = trainer.steps if config.fid_every is None else values.whole(config, "fid_every")
+    return progress.of(values.resolved(config), samples, every, trainer, resizing)
+
+
+def _averaged(out: Path) -> str | float:
+    """Which average the model in a folder is."""
+    return read_json(out / MODEL / models.CONFIG).get("training", {}).get("average", EMA)
+
+
+def _compared(trainer: Trainer, measure: Progress | None) -> dict[str, Any]:
+    """How good all averages are, where there are several and something tells; said, and for the card."""
+    found: list[dict[str, Any]] = []
+    if len(trainer.averages) > 1 and (measure is not None or trainer.held_out is not None):
+        for name, net in trainer.averages.items():
+            figures: dict[str, Any] = {"average": name}
+            if trainer.held_out is not None:
+                figures["held_out_loss"] = float(f"{trainer.held_out_loss(net):.6g}")
+            if measure is not None:
+                figures |= measure(trainer.task.model(net))
+            found.append(figures)
+            told = (
+                f"{key} {value:.5g}" for key, value in figures.items() if isinstance(value, float) and key != "average"
+            )
+            say(f"average {name}: {', '.join(told)}{' (the model)' if name == trainer.average else ''}")
+    return {
+        **({} if trainer.average == EMA else {"average": trainer.average}),
+        **({"averages": found} if found else {}),
+    }
 
 
 def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
@@ -248,6 +300,9 @@ def _setting(config: DictConfig, name: str, kind: str) -> Any:
     kind, _, none = kind.partition(" | ")
     if kind == "str" or (none and config[name] is None):
         return config[name]
+    if kind.startswith("tuple"):
+        given = config[name] if isinstance(config[name], ListConfig) else [config[name]]
+        return tuple(values.positive(name, value) for value in given)
     if kind == "int":
         return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
     return values.number(config, name) if kind == "float" else values.flag(config, name)
@@ -279,6 +334,8 @@ def _report(trainer: Trainer) -> Sequence[Mapping[str, float]]:
         f"loss {trainer.losses[-1]['loss']:.5f}  {rate * trainer.settings.batch_size:.0f} images/s  "
         f"{left // 60} h {left % 60:02d} min left",
     )
+    if "fid" in (last := trainer.losses[-1]):
+        say(f"{Score(last['fid'], last['fid_space'], last['fid_samples'])}")
     if levels := _draw(trainer):
         told = "  ".join(f"{level['sigma']:.2g}: {level['loss']:.3g}" for level in levels)
         say(f"held-out loss by σ/α  {told}")
@@ -289,7 +346,8 @@ def _show(trainer: Trainer, levels: Sequence[Mapping[str, float]], open_logs: Se
     for log in open_logs:
         last = logs.row(trainer, trainer.losses[-1])
         held_out = {f"held_out_loss/{level['sigma']:.2g}": level["loss"] for level in levels}
-        log.write(trainer.step, {key: value for key, value in last.items() if key != "step"} | held_out)
+        shown = {key: value for key, value in last.items() if isinstance(value, float)}
+        log.write(trainer.step, shown | held_out)
 
 
 def _draw(trainer: Trainer) -> Sequence[Mapping[str, float]]:
@@ -362,7 +420,7 @@ def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[s
         "data": {**settings["data"], "path": name, "images": len(trainer.data)},
         "class_counts": [] if labels is None else torch.bincount(labels).tolist(),
         "settings": trainer.settings.recorded(),
-        "weights": "exponential moving average",
+        "weights": "exponential moving average" if trainer.average == EMA else "power-function average",
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
         "hardware": describe(trainer.device),

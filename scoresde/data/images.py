@@ -53,6 +53,7 @@ EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow be
 LARGEST = 2**30  # bytes of a picture's file
 LOADED = 4096  # images of an array that are copied at once
 KINDS = 8  # of files left out that are named
+SKLEARN = "digits"  # the name of scikit-learn's
 LISTED = "dataset.json"  # of EDM and StyleGAN: {"labels": [[name, label], …]}, or null for none
 LARGEST_LIST = 2**28  # bytes of it
 MOST_CLASSES = 10**6
@@ -160,7 +161,7 @@ class Stream:
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
         self._split, self._resizing, self._columns = split, resizing or Resizing(), columns or Columns()
-        self._digits = str(source) == "digits"
+        self._digits = str(source) == SKLEARN
         if self._digits:
             self._parts, self._beside, self.pictures = [], [], False
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.data import Columns, DataError, Resizing, Stream, located, numbered
+from scoresde.data import SKLEARN, Columns, DataError, Resizing, Stream, located, numbered
 from scoresde.files import digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
@@ -21,7 +21,13 @@ CACHE = "SCORESDE_CACHE"
 BATCH = 500
 
 
-def reference(path: str | Path, space: Space, resizing: Resizing | None = None) -> Reference:
+def reference(
+    path: str | Path,
+    space: Space,
+    resizing: Resizing | None = None,
+    split: str = "train",
+    column: str | None = None,
+) -> Reference:
     """What samples are compared with, from wherever it is.
 
     Args:
@@ -31,6 +37,7 @@ def reference(path: str | Path, space: Space, resizing: Resizing | None = None) 
             their files and the space's name.
         space: the feature space.
         resizing: what becomes of images first; None leaves them as they are.
+        split, column: which of the images, as for :func:`scoresde.data.load`.
 
     Raises:
         ValueError: there is nothing there, nothing that is understood, nothing that the space takes, fewer than two
@@ -45,7 +52,7 @@ def reference(path: str | Path, space: Space, resizing: Resizing | None = None) 
         _check_count(path, found.moments.count)
         _check_count(path, None if found.features is None else len(found.features.features))
         return found
-    stream = Stream(path, resizing=resizing, columns=Columns(label="none"))  # of several, none need be chosen
+    stream = Stream(path, split, resizing, Columns(column, "none"))  # of several labels, none need be chosen
     kept = cache() / "references" / digest_of([space.name, stream.digest()])
     with suppress(ValueError):  # not there, or damaged: made (again)
         found = Reference.load(kept, space)
@@ -79,6 +86,8 @@ def cache() -> Path:
 def holds_images(path: str | Path) -> bool:
     """Whether there are images, and not statistics."""
     path = located(path)
+    if str(path) == SKLEARN:
+        return True
     if path.is_dir():
         return not (path / "reference.npz").is_file()
     if path.suffix != ".npz":

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from scoresde.files import regular, replacing
+from scoresde.files.text import cell
 from scoresde.training.trainer import Trainer
 
 LOSSES = "losses.csv"
 COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "learning_rate", "images_per_second", "seconds")
+FIGURES = ("fid", "fid_samples", "fid_space")  # columns of runs in which it is measured
 PROJECT = "scoresde"
 NAME = re.compile(r"[\w-]{1,64}")  # what a program may have called a run
 
@@ -27,22 +29,22 @@ def write_losses(trainer: Trainer) -> None:
 
     Its columns are ``COLUMNS``: the mean loss since the row before, the rate of the last step, the speed since the row
     before, checkpoint and pictures included, and seconds since the beginning. Rate and speed are empty where an earlier
-    version recorded none.
+    version recorded none. Where FID was measured at all, ``FIGURES`` follow, empty at other steps.
     """
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    figures = FIGURES if any("fid" in entry for entry in trainer.losses) else ()
+    table = csv.DictWriter(text, COLUMNS + figures, lineterminator="\n")
     table.writeheader()
-    table.writerows(row(trainer, entry) for entry in trainer.losses)
+    for entry in trainer.losses:
+        table.writerow({key: cell(value) for key, value in row(trainer, entry).items()})
     with replacing(trainer.folder / LOSSES) as path:
         path.write_text(text.getvalue(), encoding="utf-8")
 
 
-def row(trainer: Trainer, entry: Mapping[str, float]) -> dict[str, float]:
-    """A record of the trainer's with the epoch, to six digits."""
-    return {key: float(f"{value:.6g}") for key, value in entry.items()} | {
-        "step": int(entry["step"]),
-        "epoch": round(entry["step"] / trainer.per_epoch, 4),
-    }
+def row(trainer: Trainer, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of the trainer's with the epoch, numbers to six digits."""
+    rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in entry.items()}
+    return rounded | {"epoch": round(entry["step"] / trainer.per_epoch, 4)}
 
 
 class Log(AbstractContextManager["Log"]):

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from scoresde.training import averages
 from scoresde.training.schedules import INVERSE_SQRT, SCHEDULES
 from solvers.errors import known
 
 SHARE = 10  # of a run, what its warm-up, its averaging window and the rate before it decays are at most a part of
 LONGEST_WARMUP, LARGEST_EMA = 500, 0.999
-LATER: dict[str, Any] = {"schedule": "cosine", "decay_steps": None}  # not recorded: earlier versions knew nothing else
+# Not recorded: earlier versions knew nothing else.
+LATER: dict[str, Any] = {"schedule": "cosine", "decay_steps": None, "averages": ()}
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,13 @@ class Settings:
         schedule: what the rate does after the warm-up: ``cosine``, ``constant``, ``linear`` or ``inverse_sqrt``; see
             :func:`scoresde.training.schedules.factor`.
         decay_steps: of ``inverse_sqrt`` alone, the step from which the rate falls; None is a tenth of the steps.
+        averages: widths σ_rel of further averages of the weights, by power functions of the step: each weighs the steps
+            of the run such that their standard deviation is that share of its length so far; see
+            :func:`scoresde.training.averages.power`.
 
     Raises:
-        ValueError: a value is out of range, an unknown schedule (the nearest is given), or ``decay_steps`` without
-            ``inverse_sqrt``.
+        ValueError: a value is out of range, two averages alike, an unknown schedule (the nearest is given), or
+            ``decay_steps`` without ``inverse_sqrt``.
     """
 
     epochs: int
@@ -49,6 +54,7 @@ class Settings:
     seed: int = 0
     schedule: str = "cosine"
     decay_steps: int | None = None
+    averages: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("warmup", 0), ("decay_steps", 1)):
@@ -59,6 +65,7 @@ class Settings:
         for name in ("label_dropout", "ema"):
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        averages.check_all(self.averages)
         known("schedule", self.schedule, SCHEDULES)
         if self.decay_steps is not None and self.schedule != INVERSE_SQRT:
             raise ValueError(f"decay_steps is of schedule={INVERSE_SQRT}, not of {self.schedule}")
@@ -83,7 +90,8 @@ class Settings:
 
     def recorded(self) -> dict[str, Any]:
         """What tells the run from others, less what is as it was before there was a choice."""
-        return {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        found = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _is_number(value: Any) -> bool:

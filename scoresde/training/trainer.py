@@ -22,15 +22,19 @@ from scoresde.files import digest_of, regular, replacing
 from scoresde.process import Process
 from scoresde.runs.differences import differences
 from scoresde.score import ScoreModel
-from scoresde.training import objectives
+from scoresde.training import averages, objectives
 from scoresde.training.loss import Task, needs_data
 from scoresde.training.objectives import Objective
 from scoresde.training.schedules import factor
 from scoresde.training.settings import Settings
 
 FORMAT = "scoresde-training-1"
-ENTRY, LATER = ("step", "loss", "seconds"), ("learning_rate", "images_per_second")  # earlier versions had no LATER
+# Of a record of a step, with their types; FID is not there at every one, and earlier versions had no LATER.
+ENTRY: dict[str, Callable[[Any], Any]] = {"step": int, "loss": float, "seconds": float}
+LATER = {"learning_rate": float, "images_per_second": float, "fid": float, "fid_samples": int, "fid_space": str}
+EMA = "ema"  # name of the exponential average beside the widths of the others
 SEED_OF_LEVELS = 2**31  # of the noise in which held-out images are shown, the same at every step
+Measure = Callable[[ScoreModel], Mapping[str, Any]]
 
 
 class Trainer:
@@ -54,15 +58,18 @@ class Trainer:
             labels are drawn for the whole batch, and parts count by their sizes, so that loss and gradient are those
             of the batch to rounding (not of networks that look across a batch, such as batch norms).
         compile: run the network that is trained through ``torch.compile``; weights and checkpoints are the same.
+        average: which average is the model: a width of ``settings.averages``, or None for that of ``settings.ema``.
+            It is no part of the run: a finished one gives the others, too.
 
     Attributes:
+        averages: the averaged networks, by :data:`EMA` and by their widths.
         task: what is trained, on the process that the objective makes of the given one.
         settings: with numbers for what was None, see :meth:`Settings.filled`.
         continued: of each time that the epochs were changed, ``step`` of then, and ``epochs`` up to it.
 
     Raises:
-        ValueError: a batch larger than the data, more parts than a batch has images, or an objective, process and
-            prediction that do not go together.
+        ValueError: a batch larger than the data, more parts than a batch has images, an average that there is none
+            of, or an objective, process and prediction that do not go together.
     """
 
     def __init__(
@@ -81,13 +88,18 @@ class Trainer:
         flip: bool = False,
         accumulate: int = 1,
         compile: bool = False,
+        average: float | None = None,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
         if not 1 <= accumulate <= settings.batch_size:
             raise ValueError(f"accumulate must lie in [1, batch_size = {settings.batch_size}], got {accumulate}")
+        if average is not None and average not in settings.averages:
+            raise ValueError(f"average={average} is none of averages={list(settings.averages)}")
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.net).requires_grad_(False)
+        names: tuple[str | float, ...] = EMA, *settings.averages
+        self.averages = {name: copy.deepcopy(self.net).requires_grad_(False).eval() for name in names}
+        self.average: str | float = EMA if average is None else average
         # Beside the plain network, whose weights it shares, so that no name of a weight changes.
         self._called = torch.compile(self.net, dynamic=False) if compile else self.net
         objective = objectives.ddpm() if objective is None else objective
@@ -102,7 +114,7 @@ class Trainer:
         self.per_epoch = len(data) // settings.batch_size
         self.steps = settings.epochs * self.per_epoch
         self._asked, self.settings = settings, settings.filled(self.steps)
-        self.losses: list[dict[str, float]] = []
+        self.losses: list[dict[str, Any]] = []
         self.continued: list[dict[str, int]] = []
 
     @property
@@ -118,8 +130,13 @@ class Trainer:
         return self.task.prediction
 
     @property
+    def averaged(self) -> nn.Module:
+        """The network with the averaged weights that were chosen."""
+        return self.averages[self.average]
+
+    @property
     def model(self) -> ScoreModel:
-        """The averaged weights as a score model."""
+        """The averaged weights that were chosen as a score model."""
         return self.task.model(self.averaged)
 
     @cached_property
@@ -143,8 +160,18 @@ class Trainer:
         """Take from a run of before, by what it recorded, the settings that were not asked for."""
         self.settings = self._asked.filled(self.steps, recorded)
 
-    def run(self, report: Callable[[Trainer], None], every: int) -> None:
-        """Train to the end; save, log and call ``report`` each ``every`` steps and at the end."""
+    def run(
+        self, report: Callable[[Trainer], None], every: int, measure: Measure | None = None, measured: int = 1
+    ) -> None:
+        """Train to the end; save, log and call ``report`` each ``every`` steps and at the end.
+
+        Args:
+            report: called when the checkpoint is written, with what is in ``losses``.
+            every: steps between reports.
+            measure: gives ``fid``, ``fid_samples`` and ``fid_space`` of the model, which are recorded; its time counts
+                neither as seconds nor as speed.
+            measured: steps after which FID is measured again, at the next report, and at the end.
+        """
         self.net.train()
         start, total, counted = time.perf_counter(), torch.zeros((), device=self.device), 0
         for batch in self._batches():
@@ -160,15 +187,18 @@ class Trainer:
                     raise FloatingPointError(
                         f"the training loss became {mean} before step {self.step}; lower learning_rate"
                     )
-                self.losses.append(
-                    {
-                        "step": self.step,
-                        "loss": mean,
-                        "seconds": round(self.seconds, 1),
-                        "learning_rate": self.rate(self.step - 1),
-                        "images_per_second": round(counted * self.settings.batch_size / max(elapsed, 1e-9), 1),
-                    }
-                )
+                entry: dict[str, Any] = {
+                    "step": self.step,
+                    "loss": mean,
+                    "seconds": round(self.seconds, 1),
+                    "learning_rate": self.rate(self.step - 1),
+                    "images_per_second": round(counted * self.settings.batch_size / max(elapsed, 1e-9), 1),
+                }
+                due = self.step == self.steps or self.step // measured > (self.step - counted) // measured
+                if measure is not None and due:
+                    entry |= measure(self.model)
+                    start += time.perf_counter() - now
+                self.losses.append(entry)
                 total.zero_()
                 counted = 0
                 self.save()
@@ -185,7 +215,6 @@ class Trainer:
         found: list[dict[str, float]] = []
         if self.held_out is None:
             return found
-        self.averaged.eval()
         for t in self.task.times():
             generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
             total = torch.zeros((), device=self.device)
@@ -206,6 +235,25 @@ class Trainer:
                 }
             )
         return found
+
+    @torch.no_grad()
+    def held_out_loss(self, net: nn.Module) -> float:
+        """The objective of a network on the held-out images, in the same noise at the same levels at every call.
+
+        Raises:
+            ValueError: there are no such images.
+        """
+        if self.held_out is None:
+            raise ValueError("there are no held-out images: a trainer has those that it was given as held_out")
+        generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
+        total = 0.0
+        for index in torch.arange(len(self.held_out)).split(self.settings.batch_size):
+            batch = self.held_out.take(index)
+            x0 = to_state(batch.pixels)
+            epsilon, t = self.task.draw(x0, generator)
+            label = {} if batch.labels is None else {"label": batch.labels.to(self.device)}
+            total += float(self.task.at(net, x0.to(self.device), epsilon.to(self.device), t, **label)) * len(x0)
+        return total / len(self.held_out)
 
     def _batches(self) -> Iterator[Tensor]:
         size = self.settings.batch_size
@@ -251,9 +299,11 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        decay = min(settings.ema or 0.0, (1 + self.step) / (10 + self.step))
-        for average, parameter in zip(self.averaged.parameters(), self.net.parameters(), strict=True):
-            average.lerp_(parameter, 1 - decay)
+        for name, average in self.averages.items():
+            done = self.step + 1
+            ema = isinstance(name, str)
+            kept = averages.exponential(settings.ema or 0.0, done) if ema else averages.power(name, done)
+            averages.update(average, self.net, kept)
         return value
 
     def _identity(self) -> dict[str, Any]:
@@ -274,6 +324,7 @@ class Trainer:
         return json.loads(json.dumps(identity))
 
     def save(self) -> None:
+        widths = self.settings.averages
         state = {
             "format": FORMAT,
             "identity": self._identity(),
@@ -282,7 +333,8 @@ class Trainer:
             "losses": self.losses,
             **({"continued": self.continued} if self.continued else {}),
             "net": self.net.state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "averaged": self.averages[EMA].state_dict(),
+            **({"averages": others} if (others := [self.averages[name].state_dict() for name in widths]) else {}),
             "optimiser": self.optimiser.state_dict(),
         }
         # Not to a path, whose name torch would write into it, nor to a file: Ctrl-C in its writes is a RuntimeError.
@@ -342,20 +394,22 @@ class Trainer:
 
     def _take(self, state: dict[str, Any], planned: int) -> None:
         step, seconds = state["step"], float(state["seconds"])
+        kinds = {**ENTRY, **LATER}
         losses = [
-            {key: float(entry[key]) for key in ENTRY + LATER if key in ENTRY or key in entry}
+            {key: kind(entry[key]) for key, kind in kinds.items() if key in ENTRY or key in entry}
             for entry in state["losses"]
         ]
         continued = [{key: int(entry[key]) for key in ("step", "epochs")} for entry in state.get("continued", [])]
         if not isinstance(step, int) or not 0 <= step <= planned * self.per_epoch or not 0 <= seconds < math.inf:
             raise ValueError(f"step {step!r} of {planned * self.per_epoch} after {seconds} s")
-        for net, weights in ((self.net, state["net"]), (self.averaged, state["averaged"])):
+        read = state["net"], state["averaged"], *state.get("averages", [])
+        for net, weights in zip((self.net, *self.averages.values()), read, strict=True):
             if not all(value.isfinite().all() for value in weights.values()):
                 raise ValueError("its weights are not finite")
             net.load_state_dict(weights)
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = step, seconds
-        self.losses = [{**entry, "step": int(entry["step"])} for entry in losses]
+        self.losses = losses
         self.continued = continued
         if planned != self.settings.epochs and step:
             self.continued.append({"step": step, "epochs": planned})

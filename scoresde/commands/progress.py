@@ -1,0 +1,106 @@
+"""FID of a model while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import scoresde
+from scoresde.commands import measured
+from scoresde.data import Resizing, to_pixels
+from scoresde.metrics import FID, Space, class_labels, real_images
+from scoresde.models import Checkpoint
+from scoresde.score import ScoreModel
+from scoresde.training import Trainer
+
+SOLVER, STEPS = "dpmpp_2m", 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """FID of what a model samples from the same seeds, for the same labels, with ``STEPS`` steps of ``SOLVER``.
+
+    Attributes:
+        samples: how many.
+        every: steps after which a model is measured again.
+        fid: made anew for each model from its space and reference.
+        labels: of the samples, in the proportions of the training images; None without classes.
+        shape: of an image.
+        batch_size: of the sampling.
+        device: of it.
+        bf16: sample under bfloat16 autocast, as the network is trained.
+    """
+
+    samples: int
+    every: int
+    space: Space
+    reference: Any
+    labels: Tensor | None
+    shape: tuple[int, ...]
+    batch_size: int
+    device: torch.device
+    bf16: bool
+
+    def __call__(self, model: ScoreModel) -> dict[str, Any]:
+        """``fid``, ``fid_samples`` and ``fid_space``, as the trainer records them."""
+        fid = FID(self.space, self.reference)
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            found = scoresde.sample(
+                model,
+                SOLVER,
+                steps=STEPS,
+                shape=(self.samples, *self.shape),
+                seeds=range(self.samples),
+                cond={} if self.labels is None else {"label": self.labels},
+                batch_size=self.batch_size,
+                device=self.device,
+            ).samples
+        fid.update(to_pixels(found))
+        score = fid.compute()
+        return {"fid": score.value, "fid_samples": score.samples, "fid_space": score.feature_space}
+
+
+def of(settings: Mapping[str, Any], samples: int, every: int, trainer: Trainer, resizing: Resizing) -> Progress:
+    """What measures the models of a trainer, as ``fid``, ``features`` and ``reference`` ask.
+
+    Args:
+        settings: with ``features``, ``reference`` and ``data``.
+        samples: of each measurement.
+        every: steps from one to the next.
+        trainer: of the models.
+        resizing: what became of the training images, and becomes of those of the reference.
+
+    Raises:
+        ValueError: fewer than two samples, a space that is not there or takes other images, or a reference that cannot
+            be had.
+    """
+    if samples < 2:
+        raise ValueError(f"fid must be 0, for none, or the number of samples, 2 or more; got {samples}")
+    name, data = settings["features"]["name"], settings["data"]
+    if name == "model" and settings["features"].get("path") is None:
+        raise ValueError("features=model needs features.path=…, the folder of a model with features of such images")
+    channels, height, width = trainer.data.pixels.shape[1:]
+    shape = (channels, height, width)
+    checkpoint = Checkpoint(trainer.model, shape, trainer.data.classes, {})
+    space = measured.space(settings, checkpoint, trainer.device)
+    if (given := settings["reference"]) is None:
+        real = real_images.reference(data["path"], space, resizing, data.get("split", "train"), data.get("column"))
+    else:
+        real = real_images.reference(given, space, resizing if real_images.holds_images(given) else None)
+    labels = trainer.data.labels
+    return Progress(
+        samples,
+        every,
+        space,
+        real.moments,
+        None if labels is None else class_labels(samples, torch.bincount(labels).tolist()),
+        shape,
+        trainer.settings.batch_size,
+        trainer.device,
+        trainer.settings.bf16,
+    )
