@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,42 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         time_scale=1000.0,
     )
     return str(folder)
+
+
+class Processes(list[subprocess.Popen[str]]):
+    """Several processes of one command, which nobody supervises."""
+
+    def ends(self) -> list[tuple[int, str, str]]:
+        """Exit status, output and errors of each, all of which end by themselves."""
+        said = [process.communicate(timeout=240) for process in self]
+        return [(process.returncode, *words) for process, words in zip(self, said, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def several() -> Callable[..., AbstractContextManager[Processes]]:
+    """``scoresde`` with these arguments in so many processes, which are gone at the end of the block."""
+
+    @contextmanager
+    def start(count: int, *arguments: str) -> Iterator[Processes]:
+        with socket.socket() as free, ExitStack() as stack:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+            free.close()
+            run = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            processes = Processes()
+            for rank in range(count):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "scoresde", *arguments],
+                    env={**os.environ, **run, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                processes.append(stack.enter_context(process))
+                stack.callback(process.kill)
+            yield processes
+
+    return start
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ COMMANDS = {
     "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
 }
 
-SHARED = {"sample"}  # by several processes, as torchrun starts them
+SHARED = {"sample", "train"}  # by several processes, as torchrun starts them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

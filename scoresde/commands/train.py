@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -31,6 +31,7 @@ from scoresde.networks.described import read_json
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
+from scoresde.runs.ranks import Ranks, current
 from scoresde.training import OBJECTIVES, Settings, Trainer, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
@@ -48,37 +49,78 @@ NAMED = 100  # classes that are told by their names
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs, before anything is written.
+
+    Attributes:
+        trainer: of it.
+        settings: as they are recorded.
+        every: steps between log lines.
+        weights: dtype of the finished model.
+        shown: programs that see the losses.
+        progress: measures FID; None for none.
+    """
+
+    trainer: Trainer
+    settings: dict[str, Any]
+    every: int
+    weights: torch.dtype
+    shown: Sequence[str]
+    progress: Progress | None
+
+
 def run(config: DictConfig, out: Path) -> None:
     """Train as ``conf/train.yaml`` says, in the folder ``out``; take up what was interrupted there.
 
+    Under ``torchrun`` the processes share each batch.
+
     Raises:
         ValueError: a setting out of range, data that cannot be read, or a folder with another run.
+        LostError: another process of the run is gone.
         KeyboardInterrupt: with the step from which the same command goes on.
     """
+    ranks = current()
+    out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
+    prepared = ranks.agree(lambda: _prepared(config, out, ranks))
+    with ExitStack() as stack:
+        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack))
+        if before is not None:
+            prepared.trainer.keep(before)
+            _train(prepared, out)
+
+
+def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     settings = values.resolved(config, without=PASSING)
     every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     shown = _logs(config)
-    trainer, resizing = _trainer(config, settings, out)
+    trainer, resizing = _trainer(config, settings, out, ranks)
     settings[record.INPUTS] = {"data": trainer.content}
     progress = _progress(config, trainer, resizing)
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
-    with record.held(out, (MODEL,)) as unwritable:
-        before = record.recorded(out) or {}
-        trainer.keep(before)
-        _settle(settings, trainer.settings)
-        # With a checkpoint, other epochs are the trainer's to judge.
-        planned = before.get("epochs", config.epochs) if trainer.checkpoint.exists() else config.epochs
-        complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
-        if complete and planned == config.epochs and _whole(out) and _averaged(out) == trainer.average:
-            if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
-                _seal(out, _sums(out))
-            say(f"the model of this configuration is already in {out / MODEL}")
-            return
-        if unwritable is not None:
-            raise unwritable
-        _train(trainer, settings, out, every, weights, shown, progress)
+    return Prepared(trainer, settings, every, weights, shown, progress)
+
+
+def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack) -> dict[str, Any] | None:
+    """What the folder, which the stack holds from now on, records of the run; None where all is done already."""
+    trainer, settings = prepared.trainer, prepared.settings
+    unwritable = stack.enter_context(record.held(out, (MODEL,)))
+    before = record.recorded(out) or {}
+    trainer.keep(before)
+    _settle(settings, trainer.settings)
+    # With a checkpoint, other epochs are the trainer's to judge.
+    planned = before.get("epochs", epochs) if trainer.checkpoint.exists() else epochs
+    complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
+    if complete and planned == epochs and _whole(out) and _averaged(out) == trainer.average:
+        if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
+            _seal(out, _sums(out))
+        say(f"the model of this configuration is already in {out / MODEL}")
+        return None
+    if unwritable is not None:
+        raise unwritable
+    return before
 
 
 def _logs(config: DictConfig) -> list[str]:
@@ -128,24 +170,41 @@ def _whole(out: Path) -> bool:
     return True
 
 
-def _train(
-    trainer: Trainer,
-    settings: dict[str, Any],
-    out: Path,
-    every: int,
-    weights: torch.dtype,
-    shown: Sequence[str],
-    progress: Progress | None,
-) -> None:
-    device = trainer.device
+def _train(prepared: Prepared, out: Path) -> None:
+    trainer, progress = prepared.trainer, prepared.progress
+    ranks = trainer.ranks
+    resumed = ranks.agree(trainer.resume)
+    try:
+        with ExitStack() as stack:
+            open_logs: list[Log] = []
+            ranks.first(lambda: open_logs.extend(_opened(prepared, resumed, out, stack)))
+            trainer.run(
+                lambda trainer: _show(trainer, _report(trainer), open_logs),
+                prepared.every,
+                progress,
+                progress.every if progress else 1,
+            )
+    except KeyboardInterrupt as interrupt:
+        if ranks.rank:
+            raise SystemExit(130) from interrupt  # one says so
+        step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
+        raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
+    if ranks.rank == 0:
+        _finish(prepared, out)
+
+
+def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> list[Log]:
+    """Tell what is trained, record it, and open what the losses are shown in."""
+    trainer, ranks = prepared.trainer, prepared.trainer.ranks
+    shared = f", {ranks.size} processes" if ranks.size > 1 else ""
     say(
         f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
-        f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(device)}"
+        f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(trainer.device)}{shared}"
     )
     if names := trainer.data.names:
         told = [f"{label} {name}" for label, name in enumerate(names[:NAMED])]
         say(f"classes: {', '.join(told)}{', …' if len(names) > NAMED else ''}; sample takes label=<name> or the number")
-    if trainer.resume():
+    if resumed:
         say(f"going on from step {trainer.step} of {trainer.steps}")
         _tell_continued(trainer)
         if trainer.step == trainer.steps:
@@ -157,21 +216,15 @@ def _train(
             f"note: {trainer.steps} steps are few: below {FEW} or so the averaged weights, which are the model, are "
             "hardly trained; more epochs or a smaller batch_size make more"
         )
-    record.write(out, settings, device)
-    try:
-        with ExitStack() as stack:
-            open_logs = [stack.enter_context(LOGS[name](out, trainer.step, settings)) for name in shown]
-            trainer.run(
-                lambda trainer: _show(trainer, _report(trainer), open_logs),
-                every,
-                progress,
-                progress.every if progress else 1,
-            )
-    except KeyboardInterrupt as interrupt:
-        step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
-        raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
+    record.write(out, prepared.settings, trainer.device)
+    return [stack.enter_context(LOGS[name](out, trainer.step, prepared.settings)) for name in prepared.shown]
+
+
+def _finish(prepared: Prepared, out: Path) -> None:
+    """Write the finished model."""
+    trainer, settings = prepared.trainer, prepared.settings
     levels = _draw(trainer)
-    compared = _compared(trainer, progress)
+    compared = _compared(trainer, prepared.progress)
     preconditioning = trainer.task.preconditioning
     models.save(
         out / MODEL,
@@ -186,13 +239,13 @@ def _train(
         preconditioning=preconditioning,
         training={**_card(trainer, settings, levels), **compared},
         noise_scale=_noise_scale(trainer),
-        dtype=weights,
+        dtype=prepared.weights,
     )
     _seal(out, _sums(out))
     say(f"{out}: {', '.join((*RESULTS, logs.LOSSES, SUMS, record.CONFIG, record.VERSIONS))}")
 
 
-def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> tuple[Trainer, Resizing]:
+def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ranks) -> tuple[Trainer, Resizing]:
     chosen = Settings(**{field.name: _setting(config, field.name, str(field.type)) for field in fields(Settings)})
     name, options = values.named(settings["process"])
     if name is None:
@@ -232,12 +285,13 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> tuple[T
         chosen,
         out,
         time_input=partial(operator.mul, scale),
-        device=values.device(config),
+        device=ranks.device(values.device(config)),
         objective=objective,
         held_out=held_out,
         flip=flip,
         accumulate=values.whole(config, "accumulate"),
         compile=values.flag(config, "compile"),
+        ranks=ranks,
         average=None if config.average is None else values.number(config, "average"),
     )
     return trainer, resizing

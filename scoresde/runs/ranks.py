@@ -119,12 +119,12 @@ class Ranks:
             dist.all_reduce(total)
             return total.cpu().numpy()
 
-    def settle(self, failed: bool, idle: Callable[[], object]) -> int:
+    def settle(self, failed: bool, idle: Callable[[], object] | None = None) -> int:
         """Wait until all processes have done their part; how many of them failed.
 
         Args:
             failed: whether this one did.
-            idle: called now and then while waiting.
+            idle: called now and then while waiting; None waits without a pause.
 
         Raises:
             LostError: a process is gone, or has hung for a day.
@@ -135,7 +135,7 @@ class Ranks:
         with _losses():
             work = dist.all_reduce(count, group=_patient(), async_op=True)
             assert work is not None
-            while not work.is_completed():
+            while idle is not None and not work.is_completed():
                 time.sleep(POLL)
                 idle()
             work.wait()
@@ -180,7 +180,26 @@ def _losses() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostError("another process of this run is gone") from error
+        raise _lost() from error
+
+
+@contextmanager
+def exchanging() -> Iterator[None]:
+    """A connection that is lost in work of which the exchange is a part is said in words; other errors are their own.
+
+    Raises:
+        LostError: a process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error):
+            raise _lost() from error
+        raise
+
+
+def _lost() -> LostError:
+    return LostError("another process of this run is gone")
 
 
 def _broadcast(message: bytes) -> bytes:

@@ -9,18 +9,20 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from scoresde.data import Images, to_state
 from scoresde.files import digest_of, regular, replacing
 from scoresde.process import Process
 from scoresde.runs.differences import differences
+from scoresde.runs.ranks import Ranks, exchanging
 from scoresde.score import ScoreModel
 from scoresde.training import averages, objectives
 from scoresde.training.loss import Task, needs_data
@@ -60,6 +62,9 @@ class Trainer:
         compile: run the network that is trained through ``torch.compile``; weights and checkpoints are the same.
         average: which average is the model: a width of ``settings.averages``, or None for that of ``settings.ema``.
             It is no part of the run: a finished one gives the others, too.
+        ranks: the processes that share each batch, this one among them. Each makes the same draws and takes its rows,
+            and gradients are summed, so that they are those of the batch to rounding. The first alone saves, reports
+            and measures; all must see its folder. Batch norms see a process's rows.
 
     Attributes:
         averages: the averaged networks, by :data:`EMA` and by their widths.
@@ -68,8 +73,8 @@ class Trainer:
         continued: of each time that the epochs were changed, ``step`` of then, and ``epochs`` up to it.
 
     Raises:
-        ValueError: a batch larger than the data, more parts than a batch has images, an average that there is none
-            of, or an objective, process and prediction that do not go together.
+        ValueError: a batch larger than the data, more parts than a process has images of it, an average that there is
+            none of, or an objective, process and prediction that do not go together.
     """
 
     def __init__(
@@ -89,26 +94,34 @@ class Trainer:
         accumulate: int = 1,
         compile: bool = False,
         average: float | None = None,
+        ranks: Ranks | None = None,
     ):
         if settings.batch_size > len(data):
             raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
-        if not 1 <= accumulate <= settings.batch_size:
-            raise ValueError(f"accumulate must lie in [1, batch_size = {settings.batch_size}], got {accumulate}")
+        self.ranks = Ranks() if ranks is None else ranks
+        least = settings.batch_size // self.ranks.size  # images of a batch that a process has
+        if not 1 <= accumulate <= least:
+            shared = f"/{self.ranks.size} processes" if self.ranks.size > 1 else ""
+            raise ValueError(
+                f"accumulate must lie in [1, batch_size = {settings.batch_size}{shared}], got {accumulate}"
+            )
         if average is not None and average not in settings.averages:
             raise ValueError(f"average={average} is none of averages={list(settings.averages)}")
+        self.device = torch.device(device)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         names: tuple[str | float, ...] = EMA, *settings.averages
         self.averages = {name: copy.deepcopy(self.net).requires_grad_(False).eval() for name in names}
         self.average: str | float = EMA if average is None else average
         # Beside the plain network, whose weights it shares, so that no name of a weight changes.
-        self._called = torch.compile(self.net, dynamic=False) if compile else self.net
+        self._shared = self._sharing() if self.ranks.size > 1 else None
+        called = self._shared or self.net
+        self._called = torch.compile(called, dynamic=False) if compile else called
         objective = objectives.ddpm() if objective is None else objective
         prediction = objective.prediction if prediction is None else prediction
         known = objectives.sigma_data(data) if needs_data(objective, objectives.check(prediction)) else None
         self.task = Task(objective.adapted(process), prediction, time_input, objective, known)
         self.data, self.held_out = data, held_out
         self.folder, self.flip, self.accumulate = Path(folder), flip, accumulate
-        self.device = torch.device(device)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
         self.per_epoch = len(data) // settings.batch_size
@@ -165,6 +178,8 @@ class Trainer:
     ) -> None:
         """Train to the end; save, log and call ``report`` each ``every`` steps and at the end.
 
+        Of several processes the first does all but the training, and the others wait for it.
+
         Args:
             report: called when the checkpoint is written, with what is in ``losses``.
             every: steps between reports.
@@ -175,14 +190,15 @@ class Trainer:
         self.net.train()
         start, total, counted = time.perf_counter(), torch.zeros((), device=self.device), 0
         for batch in self._batches():
-            total += self._train_step(batch)
+            with exchanging():
+                total += self._train_step(batch)
             counted += 1
             self.step += 1
             if self.step % every == 0 or self.step == self.steps:
                 now = time.perf_counter()
                 elapsed, start = now - start, now
                 self.seconds += elapsed
-                mean = float(total) / counted
+                mean = float(self.ranks.sum(total.cpu().double().numpy())) / counted
                 if not math.isfinite(mean):
                     raise FloatingPointError(
                         f"the training loss became {mean} before step {self.step}; lower learning_rate"
@@ -195,14 +211,37 @@ class Trainer:
                     "images_per_second": round(counted * self.settings.batch_size / max(elapsed, 1e-9), 1),
                 }
                 due = self.step == self.steps or self.step // measured > (self.step - counted) // measured
-                if measure is not None and due:
-                    entry |= measure(self.model)
-                    start += time.perf_counter() - now
-                self.losses.append(entry)
                 total.zero_()
                 counted = 0
-                self.save()
-                report(self)
+                with self._alone() as first:
+                    if first and measure is not None and due:
+                        entry |= measure(self.model)
+                        start += time.perf_counter() - now
+                    self.losses.append(entry)
+                    if first:
+                        self.save()
+                        report(self)
+
+    def _sharing(self) -> DistributedDataParallel:
+        """The network with gradients that are means over the processes."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # where NCCL is to work
+        return DistributedDataParallel(self.net, gradient_as_bucket_view=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether this process is the first; at the end of the block the others have waited for it.
+
+        Raises:
+            SystemExit: the first process failed.
+        """
+        done = False
+        try:
+            yield self.ranks.rank == 0
+            done = True
+        finally:
+            if self.ranks.settle(not done) and done:
+                raise SystemExit(1)
 
     @torch.no_grad()
     def by_level(self) -> list[dict[str, float]]:
@@ -290,11 +329,15 @@ class Trainer:
         x0 = to_state(pixels.to(self.device))
         epsilon, t = self.task.draw(x0, generator)
         value = torch.zeros((), device=self.device)
-        for part in torch.arange(len(x0)).tensor_split(self.accumulate):
+        mine = torch.arange(len(x0)).tensor_split(self.ranks.size)[self.ranks.rank]
+        parts = mine.tensor_split(self.accumulate)
+        for part in parts:
             rows = slice(int(part[0]), int(part[-1]) + 1)
             given = {key: tensor[rows] for key, tensor in cond.items()}
-            share = self.task.at(net, x0[rows], epsilon[rows], t[rows], **given) * (len(part) / len(x0))
-            share.backward()
+            waiting = self._shared is not None and part is not parts[-1]  # gradients are exchanged once
+            with self._shared.no_sync() if self._shared is not None and waiting else nullcontext():
+                share = self.task.at(net, x0[rows], epsilon[rows], t[rows], **given) * (len(part) / len(x0))
+                (share * self.ranks.size).backward()  # of the gradients a mean is taken
             value += share.detach()
         nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
         self.optimiser.step()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ import torch
 from scoresde.commands.main import main
 from scoresde.runs.ranks import Ranks
 
+Several = Callable[..., Any]
 SIZES = ["n=96", "batch_size=8", "shard=16", "threads=1"]
 DIGITS = ["nfe=2", "label=data", "metrics=true", *SIZES]
 
@@ -37,34 +37,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def several(count: int, *arguments: str, **environment: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """``scoresde sample`` in so many processes, which nobody supervises."""
-    with socket.socket() as free, ExitStack() as stack:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
-        run = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes = []
-        for rank in range(count):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "scoresde", "sample", *arguments],
-                env={**os.environ, **run, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            processes.append(stack.enter_context(process))
-            stack.callback(process.kill)
-        yield processes
-
-
-def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Exit status, output and errors of each, all of which end by themselves."""
-    said = [process.communicate(timeout=240) for process in processes]
-    return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
-
-
 def test_torchrun_with_two_processes_writes_the_files_of_one(alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -78,33 +50,35 @@ def test_torchrun_with_two_processes_writes_the_files_of_one(alone: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_three_processes_that_find_damage_write_the_files_of_one(alone: Path, tmp_path: Path) -> None:
+def test_three_processes_that_find_damage_write_the_files_of_one(several: Several, alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "three"
-    with several(3, *DIGITS, f"out={folder}") as processes:
-        statuses = ends(processes)
+    with several(3, "sample", *DIGITS, f"out={folder}") as processes:
+        statuses = processes.ends()
     assert [status for status, _, _ in statuses] == [0, 0, 0]
     assert [bool(out) for _, out, _ in statuses] == [True, False, False]
     assert content(folder) == content(alone)
     for name in ("000016-000031.npz", "000032-000047.json", "000080-000095.features.npz"):
         (folder / "shards" / name).write_bytes(b"")
     (folder / "metrics.json").unlink()
-    with several(3, *DIGITS, f"out={folder}") as processes:
-        statuses = ends(processes)
+    with several(3, "sample", *DIGITS, f"out={folder}") as processes:
+        statuses = processes.ends()
     assert "48 of 96 images are there; going on" in statuses[0][1]
     assert content(folder) == content(alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_lost_process_loses_nothing_and_the_others_do_their_part(lost: int, alone: Path, tmp_path: Path) -> None:
+def test_a_lost_process_loses_nothing_and_the_others_do_their_part(
+    several: Several, lost: int, alone: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    with several(3, *DIGITS, f"out={folder}") as processes:
+    with several(3, "sample", *DIGITS, f"out={folder}") as processes:
         while not list(folder.glob("shards/*.json")):
             assert [process.poll() for process in processes] == [None] * 3
             time.sleep(0.01)
         processes[lost].kill()
         begin = time.monotonic()
-        statuses = ends(processes)
+        statuses = processes.ends()
     assert time.monotonic() - begin < 60
     assert sorted(status for status, _, _ in statuses) == [-9, 1, 1]
     there = len(list(folder.glob("shards/*.json")))
@@ -146,7 +120,9 @@ def test_torchrun_starts_again_when_a_process_is_lost_and_completes_the_run(alon
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_says_so_and_the_others_do_their_part(model: str, tmp_path: Path) -> None:
+def test_a_process_that_fails_says_so_and_the_others_do_their_part(
+    several: Several, model: str, tmp_path: Path
+) -> None:
     """The second of two finds its second shard's place taken by a folder."""
     folder = tmp_path / "run"
     chosen = ["model=folder", f"model.path={model}", "nfe=4", *SIZES, f"out={folder}"]
@@ -154,8 +130,8 @@ def test_a_process_that_fails_says_so_and_the_others_do_their_part(model: str, t
     for path in (folder / "shards").iterdir():
         path.unlink()
     (folder / "shards" / "000048-000063.npz").mkdir()
-    with several(2, *chosen) as processes:
-        (first, said, complaint), (second, _, reason) = ends(processes)
+    with several(2, "sample", *chosen) as processes:
+        (first, said, complaint), (second, _, reason) = processes.ends()
     assert (first, second) == (1, 1), (said, complaint)
     assert "scoresde: process 1: " in reason
     assert "000048-000063.npz" in reason
@@ -163,9 +139,9 @@ def test_a_process_that_fails_says_so_and_the_others_do_their_part(model: str, t
     assert "1 of 2 processes failed; 64 of 96 images are written, and the same command" in complaint
 
 
-def test_every_process_makes_what_is_refused_known_once(model: str, tmp_path: Path) -> None:
-    with several(2, "model=folder", f"model.path={model}", "n=0", f"out={tmp_path / 'here'}") as processes:
-        statuses = ends(processes)
+def test_every_process_makes_what_is_refused_known_once(several: Several, model: str, tmp_path: Path) -> None:
+    with several(2, "sample", "model=folder", f"model.path={model}", "n=0", f"out={tmp_path / 'here'}") as processes:
+        statuses = processes.ends()
     assert [status for status, _, _ in statuses] == [1, 1]
     assert [bool(err) for _, _, err in statuses] == [True, False]
     assert "n must be a whole number of at least 1, got 0" in statuses[0][2]
