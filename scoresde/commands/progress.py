@@ -84,8 +84,7 @@ def of(settings: Mapping[str, Any], samples: int, every: int, trainer: Trainer, 
     name, data = settings["features"]["name"], settings["data"]
     if name == "model" and settings["features"].get("path") is None:
         raise ValueError("features=model needs features.path=…, the folder of a model with features of such images")
-    channels, height, width = trainer.data.pixels.shape[1:]
-    shape = (channels, height, width)
+    shape = trainer.data.shape
     checkpoint = Checkpoint(trainer.model, shape, trainer.data.classes, {})
     space = measured.space(settings, checkpoint, trainer.device)
     if (given := settings["reference"]) is None:

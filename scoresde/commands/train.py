@@ -21,13 +21,12 @@ from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, progress, values
 from scoresde.commands.progress import Progress
-from scoresde.data import Columns, Images, Resizing, load, to_pixels
+from scoresde.data import Columns, Images, Resizing, load, load_mapped, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import say
 from scoresde.metrics import Score
 from scoresde.models import Checkpoint
-from scoresde.networks.described import read_json
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
@@ -198,7 +197,7 @@ def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> l
     trainer, ranks = prepared.trainer, prepared.trainer.ranks
     shared = f", {ranks.size} processes" if ranks.size > 1 else ""
     say(
-        f"{len(trainer.data)} images of {tuple(trainer.data.pixels.shape[1:])}, {trainer.data.classes} classes; "
+        f"{len(trainer.data)} images of {trainer.data.shape}, {trainer.data.classes} classes; "
         f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(trainer.device)}{shared}"
     )
     if names := trainer.data.names:
@@ -232,7 +231,7 @@ def _finish(prepared: Prepared, out: Path) -> None:
         network=settings["network"]["name"],
         process=trainer.process,
         prediction=trainer.task.stored,
-        shape=tuple(trainer.data.pixels.shape[1:]),
+        shape=trainer.data.shape,
         classes=trainer.data.classes,
         class_names=trainer.data.names,
         time_scale=_time_scale(trainer.process) if preconditioning is None else 1.0,
@@ -267,8 +266,11 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
         columns = Columns(described.get("column"), described.get("label"))
     except TypeError as error:
         raise ValueError(f"data.{error}") from error
-    data = load(described["path"], described.get("split", "train"), resizing, columns)
-    shape = tuple(data.pixels.shape[1:])
+    if not isinstance(mapped := described.pop("mapped", False), bool):
+        raise ValueError(f"data.mapped must be true or false, got {mapped!r}")
+    read = load_mapped if mapped else load
+    data = read(described["path"], described.get("split", "train"), resizing, columns)
+    shape = data.shape
     if shape[0] not in (1, 3):
         raise ValueError(f"{settings['data']['path']!r} has images of {shape[0]} channels: training takes 1 or 3")
     data, held_out = _parted(data, values.whole(config, "held_out", least=0))
@@ -307,7 +309,7 @@ def _progress(config: DictConfig, trainer: Trainer, resizing: Resizing) -> Progr
 
 def _averaged(out: Path) -> str | float:
     """Which average the model in a folder is."""
-    return read_json(out / MODEL / models.CONFIG).get("training", {}).get("average", EMA)
+    return models.load(out / MODEL).card["training"].get("average", EMA)
 
 
 def _compared(trainer: Trainer, measure: Progress | None) -> dict[str, Any]:
@@ -342,7 +344,7 @@ def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
     if count >= len(data):
         raise ValueError(f"held_out must be less than the {len(data)} images, got {count}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    rest, held_out = data.take(order[count:].sort().values), data.take(order[:count].sort().values)
+    rest, held_out = data.part(order[count:].sort().values), data.take(order[:count].sort().values)
     if data.labels is not None and rest.labels is not None:
         before, after = (labels.bincount(minlength=data.classes) for labels in (data.labels, rest.labels))
         if lost := ((before > 0) & (after == 0)).nonzero().flatten().tolist():
@@ -437,7 +439,7 @@ def _quantity(trainer: Trainer) -> str:
 
 def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
     """Samples of the averaged weights, a class in each column and the same noise along each row."""
-    classes, shape = trainer.data.classes, trainer.data.pixels.shape[1:]
+    classes, shape = trainer.data.classes, trainer.data.shape
     count = rows * (classes or UNLABELLED_COLUMNS)
     index = torch.arange(count)
     return scoresde.sample(
@@ -454,9 +456,8 @@ def _picture(trainer: Trainer, rows: int, steps: int) -> torch.Tensor:
 def _noise_scale(trainer: Trainer) -> float | None:
     """σ* of the averaged weights; None where so little was learned that there is none."""
     model = trainer.model
-    channels, height, width = trainer.data.pixels.shape[1:]
     try:
-        return fitting.measured(model, Checkpoint(model, (channels, height, width), trainer.data.classes, {}))
+        return fitting.measured(model, Checkpoint(model, trainer.data.shape, trainer.data.classes, {}))
     except ValueError:
         return None
 

@@ -2,6 +2,7 @@
 
 from scoresde.data.errors import DataError, DataWarning
 from scoresde.data.images import SKLEARN, Images, Stream, load, to_pixels, to_state
+from scoresde.data.mapped import load_mapped
 from scoresde.data.resizing import Resizing
 from scoresde.data.sources import SUFFIXES, located, numbered
 from scoresde.data.tables import Columns
@@ -16,6 +17,7 @@ __all__ = [
     "Resizing",
     "Stream",
     "load",
+    "load_mapped",
     "located",
     "numbered",
     "to_pixels",

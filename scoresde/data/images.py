@@ -70,15 +70,23 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of a 
 class Images:
     """Images as uint8 of shape (n, channels, height, width), and labels of shape (n,) as int64, or None.
 
-    ``names`` are those of the classes, in the order of the labels, where folders had such.
+    ``names`` are those of the classes, in the order of the labels, where folders had such. With ``rows`` they are these
+    rows of ``pixels`` alone, which are not copied.
     """
 
     pixels: Tensor
     labels: Tensor | None
     names: tuple[str, ...] = ()
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels if self.rows is None else self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
 
     @property
     def classes(self) -> int:
@@ -86,7 +94,24 @@ class Images:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
     def take(self, index: Tensor) -> Images:
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index], self.names)
+        """A copy of some of the images, in this order."""
+        rows, labels = self._at(index)
+        return Images(self.pixels[rows], labels, self.names)
+
+    def part(self, index: Tensor) -> Images:
+        """Some of the images, in this order, without a copy of their pixels."""
+        rows, labels = self._at(index)
+        return Images(self.pixels, labels, self.names, rows)
+
+    def _at(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows of ``pixels``, and labels."""
+        rows = index if self.rows is None else self.rows[index]
+        return rows, None if self.labels is None else self.labels[index]
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The pixels of all of them, some images at a time."""
+        for index in torch.arange(len(self)).split(LOADED):
+            yield self.take(index).pixels
 
 
 def to_state(pixels: Tensor) -> Tensor:

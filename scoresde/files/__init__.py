@@ -15,6 +15,7 @@ from pathlib import Path
 
 PART = "scoresde-part"  # in the names of files being written, so that no file of anybody else's is taken for one
 TEMPORARY = re.compile(rf"\..+\.\d+\.{PART}(\.[^.]+)?")
+CACHE = "SCORESDE_CACHE"
 SMALL, RATIO = 2**28, 200  # bytes that may be unpacked of anything, and of each packed byte of what is larger
 _asking_for_umask = threading.Lock()  # which can only be asked for by setting it, for the whole process
 
@@ -116,6 +117,11 @@ def digest(*paths: str | Path) -> str:
         FileNotFoundError, ValueError: as :func:`regular` does.
     """
     return digest_of(itertools.chain.from_iterable(map(_blocks, paths)))
+
+
+def cache() -> Path:
+    """The folder of what can be computed again."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "scoresde").expanduser()
 
 
 def digest_of(parts: Iterable[bytes | str]) -> str:

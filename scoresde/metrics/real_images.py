@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.data import SKLEARN, Columns, DataError, Resizing, Stream, located, numbered
-from scoresde.files import digest_of
+from scoresde.files import cache, digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.spaces.space import Space
 
-CACHE = "SCORESDE_CACHE"
 BATCH = 500
 
 
@@ -76,11 +74,6 @@ def reference(
 def _check_count(path: Path, count: int | None) -> None:
     if count is not None and count < 2:
         raise ValueError(f"a reference needs 2 images or more, {str(path)!r} has {count}")
-
-
-def cache() -> Path:
-    """The folder of what can be computed again."""
-    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "scoresde").expanduser()
 
 
 def holds_images(path: str | Path) -> bool:

@@ -341,8 +341,10 @@ def sigma_data(images: Images) -> float:
     Raises:
         ValueError: all pixels are alike.
     """
-    flat = images.pixels.flatten()
-    counts = torch.stack([part.long().bincount(minlength=256) for part in flat.split(CHUNK)]).sum(0).double()
+    counts = torch.zeros(256, dtype=torch.float64)
+    for chunk in images.chunks():
+        for part in chunk.flatten().split(CHUNK):
+            counts += part.long().bincount(minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 127.5 - 1
     share = counts / counts.sum()
     variance = float((share * (values - (share * values).sum()) ** 2).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import math
 import sys
@@ -155,8 +156,9 @@ class Trainer:
     @cached_property
     def content(self) -> str:
         """SHA-256 of all images and labels, which tells other images at the same path from those of before."""
-        found = [values for values in (self.data.pixels, self.data.labels) if values is not None]
-        return digest_of([str(tuple(self.data.pixels.shape)), *(each.contiguous().numpy().tobytes() for each in found)])
+        labels = [] if self.data.labels is None else [self.data.labels]
+        parts = (each.contiguous().numpy().tobytes() for each in itertools.chain(self.data.chunks(), labels))
+        return digest_of(itertools.chain([str((len(self.data), *self.data.shape))], parts))
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -356,7 +358,7 @@ class Trainer:
             "settings": self.settings.recorded(),
             "process": self.process.config(),
             "prediction": self.prediction,
-            "images": list(self.data.pixels.shape),
+            "images": [len(self.data), *self.data.shape],
             "content": self.content,
             "network": shapes,
             **({"flip": True} if self.flip else {}),  # checkpoints without it are what they were before there was it

@@ -15,6 +15,7 @@ from PIL import Image
 
 from scoresde.data import DataError, DataWarning, load
 from scoresde.data.sources import numbered
+from scoresde.files import CACHE
 from scoresde.metrics import PixelSpace, real_images
 
 
@@ -174,7 +175,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_shards_are_a_reference_by_pattern_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(real_images.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     shards(tmp_path / "a", "train", 4)
     space = PixelSpace((3, 4, 4))
     for path in (tmp_path / "a", tmp_path / "a" / "train-{000..003}.tar"):

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from scoresde.data import Columns, DataError, DataWarning, Resizing, load
+from scoresde.files import CACHE
 from scoresde.metrics import PixelSpace, real_images
 
 RANDOM = np.random.default_rng(0)
@@ -148,7 +149,7 @@ def test_columns_are_chosen_where_several_may_be_meant(tmp_path: Path, monkeypat
         load(path, columns=Columns(image="label"))
     with pytest.raises(TypeError, match="label must be the name of a column, got 3"):
         Columns(label=3)  # type: ignore[arg-type]
-    monkeypatch.setenv(real_images.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     assert real_images.reference(tmp_path / "a.parquet", PixelSpace((3, 4, 4))).moments.count == 5
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from scoresde.commands.main import main
+from scoresde.files import CACHE
 from scoresde.metrics import BUNDLED, FeatureSpace, Moments, PixelSpace, Reference, real_images, spaces
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(real_images.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -36,7 +37,9 @@ def test_images_become_moments_and_features_of_themselves(tmp_path: Path) -> Non
     np.testing.assert_allclose(found.features.features, space.features(pixels).numpy(), rtol=1e-3, atol=1e-3)
 
 
-def test_features_are_computed_once_for_each_content_and_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_computed_once_for_each_content_and_space(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space, asked = spaces.get("model"), []
     compute = FeatureSpace.features
     monkeypatch.setattr(FeatureSpace, "features", lambda self, x: (asked.append(len(x)), compute(self, x))[1])
@@ -50,7 +53,7 @@ def test_features_are_computed_once_for_each_content_and_space(tmp_path: Path, m
     real_images.reference(tmp_path / "other.npz", space)
     assert asked == [40, 40]
     assert real_images.reference(tmp_path / "mine.npz", PixelSpace((1, 28, 28))).space != space.name
-    assert len(list((real_images.cache() / "references").iterdir())) == 3
+    assert len(list((cache / "references").iterdir())) == 3
 
 
 def test_statistics_are_taken_as_they_are(tmp_path: Path, cache: Path) -> None:
