@@ -28,7 +28,7 @@ from scoresde.models import Checkpoint
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
-from scoresde.training import OBJECTIVES, Settings, Trainer, logs
+from scoresde.training import OBJECTIVES, Settings, Trainer, augmentation, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
 from solvers.errors import known
@@ -192,6 +192,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         raise ValueError(f"data.flip must be true or false, got {flip!r}")
     if flip:
         described["flip"] = True  # else it is not recorded: runs of before there was it are the same
+    augmentation.check(augment := described.pop("augment", 0), "data.augment")
+    if augment:
+        described["augment"] = float(augment)  # as above
+        _check_told(settings["network"]["name"])
     try:
         columns = Columns(described.get("column"), described.get("label"))
     except TypeError as error:
@@ -204,7 +208,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
     if held_out is None:
         del settings["held_out"]
     torch.manual_seed(chosen.seed)
-    net = models.build({**settings["network"], "in_channels": shape[0], "num_classes": data.classes}, shape)
+    given = {"in_channels": shape[0], "num_classes": data.classes}
+    if augment:
+        given["augment"] = augmentation.CONDITION
+    net = models.build({**settings["network"], **given}, shape)
     scale = _time_scale(process)
     trainer = Trainer(
         net,
@@ -218,11 +225,26 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path) -> Trainer
         objective=objective,
         held_out=held_out,
         flip=flip,
+        augment=augment,
         accumulate=values.whole(config, "accumulate"),
         compile=values.flag(config, "compile"),
     )
     trainer.averaged.eval()
     return trainer
+
+
+def _check_told(network: str) -> None:
+    """Refuse to augment images for a network that cannot be told how.
+
+    Raises:
+        ValueError: names it, and those that can.
+    """
+    if "augment" not in models.NETWORKS.options(network):
+        able = [name for name in models.NETWORKS.names() if "augment" in models.NETWORKS.options(name)]
+        raise ValueError(
+            f"data.augment needs a network that is told how images were changed, by its option 'augment': {network!r} "
+            f"has none; {', '.join(able)} have it"
+        )
 
 
 def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
