@@ -12,7 +12,8 @@ order, with a₀, a₁ ~ U{0, 1}, a₃, a₄ ~ U(−π, π) and the others ~ N(0
 - translation by a₆ W/8 to the right and a₇ H/8 down. Condition: a₆, a₇.
 
 They go around the middle of the image and are in pixels, so that angles stay angles where an image is not square; and
-all are one resampling, bicubic, with what lies outside mirrored at the border.
+all are one resampling, bicubic, with what lies outside mirrored at the border. As in the source, a stretch a₅ in the
+direction a₄ has the entries of −a₅ in a₄ + π, which is its inverse: the network is told of either.
 
 Source: Karras et al. 2022, Elucidating the design space of diffusion-based generative models, app. F.2 and table 6;
 the transformations are those of Karras et al. 2020, Training generative adversarial networks with limited data, app. B.
