@@ -149,9 +149,8 @@ class UNet(Labelled, Level):
         self.embed_augment = EmbedAugment(augment, embedding) if augment else None
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
-        embedding = self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(
-            self.labels(label, x)
-        )
+        embedding = self.embed_time(sinusoids(t, self.frequencies).to(x.dtype))
+        embedding = embedding + self.embed_label(self.labels(label, x))
         context = F.silu(with_augment(embedding, self.embed_augment, augment))
         h = self.inlet(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []

@@ -245,9 +245,9 @@ class Trainer:
             mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
             pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         if self.augment:
-            # On the CPU: there is bicubic interpolation on few devices, and so images are the same on all of them.
-            drawn = self._generator("augment", self.step)
-            images, told = augmentation.augmented(to_state(pixels), self.augment, drawn, mirror=not self.flip)
+            # On the CPU: not every device interpolates bicubically, and images are the same whatever the device.
+            own = self._generator("augment", self.step)
+            images, told = augmentation.augmented(to_state(pixels), self.augment, own, mirror=not self.flip)
             x0, cond["augment"] = images.to(self.device), told.to(self.device)
         else:
             x0 = to_state(pixels.to(self.device))
