@@ -31,7 +31,7 @@ from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
 from scoresde.runs.ranks import Ranks, current
-from scoresde.training import OBJECTIVES, Settings, Trainer, logs
+from scoresde.training import OBJECTIVES, Settings, Trainer, augmentation, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
 from scoresde.training.trainer import EMA
@@ -262,6 +262,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
         raise ValueError(f"data.flip must be true or false, got {flip!r}")
     if flip:
         described["flip"] = True  # else it is not recorded: runs of before there was it are the same
+    augmentation.check(augment := described.pop("augment", 0), "data.augment")
+    if augment:
+        described["augment"] = float(augment)  # as above
+        _check_told(settings["network"]["name"])
     try:
         columns = Columns(described.get("column"), described.get("label"))
     except TypeError as error:
@@ -277,7 +281,10 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     if held_out is None:
         del settings["held_out"]
     torch.manual_seed(chosen.seed)
-    net = models.build({**settings["network"], "in_channels": shape[0], "num_classes": data.classes}, shape)
+    given = {"in_channels": shape[0], "num_classes": data.classes}
+    if augment:
+        given["augment"] = augmentation.CONDITION
+    net = models.build({**settings["network"], **given}, shape)
     scale = _time_scale(process)
     trainer = Trainer(
         net,
@@ -291,6 +298,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
         objective=objective,
         held_out=held_out,
         flip=flip,
+        augment=augment,
         accumulate=values.whole(config, "accumulate"),
         compile=values.flag(config, "compile"),
         ranks=ranks,
@@ -331,6 +339,20 @@ def _compared(trainer: Trainer, measure: Progress | None) -> dict[str, Any]:
         **({} if trainer.average == EMA else {"average": trainer.average}),
         **({"averages": found} if found else {}),
     }
+
+
+def _check_told(network: str) -> None:
+    """Refuse to augment images for a network that cannot be told how.
+
+    Raises:
+        ValueError: names it, and those that can.
+    """
+    if "augment" not in models.NETWORKS.options(network):
+        able = [name for name in models.NETWORKS.names() if "augment" in models.NETWORKS.options(name)]
+        raise ValueError(
+            f"data.augment needs a network that is told how images were changed, by its option 'augment': {network!r} "
+            f"has none; {', '.join(able)} have it"
+        )
 
 
 def _parted(data: Images, count: int) -> tuple[Images, Images | None]:

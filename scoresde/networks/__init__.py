@@ -15,8 +15,9 @@ from solvers.registry import Registry
 
 # Each keeps its constructor's arguments as ``config``. Those that can be trained take in_channels, num_classes and
 # options of their own; where the sides of images must be multiples of something, that is their ``multiple``. One that
-# has the option image_size is told the shorter side of its images.
-NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes", "image_size"))
+# has the option image_size is told the shorter side of its images; one that has the option augment, the size of a
+# condition which says how images were augmented, is called with it as ``augment`` where they are.
+NETWORKS: Registry[nn.Module] = Registry("network", given=("in_channels", "num_classes", "image_size", "augment"))
 NETWORKS.add("unet", UNet)
 NETWORKS.add("dit", DiT)
 NETWORKS.add("diffusers_unet", DiffusersUNet)

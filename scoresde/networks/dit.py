@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.networks.layers import Labelled, SelfAttention, check_whole, sinusoids
+from scoresde.networks.layers import EmbedAugment, Labelled, SelfAttention, check_whole, sinusoids, with_augment
 
 FREQUENCIES = 256  # size of the sinusoidal features of time
 
@@ -20,9 +20,10 @@ class DiT(Labelled, nn.Module):
     So training begins at a network that returns zeros. Positions are told by fixed sinusoids of row and column, for
     images of any sides.
 
-    Called as ``net(x, t, label=None)``: x of shape (batch, in_channels, H, W), H and W divisible by ``patch``; t of
-    shape (batch,), about 0 to 1000, which is the range of its sinusoidal features; label of shape (batch,), with
-    ``num_classes`` standing for "no label", which is also what None means. Returns the shape of x.
+    Called as ``net(x, t, label=None, augment=None)``: x of shape (batch, in_channels, H, W), H and W divisible by
+    ``patch``; t of shape (batch,), about 0 to 1000, which is the range of its sinusoidal features; label of shape
+    (batch,), with ``num_classes`` standing for "no label", which is also what None means; augment of shape (batch,
+    ``augment``), where None is zeros. Returns the shape of x.
 
     Source: Peebles & Xie 2023, Scalable diffusion models with transformers, sec. 3.2.
 
@@ -33,6 +34,7 @@ class DiT(Labelled, nn.Module):
         depth: transformer blocks.
         heads: of every self-attention.
         mlp_ratio: hidden channels of a block's MLP over ``width``.
+        augment: size of the condition that says how images were augmented, 0 for none.
 
     Raises:
         ValueError: a setting out of range, or a width that is no multiple of 4 and of the heads.
@@ -47,10 +49,11 @@ class DiT(Labelled, nn.Module):
         depth: int = 6,
         heads: int = 3,
         mlp_ratio: float = 4.0,
+        augment: int = 0,
     ):
         super().__init__()
         check_whole("dit", in_channels=in_channels, patch=patch, width=width, depth=depth, heads=heads)
-        check_whole("dit", least=0, num_classes=num_classes)
+        check_whole("dit", least=0, num_classes=num_classes, augment=augment)
         if width % 4:
             raise ValueError(f"dit needs a multiple of 4 as width, got {width}")
         if isinstance(mlp_ratio, bool) or not isinstance(mlp_ratio, (int, float)) or not 1 <= mlp_ratio * width < 2**31:
@@ -63,6 +66,8 @@ class DiT(Labelled, nn.Module):
             "depth": depth,
             "heads": heads,
             "mlp_ratio": mlp_ratio,
+            # Only where there is one: other folders are as they were before.
+            **({"augment": augment} if augment else {}),
         }
         self.multiple = patch  # of the sides of images
         self.patch, self.width, self.num_classes = patch, width, num_classes
@@ -73,6 +78,7 @@ class DiT(Labelled, nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.outlet = nn.Linear(width, in_channels * patch**2)
         self._initialise()
+        self.embed_augment = EmbedAugment(augment, width) if augment else None
 
     def _initialise(self) -> None:
         """As published: Xavier's uniform weights, N(0, 0.02²) in embeddings, zeros where a residual begins."""
@@ -86,10 +92,9 @@ class DiT(Labelled, nn.Module):
         for module in (*(block.modulation for block in self.blocks), self.modulation, self.outlet):
             nn.init.zeros_(module.weight)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        context = F.silu(
-            self.embed_time(sinusoids(t, FREQUENCIES).to(x.dtype)) + self.embed_label(self.labels(label, x))
-        )
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        embedding = self.embed_time(sinusoids(t, FREQUENCIES).to(x.dtype)) + self.embed_label(self.labels(label, x))
+        context = F.silu(with_augment(embedding, self.embed_augment, augment))
         patches = F.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]
         z = self.inlet(patches.flatten(2).transpose(1, 2))

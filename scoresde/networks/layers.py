@@ -53,6 +53,33 @@ class SelfAttention(nn.Module):
         return self.out(h)
 
 
+class EmbedAugment(nn.Linear):
+    """What the condition of an augmentation adds to an embedding, for networks that are told how images were changed.
+
+    It has no bias, so that zeros, which an untouched image has, are no condition; and it begins at zero, so that
+    training begins at the network without it, with the same weights from the same seed if it is made after them.
+
+    Source: Karras et al. 2022, Elucidating the design space of diffusion-based generative models, app. F.2.
+    """
+
+    def __init__(self, size: int, width: int):
+        super().__init__(size, width, bias=False)
+        nn.init.zeros_(self.weight)
+
+
+def with_augment(embedding: Tensor, layer: EmbedAugment | None, augment: Tensor | None) -> Tensor:
+    """An embedding, shape (batch, width), with what the condition ``augment``, shape (batch, size), adds to it.
+
+    Raises:
+        ValueError: a condition for a network that has no layer for it.
+    """
+    if augment is None:
+        return embedding
+    if layer is None:
+        raise ValueError("this network was made with augment=0: it takes no condition of an augmentation")
+    return embedding + layer(augment.to(embedding.dtype))
+
+
 def usual_heads(channels: int) -> int:
     """How many heads of about 64 channels divide that many channels."""
     return next(heads for heads in range(max(1, channels // HEAD), 0, -1) if channels % heads == 0)

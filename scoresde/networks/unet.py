@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.networks.layers import Labelled, SelfAttention, check_whole, check_wholes, sinusoids, usual_heads
+from scoresde.networks.layers import (
+    EmbedAugment,
+    Labelled,
+    SelfAttention,
+    check_whole,
+    check_wholes,
+    sinusoids,
+    usual_heads,
+    with_augment,
+)
 
 
 class Level(nn.Module):
@@ -55,10 +64,10 @@ class UNet(Labelled, Level):
     channels of each position (LayerNorm on the channels-last layout), which on a CPU costs much less than the GroupNorm
     of diffusers' ``UNet2DModel``.
 
-    Called as ``net(x, t, label=None)``: x of shape (batch, in_channels, H, W), H and W divisible by
+    Called as ``net(x, t, label=None, augment=None)``: x of shape (batch, in_channels, H, W), H and W divisible by
     ``fold · 2^(levels − 1)``; t of shape (batch,), about 0 to 1000, which is the range of its sinusoidal features;
-    label of shape (batch,), with ``num_classes`` standing for "no label", which is also what None means. Returns the
-    shape of x.
+    label of shape (batch,), with ``num_classes`` standing for "no label", which is also what None means;
+    augment of shape (batch, ``augment``), where None is zeros. Returns the shape of x.
 
     Sources: Ho et al. 2020, app. B; Dhariwal & Nichol 2021, sec. 3, for attention at several resolutions.
 
@@ -72,6 +81,7 @@ class UNet(Labelled, Level):
             None and [] leave the one in the middle, which there always is.
         heads: of every self-attention; None is as many of 64 channels as there are.
         image_size: shorter side of the images, from which ``attention`` is reckoned.
+        augment: size of the condition that says how images were augmented, 0 for none.
 
     Raises:
         ValueError: a setting out of range, ``attention`` at a resolution that there is none of, or heads that do not
@@ -88,12 +98,13 @@ class UNet(Labelled, Level):
         attention: Sequence[int] | None = None,
         heads: int | None = None,
         image_size: int | None = None,
+        augment: int = 0,
     ):
         super().__init__()
         check_wholes("unet", "channels", channels)
         if not channels or channels[0] % 2:
             raise ValueError(f"unet needs one or more channels, the first even, got {channels!r:.60}")
-        check_whole("unet", least=0, depth=depth, num_classes=num_classes)
+        check_whole("unet", least=0, depth=depth, num_classes=num_classes, augment=augment)
         chosen = {"in_channels": in_channels, "fold": fold, "heads": heads, "image_size": image_size}
         check_whole("unet", **{name: value for name, value in chosen.items() if value is not None})
         attending = _attending(attention, image_size, fold, len(channels))
@@ -106,6 +117,7 @@ class UNet(Labelled, Level):
             # Only where they are chosen: other folders are as they were before there was a choice.
             **({"attention": list(attention), "image_size": image_size} if attention else {}),
             **({} if heads is None else {"heads": heads}),
+            **({"augment": augment} if augment else {}),
         }
         self.multiple = fold * 2 ** (len(channels) - 1)  # of the sides of images
         low, high = channels[0], channels[-1]
@@ -134,11 +146,12 @@ class UNet(Labelled, Level):
         self.outlet = nn.Conv2d(low, in_channels * fold**2, 3, padding=1)
         nn.init.zeros_(self.outlet.weight)
         nn.init.zeros_(self.outlet.bias)  # type: ignore[arg-type]
+        self.embed_augment = EmbedAugment(augment, embedding) if augment else None
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        context = F.silu(
-            self.embed_time(sinusoids(t, self.frequencies).to(x.dtype)) + self.embed_label(self.labels(label, x))
-        )
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        embedding = self.embed_time(sinusoids(t, self.frequencies).to(x.dtype))
+        embedding = embedding + self.embed_label(self.labels(label, x))
+        context = F.silu(with_augment(embedding, self.embed_augment, augment))
         h = self.inlet(F.pixel_unshuffle(x, self.fold).contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         if self.levels:

@@ -25,7 +25,7 @@ from scoresde.process import Process
 from scoresde.runs.differences import differences
 from scoresde.runs.ranks import Ranks, exchanging
 from scoresde.score import ScoreModel
-from scoresde.training import averages, objectives
+from scoresde.training import augmentation, averages, objectives
 from scoresde.training.loss import Task, needs_data
 from scoresde.training.objectives import Objective
 from scoresde.training.schedules import factor
@@ -44,11 +44,11 @@ class Trainer:
     """One training run in one folder, which it can leave and take up again at any step, bit for bit.
 
     Every random number of step k comes from a generator seeded by (seed, k), and the order of epoch e from (seed, e),
-    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else. Mirroring draws from a generator
-    of its own, so that times and noise are those of a run without it.
+    so a checkpoint is weights, averaged weights, optimiser and step, and nothing else. Mirroring and augmentation draw
+    from generators of their own, so that times and noise are those of a run without them.
 
     Args:
-        net: module called as ``net(x, t[, label])``.
+        net: module called as ``net(x, t[, label][, augment])``.
         process, prediction, time_input: as in :class:`scoresde.ScoreModel`; a prediction ``edm`` is a network inside
             EDM's preconditioning, and None is the objective's own.
         data: images; their labels are passed on as ``label`` if there are any.
@@ -57,6 +57,9 @@ class Trainer:
         objective: noise levels and their weight; None is DDPM's.
         held_out: images that are not trained on, for :meth:`by_level`; None for none.
         flip: mirror each image left to right with probability ½, anew each time that it is seen.
+        augment: probability of each transformation of :mod:`scoresde.training.augmentation`, of which the network is
+            told by ``augment``, shape (batch, 9); 0 for no augmentation. With ``flip`` the x-flip is none of them.
+            Held-out images are shown as they are.
         accumulate: parts that a batch is taken in, one after the other, for less memory: times, noise and dropped
             labels are drawn for the whole batch, and parts count by their sizes, so that loss and gradient are those
             of the batch to rounding (not of networks that look across a batch, such as batch norms).
@@ -75,7 +78,8 @@ class Trainer:
 
     Raises:
         ValueError: a batch larger than the data, more parts than a process has images of it, an average that there is
-            none of, or an objective, process and prediction that do not go together.
+            none of, an ``augment`` that is no probability, or an objective, process and prediction that do not go
+            together.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Trainer:
         objective: Objective | None = None,
         held_out: Images | None = None,
         flip: bool = False,
+        augment: float = 0.0,
         accumulate: int = 1,
         compile: bool = False,
         average: float | None = None,
@@ -108,6 +113,7 @@ class Trainer:
             )
         if average is not None and average not in settings.averages:
             raise ValueError(f"average={average} is none of averages={list(settings.averages)}")
+        augmentation.check(augment)
         self.device = torch.device(device)
         self.net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         names: tuple[str | float, ...] = EMA, *settings.averages
@@ -122,7 +128,7 @@ class Trainer:
         known = objectives.sigma_data(data) if needs_data(objective, objectives.check(prediction)) else None
         self.task = Task(objective.adapted(process), prediction, time_input, objective, known)
         self.data, self.held_out = data, held_out
-        self.folder, self.flip, self.accumulate = Path(folder), flip, accumulate
+        self.folder, self.flip, self.augment, self.accumulate = Path(folder), flip, augment, accumulate
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
         self.step, self.seconds = 0, 0.0
         self.per_epoch = len(data) // settings.batch_size
@@ -305,7 +311,7 @@ class Trainer:
                 yield order[index * size : (index + 1) * size]
 
     def _generator(self, purpose: str, index: int, device: str | torch.device = "cpu") -> torch.Generator:
-        stream = {"epoch": 1, "step": 2, "flip": 3}[purpose]
+        stream = {"augment": 0, "epoch": 1, "step": 2, "flip": 3}[purpose]
         return torch.Generator(device).manual_seed((self.settings.seed * 4 + stream) * 2**32 + index)
 
     def _train_step(self, index: Tensor) -> Tensor:
@@ -328,7 +334,13 @@ class Trainer:
         if self.flip:
             mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
             pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-        x0 = to_state(pixels.to(self.device))
+        if self.augment:
+            # On the CPU: not every device interpolates bicubically, and images are the same whatever the device.
+            own = self._generator("augment", self.step)
+            images, told = augmentation.augmented(to_state(pixels), self.augment, own, mirror=not self.flip)
+            x0, cond["augment"] = images.to(self.device), told.to(self.device)
+        else:
+            x0 = to_state(pixels.to(self.device))
         epsilon, t = self.task.draw(x0, generator)
         value = torch.zeros((), device=self.device)
         mine = torch.arange(len(x0)).tensor_split(self.ranks.size)[self.ranks.rank]
@@ -361,7 +373,9 @@ class Trainer:
             "images": [len(self.data), *self.data.shape],
             "content": self.content,
             "network": shapes,
-            **({"flip": True} if self.flip else {}),  # checkpoints without it are what they were before there was it
+            # Checkpoints without these are what they were before there were these.
+            **({"flip": True} if self.flip else {}),
+            **({"augment": self.augment} if self.augment else {}),
         }
         # As checkpoints of before there was a choice, which have to be taken up.
         if (described := dict(self.task.objective.described)) != {"name": objectives.DEFAULT}:

@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, Any]] = {
     "three levels": {**LEVELS, "fold": 1, "attention": [16, 4]},
     "four levels": {"name": "unet", "channels": [8, 12, 16, 24], "depth": 1, "fold": 1},
     "dit": {"name": "dit", "width": 32, "depth": 2, "heads": 2},
+    "unet, augmented": {"name": "unet", "channels": [16, 32], "depth": 1, "augment": 9},
+    "dit, augmented": {"name": "dit", "width": 32, "depth": 2, "heads": 2, "augment": 9},
     "patches of four": {"name": "dit", "width": 24, "depth": 1, "heads": 3, "patch": 4, "mlp_ratio": 2.5},
 }
 
@@ -94,6 +96,42 @@ def test_a_folder_gives_the_same_outputs(case: str, tmp_path: Path) -> None:
     assert torch.equal(again(x, t, label), expected)
 
 
+AUGMENTED = {"unet, augmented": "two levels", "dit, augmented": "dit"}
+
+
+@pytest.mark.parametrize("case", AUGMENTED)
+def test_what_is_not_told_how_it_was_augmented_was_not(case: str) -> None:
+    net, (x, t, label), told = made(CASES[case]), inputs(), torch.randn(4, 9)
+    plain = net(x, t, label)
+    assert torch.equal(net(x, t, label, augment=torch.zeros(4, 9)), plain)
+    assert (net(x, t, label, augment=told) - plain).abs().amax((1, 2, 3)).min() > 1e-2
+    some = told * torch.tensor([1.0, 0, 1, 0])[:, None]
+    torch.testing.assert_close(net(x, t, label, augment=some)[1::2], plain[1::2])
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = net(x, t, label, augment=told)
+    exact = made(CASES[case]).double()(x.double(), t, label, augment=told)
+    torch.testing.assert_close(rounded.double(), exact, rtol=0, atol=0.1 * float(exact.abs().max()))
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, t, label, augment=told), net(x, t, label, augment=told))
+
+
+@pytest.mark.parametrize("case", AUGMENTED)
+def test_a_network_that_is_told_begins_as_the_one_that_is_not(case: str) -> None:
+    nets = []
+    for name in (case, AUGMENTED[case]):
+        torch.manual_seed(0)
+        nets.append(models.build({**CASES[name], "in_channels": 3, "num_classes": 3}, SHAPE))
+    weights, before = (dict(net.named_parameters()) for net in nets)
+    assert list(weights) == [*before, "embed_augment.weight"]
+    assert all(torch.equal(value, weights[name]) for name, value in before.items())
+    x, t, label = inputs()
+    assert torch.equal(nets[0](x, t, label, augment=torch.randn(4, 9)), nets[1](x, t, label))
+    assert nets[0].config == {**nets[1].config, "augment": 9} and "augment" not in nets[1].config  # type: ignore[dict-item,operator]
+    with pytest.raises(ValueError, match="made with augment=0: it takes no condition of an augmentation"):
+        nets[1](x, t, label, augment=torch.zeros(4, 9))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     name=st.sampled_from(["unet", "dit"]),
@@ -133,6 +171,8 @@ def test_images_are_taken_whose_sides_divide_and_no_others(
         ({"name": "unet", "channels": [16, 0]}, "at least 1 as channels, got 0"),
         ({"name": "unet", "fold": 0}, "at least 1 as fold, got 0"),
         ({"name": "unet", "depth": -1}, "at least 0 as depth, got -1"),
+        ({"name": "unet", "augment": -1}, "at least 0 as augment, got -1"),
+        ({"name": "dit", "augment": 1.5}, "at least 0 as augment, got 1.5"),
         ({"name": "unet", "heads": 3}, "'heads' must divide the 128 channels that attend, got 3"),
         ({"name": "unet", "attention": True}, "a list of whole numbers as attention, got True"),
         ({"name": "unet", "attention": [16]}, "has the resolutions 8, 4 on images of 16, of which .* got .16."),
