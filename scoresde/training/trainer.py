@@ -332,8 +332,7 @@ class Trainer:
 
         pixels = batch.pixels
         if self.flip:
-            mirrored = torch.rand(len(index), generator=self._generator("flip", self.step)) < 0.5
-            pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+            pixels = mirrored(pixels, self._generator("flip", self.step))
         if self.augment:
             # On the CPU: not every device interpolates bicubically, and images are the same whatever the device.
             own = self._generator("augment", self.step)
@@ -472,6 +471,12 @@ class Trainer:
         self.continued = continued
         if planned != self.settings.epochs and step:
             self.continued.append({"step": step, "epochs": planned})
+
+
+def mirrored(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (batch, channels, height, width), each of them mirrored left to right with probability ½."""
+    chosen = torch.rand(len(pixels), generator=generator) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
 
 
 def _interned(content: Any) -> Any:
