@@ -14,6 +14,7 @@ import scoresde
 from scoresde.commands import measured
 from scoresde.data import Resizing, to_pixels
 from scoresde.metrics import FID, Space, class_labels, real_images
+from scoresde.metrics.moments import Gaussian
 from scoresde.models import Checkpoint
 from scoresde.score import ScoreModel
 from scoresde.training import Trainer
@@ -28,37 +29,31 @@ class Progress:
     Attributes:
         samples: how many.
         every: steps after which a model is measured again.
-        fid: made anew for each model from its space and reference.
+        space, reference: what they are compared in and with.
         labels: of the samples, in the proportions of the training images; None without classes.
-        shape: of an image.
-        batch_size: of the sampling.
-        device: of it.
-        bf16: sample under bfloat16 autocast, as the network is trained.
+        trainer: of the models, as whose batches and in whose precision they are sampled.
     """
 
     samples: int
     every: int
     space: Space
-    reference: Any
+    reference: Gaussian
     labels: Tensor | None
-    shape: tuple[int, ...]
-    batch_size: int
-    device: torch.device
-    bf16: bool
+    trainer: Trainer
 
     def __call__(self, model: ScoreModel) -> dict[str, Any]:
         """``fid``, ``fid_samples`` and ``fid_space``, as the trainer records them."""
-        fid = FID(self.space, self.reference)
-        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        fid, trainer = FID(self.space, self.reference), self.trainer
+        with torch.autocast(trainer.device.type, torch.bfloat16) if trainer.settings.bf16 else nullcontext():
             found = scoresde.sample(
                 model,
                 SOLVER,
                 steps=STEPS,
-                shape=(self.samples, *self.shape),
+                shape=(self.samples, *trainer.data.shape),
                 seeds=range(self.samples),
                 cond={} if self.labels is None else {"label": self.labels},
-                batch_size=self.batch_size,
-                device=self.device,
+                batch_size=trainer.settings.batch_size,
+                device=trainer.device,
             ).samples
         fid.update(to_pixels(found))
         score = fid.compute()
@@ -84,8 +79,7 @@ def of(settings: Mapping[str, Any], samples: int, every: int, trainer: Trainer, 
     name, data = settings["features"]["name"], settings["data"]
     if name == "model" and settings["features"].get("path") is None:
         raise ValueError("features=model needs features.path=…, the folder of a model with features of such images")
-    shape = trainer.data.shape
-    checkpoint = Checkpoint(trainer.model, shape, trainer.data.classes, {})
+    checkpoint = Checkpoint(trainer.model, trainer.data.shape, trainer.data.classes, {})
     space = measured.space(settings, checkpoint, trainer.device)
     if (given := settings["reference"]) is None:
         real = real_images.reference(data["path"], space, resizing, data.get("split", "train"), data.get("column"))
@@ -98,8 +92,5 @@ def of(settings: Mapping[str, Any], samples: int, every: int, trainer: Trainer, 
         space,
         real.moments,
         None if labels is None else class_labels(samples, torch.bincount(labels).tolist()),
-        shape,
-        trainer.settings.batch_size,
-        trainer.device,
-        trainer.settings.bf16,
+        trainer,
     )

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
+from scoresde.runs.hardware import has_bfloat16
 from scoresde.training import averages
 from scoresde.training.schedules import INVERSE_SQRT, SCHEDULES
 from solvers.errors import known
 
 SHARE = 10  # of a run, what its warm-up, its averaging window and the rate before it decays are at most a part of
 LONGEST_WARMUP, LARGEST_EMA = 500, 0.999
+# Of what is filled in, as it is recorded.
+KINDS = {"warmup": (int,), "ema": (int, float), "bf16": (bool,), "decay_steps": (int,)}
 # Not recorded: earlier versions knew nothing else.
 LATER: dict[str, Any] = {"schedule": "cosine", "decay_steps": None, "averages": ()}
 
@@ -29,7 +34,8 @@ class Settings:
         ema: decay of the averaged weights per step, reached gradually; None is the largest up to 0.999 whose window,
             1/(1 − ema) steps, is no more than a tenth of the steps.
         label_dropout: share of labels replaced by "no label", so that the model can be guided.
-        bf16: run the network under bfloat16 autocast; weights, loss and optimiser stay in float32.
+        bf16: run the network under bfloat16 autocast; weights, loss and optimiser stay in float32. None is whether the
+            device computes in it by instructions of its own.
         seed: of initial weights, order, times, noise and dropout.
         schedule: what the rate does after the warm-up: ``cosine``, ``constant``, ``linear`` or ``inverse_sqrt``; see
             :func:`scoresde.training.schedules.factor`.
@@ -50,7 +56,7 @@ class Settings:
     clip: float = 1.0
     ema: float | None = None
     label_dropout: float = 0.1
-    bf16: bool = True
+    bf16: bool | None = None
     seed: int = 0
     schedule: str = "cosine"
     decay_steps: int | None = None
@@ -70,7 +76,9 @@ class Settings:
         if self.decay_steps is not None and self.schedule != INVERSE_SQRT:
             raise ValueError(f"decay_steps is of schedule={INVERSE_SQRT}, not of {self.schedule}")
 
-    def filled(self, steps: int, recorded: Mapping[str, Any] | None = None) -> Settings:
+    def filled(
+        self, steps: int, device: torch.device | str = "cpu", recorded: Mapping[str, Any] | None = None
+    ) -> Settings:
         """With numbers for what is None: those that a run of before has recorded, or those that fit the length.
 
         A run keeps its own when it is taken up, whatever these would be now: of earlier versions, which had others for
@@ -78,21 +86,20 @@ class Settings:
 
         Args:
             steps: of the run.
+            device: that it begins on.
             recorded: settings of the run that is taken up, None for none.
         """
         own = {
             "warmup": min(LONGEST_WARMUP, steps // SHARE),
             "ema": max(0.0, min(LARGEST_EMA, 1 - SHARE / steps)),
+            "bf16": has_bfloat16(torch.device(device)),
             **({"decay_steps": max(1, steps // SHARE)} if self.schedule == INVERSE_SQRT else {}),
         }
-        kept = {name: value for name, value in (recorded or {}).items() if name in own and _is_number(value)}
+        old = recorded or {}
+        kept = {name: value for name, value in old.items() if name in own and type(value) in KINDS[name]}
         return replace(self, **{name: value for name, value in (own | kept).items() if getattr(self, name) is None})
 
     def recorded(self) -> dict[str, Any]:
         """What tells the run from others, less what is as it was before there was a choice."""
         found = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -133,7 +133,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.per_epoch = len(data) // settings.batch_size
         self.steps = settings.epochs * self.per_epoch
-        self._asked, self.settings = settings, settings.filled(self.steps)
+        self._asked, self.settings = settings, settings.filled(self.steps, self.device)
         self.losses: list[dict[str, Any]] = []
         self.continued: list[dict[str, int]] = []
 
@@ -179,7 +179,7 @@ class Trainer:
 
     def keep(self, recorded: Mapping[str, Any]) -> None:
         """Take from a run of before, by what it recorded, the settings that were not asked for."""
-        self.settings = self._asked.filled(self.steps, recorded)
+        self.settings = self._asked.filled(self.steps, self.device, recorded)
 
     def run(
         self, report: Callable[[Trainer], None], every: int, measure: Measure | None = None, measured: int = 1

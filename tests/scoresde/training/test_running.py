@@ -230,8 +230,8 @@ def test_warmup_and_averaging_fit_the_length_where_they_are_not_asked_for(steps:
     assert found.warmup == warmup and found.ema == pytest.approx(ema) and found.decay_steps is None
     if found.ema:
         assert 1 / (1 - found.ema) <= steps / 10 + 1e-9
-    asked = Settings(epochs=1, warmup=7, ema=0.5)
-    assert asked.filled(steps) == asked == asked.filled(steps, {"warmup": 500, "ema": 0.999})
+    asked = Settings(epochs=1, warmup=7, ema=0.5, bf16=False)
+    assert asked.filled(steps) == asked == asked.filled(steps, recorded={"warmup": 500, "ema": 0.999, "bf16": True})
     assert Settings(epochs=1, schedule="inverse_sqrt").filled(steps).decay_steps == max(1, steps // 10)
 
 
@@ -250,6 +250,25 @@ def test_a_checkpoint_of_before_keeps_its_own_warmup_and_averaging(tmp_path: Pat
     assert same(again, whole)
     with pytest.raises(ValueError, match=r"other values of settings\.ema;"):
         trainer(tmp_path / "left", replace(before, warmup=None, ema=0.9)).resume()
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [("fpu avx2 avx512_bf16", True), ("fpu avx512f amx_bf16", True), ("asimd bf16 i8mm", True), ("fpu avx512f", False)],
+)
+def test_precision_is_what_the_processor_has_instructions_for(
+    flags: str, native: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reads = Path.read_text
+    text = f"model name\t: one\nflags\t\t: {flags}\n"
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **options: text if path.name == "cpuinfo" else reads(path, **options)
+    )
+    asked = replace(SETTINGS, bf16=None)
+    assert trainer(tmp_path, asked).settings.bf16 is native
+    trainer(tmp_path, replace(SETTINGS, bf16=not native)).save()
+    again = trainer(tmp_path, asked)
+    assert again.resume() and again.settings.bf16 is not native  # a run keeps its own
 
 
 # More epochs after the end
