@@ -22,7 +22,7 @@ from scoresde.metrics import BUNDLED, Moments, load_features
 from scoresde.runs.hardware import describe
 
 STEPS, SEEDS = 500, (0, 1, 2)
-SAMPLES, BUDGETS = 1000, (8, 40)
+SAMPLES, BUDGETS = 1000, (8, 25)
 NETWORK = {"name": "unet", "channels": [32, 64], "depth": 2}
 VP, EDM, VE, FLOW = ({"name": name} for name in ("vp", "edm", "ve", "flow"))
 COMMAND = "python -m benchmarks.training.objectives --data mnist.npz.xz"
@@ -60,21 +60,20 @@ def main() -> None:
     found = all_of(study, [arguments.data], tasks, arguments.out, arguments.jobs)
     words = (
         f"`{COMMAND}`: {STEPS} steps of 128 images of MNIST, U-Net {tuple(NETWORK['channels'])}, Adam at 1e-3 with a "
-        f"cosine, one thread each on {describe(torch.device('cpu'))}, torch {torch.__version__}. Mean of "
+        f"cosine, bfloat16 on {describe(torch.device('cpu'))}, torch {torch.__version__}. Mean of "
         f"{len(SEEDS)} seeds ± their standard deviation; {SAMPLES:,} samples, the same noise and labels for all. "
         "Columns: EDM's loss of the denoiser on 2,000 test images; FID in the bundled model's feature space after "
-        f"{BUDGETS[0]} and {BUDGETS[1]} evaluations of dpmpp_2m; seconds of training. "
-        "Rows: the process, the objective, and what the network returns."
+        f"{BUDGETS[0]} and {BUDGETS[1]} evaluations of dpmpp_2m. Rows: the process, the objective, and what the network "
+        "returns. Steps cost the same in all of them."
     )
     lines = ["# Objectives at equal cost", "", *textwrap.wrap(words, 120), ""]
-    lines += [f"| | EDM loss | {' | '.join(f'FID, {nfe} NFE' for nfe in BUDGETS)} | s |", "|---|---:|---:|---:|---:|"]
+    lines += [f"| | EDM loss | {' | '.join(f'FID, {nfe} NFE' for nfe in BUDGETS)} |", "|---|---:|---:|---:|"]
     for variant in VARIANTS:
         rows = [found[f"{variant.name} {seed}"] for seed in SEEDS]
         cells = []
-        for key, digits in (("edm_loss", 4), *((f"fid_{nfe}", 2) for nfe in BUDGETS), ("seconds", 0)):
+        for key, digits in (("edm_loss", 4), *((f"fid_{nfe}", 2) for nfe in BUDGETS)):
             each = [row[key] for row in rows]
-            spread = "" if key == "seconds" else f" ± {statistics.stdev(each):.{digits}f}"
-            cells.append(f"{statistics.mean(each):.{digits}f}{spread}")
+            cells.append(f"{statistics.mean(each):.{digits}f} ± {statistics.stdev(each):.{digits}f}")
         lines.append(f"| {variant.name} | {' | '.join(cells)} |")
     write(RESULTS / "objectives.md", lines)
 

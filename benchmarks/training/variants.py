@@ -149,7 +149,7 @@ class Study:
     def judge(self, run: Trainer) -> dict[str, float]:
         """Figures of the averaged weights."""
         model = run.model
-        found = {"edm_loss": edm_loss(model, self.test, sigma_data(self.train)), "seconds": run.seconds}
+        found = {"edm_loss": edm_loss(model, self.test, sigma_data(self.train))}
         if self.space is not None and self.reference is not None:
             assert self.train.labels is not None
             counts = torch.bincount(self.train.labels).tolist()
