@@ -63,8 +63,8 @@ def main() -> None:
         f"cosine, bfloat16 on {describe(torch.device('cpu'))}, torch {torch.__version__}. Mean of "
         f"{len(SEEDS)} seeds ± their standard deviation; {SAMPLES:,} samples, the same noise and labels for all. "
         "Columns: EDM's loss of the denoiser on 2,000 test images; FID in the bundled model's feature space after "
-        f"{BUDGETS[0]} and {BUDGETS[1]} evaluations of dpmpp_2m. Rows: the process, the objective, and what the network "
-        "returns. Steps cost the same in all of them."
+        f"{BUDGETS[0]} and {BUDGETS[1]} evaluations of dpmpp_2m. Rows: the process, the objective, and what the "
+        "network returns. Steps cost the same in all of them."
     )
     lines = ["# Objectives at equal cost", "", *textwrap.wrap(words, 120), ""]
     lines += [f"| | EDM loss | {' | '.join(f'FID, {nfe} NFE' for nfe in BUDGETS)} |", "|---|---:|---:|---:|"]
