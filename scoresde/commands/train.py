@@ -492,6 +492,7 @@ def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[s
     labels = trainer.data.labels
     chosen, deviation = settings.get("objective"), trainer.task.sigma_data
     rounded = [{key: float(f"{value:.6g}") for key, value in level.items()} for level in levels]
+    figures = [{key: entry[key] for key in ("step", *logs.FIGURES)} for entry in trainer.losses if "fid" in entry]
     return {
         "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
         "data": {**settings["data"], "path": name, "images": len(trainer.data)},
@@ -503,6 +504,7 @@ def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[s
         "hardware": describe(trainer.device),
         "torch": torch.__version__,
         "loss": [[entry["step"], round(entry["loss"], 6)] for entry in trainer.losses],
+        **({"fid": figures} if figures else {}),
         **({"continued": trainer.continued} if trainer.continued else {}),
         **({} if chosen is None else {"objective": chosen}),
         **({} if deviation is None else {"sigma_data": deviation}),

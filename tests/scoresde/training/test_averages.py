@@ -217,6 +217,9 @@ def test_fid_is_that_of_the_model_against_its_training_images(command: Any) -> N
     score = fid.compute()
     assert float(table[-1]["fid"]) == pytest.approx(score.value, rel=1e-4)
     assert (table[-1]["fid_samples"], table[-1]["fid_space"]) == ("40", space.name)
+    assert [(each["step"], f"{each['fid']:.6g}") for each in card(Path("run"))["fid"]] == [
+        (int(row["step"]), row["fid"]) for row in table[1:]
+    ]
     assert f"FID {float(table[-1]['fid']):.3f} in {space.name}, 40 samples" in out
 
 
