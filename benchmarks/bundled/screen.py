@@ -61,7 +61,7 @@ from solvers.grids import Grid
 BUDGETS = (3, 4, 5, 6, 8, 10, 15)
 STARTS, STARTS_SEED, STEPS = 32, 50_000, 100  # that choose grids, and steps of their converged solution
 FEW, MANY, ELSEWHERE, REAL = 500, 5000, 2000, 5000
-ELSEWHERE_AT = (5,)
+ELSEWHERE_AT = (3, 5, 8)
 TIMED = 250
 REFERENCE = 100  # evaluations of the converged solution of the many
 BY_ERROR, STOCHASTIC = 4, 2
