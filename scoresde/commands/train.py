@@ -302,7 +302,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
         accumulate=values.whole(config, "accumulate"),
         compile=values.flag(config, "compile"),
         ranks=ranks,
-        average=None if config.average is None else values.number(config, "average"),
+        average=None if config.average in (None, EMA) else values.number(config, "average"),
     )
     return trainer, resizing
 

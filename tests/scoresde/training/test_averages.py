@@ -239,6 +239,7 @@ def test_one_of_the_averages_is_chosen_of_a_finished_run(command: Any) -> None:
     assert not torch.equal(weights(narrow.net), weights(usual.net))
     status, out, _ = command(*asked, "average=0.05")
     assert status == 0 and "already in" in out
+    assert command(*asked, "average=ema")[0] == 0 and "average" not in card(Path("run"))
     status, _, err = command(*asked, "average=0.07")
     assert status == 1 and "average=0.07 is none of averages=[0.05, 0.1]" in err
 
