@@ -13,6 +13,7 @@ from torch import Tensor
 import scoresde
 from scoresde.commands import measured
 from scoresde.data import Resizing, to_pixels
+from scoresde.files.text import say
 from scoresde.metrics import FID, Space, class_labels, real_images
 from scoresde.metrics.moments import Gaussian
 from scoresde.models import Checkpoint
@@ -81,6 +82,7 @@ def of(settings: Mapping[str, Any], samples: int, every: int, trainer: Trainer, 
         raise ValueError("features=model needs features.path=…, the folder of a model with features of such images")
     checkpoint = Checkpoint(trainer.model, trainer.data.shape, trainer.data.classes, {})
     space = measured.space(settings, checkpoint, trainer.device)
+    say(f"FID of {samples} samples in {space.name}; features of the reference are computed once, and kept")
     if (given := settings["reference"]) is None:
         real = real_images.reference(data["path"], space, resizing, data.get("split", "train"), data.get("column"))
     else:

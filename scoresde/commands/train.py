@@ -97,7 +97,7 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     shown = _logs(config)
     trainer, resizing = _trainer(config, settings, out, ranks)
     settings[record.INPUTS] = {"data": trainer.content}
-    progress = _progress(config, trainer, resizing)
+    progress = _progress(config, trainer, resizing) if ranks.rank == 0 else None  # which alone measures
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
     return Prepared(trainer, settings, every, weights, shown, progress)
 
