@@ -3,7 +3,8 @@
 Seven sources: a folder of images, a zip or tar of images, WebDatasets, tables of Hugging Face, an npz (also
 xz-compressed), the folder of a run of ``scoresde sample``, and scikit-learn's digits. Images in folders named after
 classes carry those classes, in sorted order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json``
-beside them, as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
+beside them, as EDM and StyleGAN write it, gives the labels itself. Pictures are seen as viewers show them: upright by
+their EXIF, and on white where they are transparent.
 """
 
 from __future__ import annotations
@@ -49,6 +50,16 @@ BEGINNING = 16  # bytes to tell by
 READS = 8  # times that a decoder may read a picture: of a TIFF 60,000 tags may each lead to the whole file
 SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few bytes; common are 1 to 12
 EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
+ORIENTATION = 0x0112  # EXIF's tag of how a picture is to be turned, and what that takes by its value
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
 LARGEST = 2**30  # bytes of a picture's file
 LOADED = 4096  # images of an array that are copied at once
@@ -173,11 +184,16 @@ class Stream:
             self.pictures = not self._parts[0].name.endswith((".npz", ".npz.xz"))
 
     def digest(self) -> str:
-        """SHA-256 of the files that are read, of their names where those say something, and of the resizing."""
+        """SHA-256 of the files that are read, of their names where those say something, and of what becomes of them."""
         if self._digits:
             return digest_of([f"digits {self._split}"])
         with _explained(self._path):
-            found = [str(self._resizing), self._split, self._columns.image or ""]
+            found = [
+                str(self._resizing),
+                self._split,
+                self._columns.image or "",
+                *(["upright"] if self.pictures else []),
+            ]
             for part in self._parts:
                 if not part.is_dir():
                     found.append(digest(part))
@@ -615,6 +631,14 @@ def _on_white(image: Image.Image, grey: bool) -> Image.Image:
     return image.convert("L" if grey else "RGB")
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets a decoded picture upright by its EXIF; None for one that is, as a decoded TIFF always is."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF, which viewers pass over
+        return None
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Whether a picture has more than 8 bits a channel, which Pillow cuts or scales without a word."""
     if image.mode[0] in "IF":
@@ -645,19 +669,17 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
             raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
-        if not resizing:
-            _check_alike(where, shape, others)
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
             raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
         made = _on_white(image, grey)
-        if not resizing:
-            return np.asarray(made)
+        if (turn := _turn(image)) is not None:
+            made = made.transpose(turn)
         try:
-            made = np.asarray(resizing(made))
+            found = np.asarray(resizing(made))
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
-        _check_alike(where, made.shape, others)
-        return made
+        _check_alike(where, found.shape, others)
+        return found
 
 
 def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None) -> None:
