@@ -386,6 +386,9 @@ def _explain_key(key: str, command: str, arguments: Sequence[str]) -> str:
     if not isinstance(siblings, DictConfig):
         return f"{command} has no setting {key!r}{nearest(parent, _keys(config))}"
     known = _keys(siblings)
+    groups = [] if parent else [name for name in known if (config_folder() / name).is_dir()]
+    if inner := [f"{group}.{last}" for group in groups if last in _keys(config[group])]:
+        return f"{command} has no setting {key!r}; did you mean {' or '.join(map(repr, inner))}?"
     return f"{command} has no setting {key!r}{nearest(last, known) if known else f'; the chosen {parent} has none'}"
 
 

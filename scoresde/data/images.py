@@ -170,7 +170,8 @@ class Stream:
     ):
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
-        self._split, self._resizing, self._columns = split, resizing or Resizing(), columns or Columns()
+        self._split, self._columns = split, columns or Columns()
+        self._resizing = Resizing() if resizing is None else resizing
         self._digits = str(source) == "digits"
         if self._digits:
             self._parts, self._beside, self.pictures = [], [], False
@@ -678,15 +679,16 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing
             found = np.asarray(resizing(made))
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
-        _check_alike(where, found.shape, others)
+        _check_alike(where, found.shape, others, resizing.prefix)
         return found
 
 
-def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None) -> None:
+def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None, prefix: str) -> None:
     if others in (None, shape):
         return
-    settings = ["size= (and crop=true for the square in the middle)"] if shape[:2] != others[:2] else []
-    settings += ["channels=1 or 3"] if len(shape) != len(others) else []
+    size = f"{prefix}size= (and {prefix}crop=true for the square in the middle)"
+    settings = [size] if shape[:2] != others[:2] else []
+    settings += [f"{prefix}channels=1 or 3"] if len(shape) != len(others) else []
     raise DataError(
         f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
         f"number of channels: give {' and '.join(settings)}"

@@ -141,6 +141,8 @@ def test_the_version_is_the_library_s(run: Run) -> None:
         ("sample grid.rho=5", "no setting 'grid.rho'; the chosen grid has none"),
         ("train network.dept=3", "no setting 'network.dept'; did you mean 'depth'?"),
         ("sample solver=heun,ddim", "several values in 'solver=heun,ddim': add -m"),
+        ("train data=npz size=32", "train has no setting 'size'; did you mean 'data.size'?"),
+        ("train data=npz channels=3", "no setting 'channels'; did you mean 'data.channels' or 'network.channels'?"),
         ("sample heun", "cannot read 'heun': settings are written key=value"),
         ("sample --nfe=20", "settings are written without dashes: nfe=…"),
         ("sample model=folder", "model.path must be given: model.path=…"),
@@ -436,12 +438,12 @@ def test_ctrl_c_in_the_shell_stops_training_in_one_line(tmp_path: Path) -> None:
 # Other people's data and words
 
 
-def folders(root: Path, *names: str, side: int = 8) -> Path:
+def folders(root: Path, *names: str, size: tuple[int, int] = (8, 8)) -> Path:
     rng = np.random.default_rng(0)
     for name in names:
         (root / name).mkdir(parents=True)
         for index in range(2):
-            Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(root / name / f"{index}.png")
+            Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(root / name / f"{index}.png")
     return root
 
 
@@ -462,7 +464,7 @@ def test_names_of_classes_are_told_kept_and_taken_as_labels(run: Run, tmp_path: 
 
 
 def test_sizes_and_channels_of_data_are_settings_and_their_defaults_change_no_run(run: Run, tmp_path: Path) -> None:
-    folders(tmp_path / "data", "a", "b", side=20)
+    folders(tmp_path / "data", "a", "b", size=(20, 20))
     assert (
         run("train", "data=folder", "data.path=data", *SMALL, "data.size=8", "data.channels=1", "out=run").status == 0
     )
@@ -512,10 +514,15 @@ def test_a_run_is_data_and_reference_like_any_other(run: Run) -> None:
 
 
 def test_how_a_reference_was_resized_stands_with_the_figures(run: Run, tmp_path: Path) -> None:
-    folders(tmp_path / "real", "a", side=30)
+    folders(tmp_path / "real", "a", size=(30, 30))
     ask = ["sample", "n=4", "nfe=2", "metrics=true", "reference=real"]
     status, _, err = run(*ask, "out=a")
     assert status == 1 and "takes images of shape" in err
+    folders(tmp_path / "real", "wide", size=(20, 30))
+    status, _, err = run(*ask, "reference_size=28", "out=a")
+    assert status == 1 and "20 × 30 pixels are no square: reference_crop=true takes the middle" in err
+    status, _, err = run("train", "data=folder", "data.path=real", "out=a")
+    assert status == 1 and "give data.size= (and data.crop=true for the square in the middle)" in err
     settings = ["reference_size=28", "reference_crop=true", "reference_channels=1", "out=b"]
     assert run(*ask, *settings).status == 0
     said = "cut to the square in the middle, resized to 28 × 28 by Lanczos, 1 channels"
