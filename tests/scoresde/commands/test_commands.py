@@ -450,7 +450,9 @@ def folders(root: Path, *names: str, size: tuple[int, int] = (8, 8)) -> Path:
 SMALL = ["epochs=1", "batch_size=4", "warmup=1", "network.channels=[8,16]"]
 
 
-def test_names_of_classes_are_told_kept_and_taken_as_labels(run: Run, tmp_path: Path) -> None:
+def test_names_of_classes_are_told_kept_and_taken_as_labels(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders(tmp_path / "data", "dog", "cat", "10")
     status, out, _ = run("train", "data=folder", "data.path=data", *SMALL, "out=run")
     assert status == 0 and "classes: 0 10, 1 cat, 2 dog; sample takes label=<name> or the number" in out
@@ -459,6 +461,14 @@ def test_names_of_classes_are_told_kept_and_taken_as_labels(run: Run, tmp_path: 
     for label, number in (("dog", 2), ("'10'", 0), ("1", 1)):
         assert run(*ask, f"label={label}", f"out=out{number}").status == 0
         assert np.load(f"out{number}/samples.npz")["labels"].tolist() == [number]
+    labels: list[str] = []
+
+    def drawn(path: Path, *_: Any, column_labels: list[str]) -> None:
+        labels.extend(column_labels)
+        path.touch()
+
+    monkeypatch.setattr("scoresde.commands.sample.save_grid", drawn)
+    assert run(*ask[:3], "n=3", "nfe=2", "out=cycle").status == 0 and labels == ["10", "cat", "dog"]
     status, _, err = run(*ask, "label=dgo", "out=out")
     assert status == 1 and "or a class by its name: '10', 'cat', 'dog', got 'dgo'; did you mean 'dog'" in err
 
