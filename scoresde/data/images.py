@@ -231,7 +231,7 @@ class Stream:
         if waiting:
             yield torch.from_numpy(np.stack(waiting))
         self.labels, self.names = reading.labels()
-        reading.left.tell(self._path)
+        reading.tell()
 
     def _files(self, part: Path, reading: _Reading) -> Iterator[tuple[str, bytes]]:
         if not is_table(part) or part.is_dir():
@@ -501,6 +501,7 @@ class _Reading:
         self._listed: dict[str, int] | None = None
         self.names: tuple[str, ...] = ()  # of classes, where tables have them
         self._shape: tuple[int, ...] | None = None
+        self._enlarged: list[str] = []
 
     def arrays(self, part: Path, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
         """Pixels, (height, width) or (height, width, 3), all alike; ``part`` is where the files come from."""
@@ -517,7 +518,7 @@ class _Reading:
                 given.append((name, content if name.endswith(".cls") else _labelled(content)))
                 continue
             try:
-                array = _pixels(where, content, self._shape, self._resizing)
+                array, size = _pixels(where, content, self._shape, self._resizing)
             except DataError:
                 raise
             except UnidentifiedImageError as error:
@@ -528,9 +529,19 @@ class _Reading:
                     said if said.startswith(where) else f"{where} is not a readable image: {said}"
                 ) from error
             self._shape = array.shape
+            if self._resizing.enlarges(size):
+                self._enlarged.append(f"{name!r} of {size[0]} × {size[1]}")
             self._order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
             yield array
         self._classes += self._classed(part, self._order[begin:], given)
+
+    def tell(self) -> None:
+        """Say once what was left out, and what was enlarged."""
+        self.left.tell(self._path)
+        if count := len(self._enlarged):
+            what = f"{count} {'picture is' if count == 1 else 'pictures are'} smaller than {self._resizing.size} pixels"
+            which = f"{self._enlarged[0]}{', …' if count > 1 else ''}"
+            warnings.warn(f"{what} and enlarged: {which}, in {str(self._path)!r}", DataWarning, stacklevel=2)
 
     def _classed(self, part: Path, order: list[str], given: list[tuple[str, bytes]]) -> list[int | None]:
         """The class of each picture of a part by the class file that shares its key, where it has one."""
@@ -653,8 +664,13 @@ def _is_deep(image: Image.Image) -> bool:
     return False
 
 
-def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing: Resizing) -> np.ndarray:
-    """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked; ``others`` have such a shape."""
+def _pixels(
+    where: str, content: bytes, others: tuple[int, ...] | None, resizing: Resizing
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked, and the size it came in.
+
+    ``others`` have such a shape.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is refused, and the bound on the size is ours
         if content.startswith(b"\xff\xd8") and len(EXIF.findall(content)) > EXIFS:
@@ -666,7 +682,7 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing
         if isinstance(image, TiffImageFile):  # a tile may be larger than the picture
             check_unpacked(where, len(content), image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0) * 4)
         if _is_deep(image):
-            raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it")
+            raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it to 8")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
             raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
@@ -680,7 +696,7 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
         _check_alike(where, found.shape, others, resizing.prefix)
-        return found
+        return found, made.size
 
 
 def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None, prefix: str) -> None:

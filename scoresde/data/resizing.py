@@ -73,6 +73,10 @@ class Resizing:
         size = [f"resized to {self.size} × {self.size} by {FILTER.name.capitalize()}"] if self.size else []
         return ", ".join([*crop, *size, *([f"{self.channels} channels"] if self.channels else [])])
 
+    def enlarges(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of that width and height has fewer pixels than are made of it."""
+        return self.size is not None and min(size) < self.size
+
     def __call__(self, image: Image.Image) -> Image.Image:
         """The picture, in mode L or RGB, as it is wanted.
 

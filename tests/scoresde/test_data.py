@@ -12,6 +12,7 @@ import struct
 import sys
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -471,6 +472,19 @@ def test_what_is_left_out_is_said_once_by_kind(tmp_path: Path) -> None:
     (tmp_path / "only" / "a.heic").write_bytes(b"")
     with pytest.raises(DataError, match=r"no images in .*; 1 file left out: \.heic \(1\)"):
         load(tmp_path / "only")
+
+
+def test_pictures_that_are_enlarged_are_said_once(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    pictures(tmp_path, "c.png", size=(30, 12))
+    with pytest.warns(
+        DataWarning, match=r"2 pictures are smaller than 10 pixels and enlarged: 'a.png' of 8 × 8, …"
+    ) as told:
+        load(tmp_path, resizing=Resizing(size=10, crop=True))
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path, resizing=Resizing(size=8, crop=True))
 
 
 def test_pictures_that_differ_are_refused_with_what_would_do(tmp_path: Path) -> None:
