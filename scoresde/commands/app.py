@@ -21,7 +21,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -49,6 +49,7 @@ FLAGS += (
 )
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
 PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
+NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
 
 NUMBERS = re.compile(r"[\[\]\s,\d.eE+]+")  # a number, a list of such, or a sweep over them
@@ -174,19 +175,21 @@ def _note(others: Callable[..., None], message: Warning | str, category: type[Wa
 def as_typed(argument: str) -> str:
     """A setting such that Hydra reads it as it is meant.
 
-    The name of a file is what is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``. Elsewhere ``1e4`` is a whole number.
+    The name of a file is what is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``; that of a class is
+    what Hydra reads, or what is typed where Hydra can read nothing. Elsewhere ``1e4`` is a whole number.
 
     Raises:
         UsageError: a list or an empty name for ``out``.
     """
-    if not PATHS.match(argument):
-        key, equals, value = argument.partition("=")
+    key, equals, value = argument.partition("=")
+    if not PATHS.match(argument) and not NAMES.match(argument):
         return f"{key}{equals}{POWER.sub(_whole, value) if NUMBERS.fullmatch(value) else value}"
-    key, _, value = argument.partition("=")
     try:
         read = OverridesParser.create().parse_override(argument).value()
     except HydraException:
         return argument if value.startswith(("'", '"', "[", "{")) else f"{key}={quoted(value)}"
+    if NAMES.match(argument):
+        return argument
     if key == "out" and (read == "" or isinstance(read, (list, dict))):
         raise UsageError(f"out must be the name of one folder, got {value!r}")
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
@@ -371,8 +374,9 @@ def _explain(error: Exception, command: str, arguments: Sequence[str]) -> str:
         return _explain_key(found[1], command, arguments)
     if found := re.search(r"Ambiguous value for argument '(.*)'", message):
         return f"several values in {found[1]!r}: add -m to run each, or write key=[…] for a list"
-    if found := re.search(r"Error parsing override '(.*)'", message):
-        return f"cannot read {found[1]!r}: settings are written key=value"
+    if isinstance(error, OverrideParseException):
+        quotes = """, and a value with signs of its own in quotes: "key='…'\"""" if "=" in error.override else ""
+        return f"cannot read {error.override!r}: settings are written key=value{quotes}"
     return message
 
 
@@ -386,6 +390,9 @@ def _explain_key(key: str, command: str, arguments: Sequence[str]) -> str:
     if not isinstance(siblings, DictConfig):
         return f"{command} has no setting {key!r}{nearest(parent, _keys(config))}"
     known = _keys(siblings)
+    groups = [] if parent else [name for name in known if (config_folder() / name).is_dir()]
+    if inner := [f"{group}.{last}" for group in groups if last in _keys(config[group])]:
+        return f"{command} has no setting {key!r}; did you mean {' or '.join(map(repr, inner))}?"
     return f"{command} has no setting {key!r}{nearest(last, known) if known else f'; the chosen {parent} has none'}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Request:
         settings: the configuration as it is recorded.
         sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
-        columns: classes side by side in the picture; 0 for no such order.
+        columns: classes side by side in the picture, by their names; none for no such order.
     """
 
     settings: dict[str, Any]
@@ -58,7 +58,7 @@ class Request:
     solver: Solver
     grid: Grid | None
     labels: NDArray[np.int64]
-    columns: int
+    columns: Sequence[str]
     device: torch.device
     shards: Shards
     scoring: Scoring | None
@@ -127,7 +127,8 @@ class Request:
         if scoring is not None and shards.total < 2:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         labels = labels_of(config.label, shards.total, checkpoint)
-        columns = checkpoint.classes if config.label == "cycle" else 0
+        names = checkpoint.class_names or list(map(str, range(checkpoint.classes)))
+        columns = names if config.label == "cycle" else ()
         return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
 
     @staticmethod

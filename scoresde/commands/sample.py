@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,12 +193,11 @@ class Run:
             raise KeyboardInterrupt(f"interrupted; {done()}") from interrupt
 
 
-def _draw(path: Path, samples: Tensor, columns: int) -> None:
-    """The first images, a class in each column where ``columns`` says so."""
+def _draw(path: Path, samples: Tensor, columns: Sequence[str]) -> None:
+    """The first images, a class in each column where ``columns`` names them."""
     pixels = to_pixels(samples)
-    if columns and len(pixels) >= columns:
-        names = [str(label) for label in range(columns)]
-        save_grid(path, pixels[: columns * ROWS], columns, column_labels=names)
+    if columns and len(pixels) >= len(columns):
+        save_grid(path, pixels[: len(columns) * ROWS], len(columns), column_labels=columns)
     else:
         pixels = pixels[:SHOWN]
         save_grid(path, pixels, max(1, round(len(pixels) ** 0.5)))

@@ -370,7 +370,8 @@ def _parted(data: Images, count: int) -> tuple[Images, Images | None]:
     if data.labels is not None and rest.labels is not None:
         before, after = (labels.bincount(minlength=data.classes) for labels in (data.labels, rest.labels))
         if lost := ((before > 0) & (after == 0)).nonzero().flatten().tolist():
-            raise ValueError(f"held_out={count} leaves no image of class {lost[0]} to train on")
+            name = data.names[lost[0]] if data.names else lost[0]
+            raise ValueError(f"held_out={count} leaves no image of class {name} to train on")
     return rest, held_out
 
 

@@ -6,4 +6,4 @@ class DataError(ValueError):
 
 
 class DataWarning(UserWarning):
-    """Files that lie among the images and are left out, by kind and count."""
+    """Files that lie among the images and are left out, by kind and count; or pictures that are enlarged."""

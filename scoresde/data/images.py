@@ -3,7 +3,8 @@
 Seven sources: a folder of images, a zip or tar of images, WebDatasets, tables of Hugging Face, an npz (also
 xz-compressed), the folder of a run of ``scoresde sample``, and scikit-learn's digits. Images in folders named after
 classes carry those classes, in sorted order (by number where all are numbers), as labels 0, 1, …; a ``dataset.json``
-beside them, as EDM and StyleGAN write it, gives the labels itself. What is transparent is seen on white.
+beside them, as EDM and StyleGAN write it, gives the labels itself. Pictures are seen as viewers show them: upright by
+their EXIF, and on white where they are transparent.
 """
 
 from __future__ import annotations
@@ -49,6 +50,16 @@ BEGINNING = 16  # bytes to tell by
 READS = 8  # times that a decoder may read a picture: of a TIFF 60,000 tags may each lead to the whole file
 SCANS = 100  # of a JPEG, each of which goes over the whole picture in a few bytes; common are 1 to 12
 EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
+ORIENTATION = 0x0112  # EXIF's tag of how a picture is to be turned, and what that takes by its value
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow before 13 joins them to any size
 LARGEST = 2**30  # bytes of a picture's file
 LOADED = 4096  # images of an array that are copied at once
@@ -185,7 +196,8 @@ class Stream:
     ):
         self.labels: Tensor | None = None
         self.names: tuple[str, ...] = ()
-        self._split, self._resizing, self._columns = split, resizing or Resizing(), columns or Columns()
+        self._split, self._columns = split, columns or Columns()
+        self._resizing = Resizing() if resizing is None else resizing
         self._digits = str(source) == SKLEARN
         if self._digits:
             self._parts, self._beside, self.pictures = [], [], False
@@ -199,11 +211,16 @@ class Stream:
             self.pictures = not self._parts[0].name.endswith((".npz", ".npz.xz"))
 
     def digest(self) -> str:
-        """SHA-256 of the files that are read, of their names where those say something, and of the resizing."""
+        """SHA-256 of the files that are read, of their names where those say something, and of what becomes of them."""
         if self._digits:
             return digest_of([f"digits {self._split}"])
         with _explained(self._path):
-            found = [str(self._resizing), self._split, self._columns.image or ""]
+            found = [
+                str(self._resizing),
+                self._split,
+                self._columns.image or "",
+                *(["upright"] if self.pictures else []),
+            ]
             for part in self._parts:
                 if not part.is_dir():
                     found.append(digest(part))
@@ -240,7 +257,7 @@ class Stream:
         if waiting:
             yield torch.from_numpy(np.stack(waiting))
         self.labels, self.names = reading.labels()
-        reading.left.tell(self._path)
+        reading.tell()
 
     def _files(self, part: Path, reading: _Reading) -> Iterator[tuple[str, bytes]]:
         if not is_table(part) or part.is_dir():
@@ -510,6 +527,7 @@ class _Reading:
         self._listed: dict[str, int] | None = None
         self.names: tuple[str, ...] = ()  # of classes, where tables have them
         self._shape: tuple[int, ...] | None = None
+        self._enlarged: list[str] = []
 
     def arrays(self, part: Path, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
         """Pixels, (height, width) or (height, width, 3), all alike; ``part`` is where the files come from."""
@@ -526,7 +544,7 @@ class _Reading:
                 given.append((name, content if name.endswith(".cls") else _labelled(content)))
                 continue
             try:
-                array = _pixels(where, content, self._shape, self._resizing)
+                array, size = _pixels(where, content, self._shape, self._resizing)
             except DataError:
                 raise
             except UnidentifiedImageError as error:
@@ -537,9 +555,19 @@ class _Reading:
                     said if said.startswith(where) else f"{where} is not a readable image: {said}"
                 ) from error
             self._shape = array.shape
+            if self._resizing.enlarges(size):
+                self._enlarged.append(f"{name!r} of {size[0]} × {size[1]}")
             self._order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
             yield array
         self._classes += self._classed(part, self._order[begin:], given)
+
+    def tell(self) -> None:
+        """Say once what was left out, and what was enlarged."""
+        self.left.tell(self._path)
+        if count := len(self._enlarged):
+            what = f"{count} {'picture is' if count == 1 else 'pictures are'} smaller than {self._resizing.size} pixels"
+            which = f"{self._enlarged[0]}{', …' if count > 1 else ''}"
+            warnings.warn(f"{what} and enlarged: {which}, in {str(self._path)!r}", DataWarning, stacklevel=2)
 
     def _classed(self, part: Path, order: list[str], given: list[tuple[str, bytes]]) -> list[int | None]:
         """The class of each picture of a part by the class file that shares its key, where it has one."""
@@ -641,6 +669,14 @@ def _on_white(image: Image.Image, grey: bool) -> Image.Image:
     return image.convert("L" if grey else "RGB")
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets a decoded picture upright by its EXIF; None for one that is, as a decoded TIFF always is."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF, which viewers pass over
+        return None
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Whether a picture has more than 8 bits a channel, which Pillow cuts or scales without a word."""
     if image.mode[0] in "IF":
@@ -654,8 +690,13 @@ def _is_deep(image: Image.Image) -> bool:
     return False
 
 
-def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing: Resizing) -> np.ndarray:
-    """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked; ``others`` have such a shape."""
+def _pixels(
+    where: str, content: bytes, others: tuple[int, ...] | None, resizing: Resizing
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of a picture, (height, width[, 3]), looked at before it is unpacked, and the size it came in.
+
+    ``others`` have such a shape.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is refused, and the bound on the size is ours
         if content.startswith(b"\xff\xd8") and len(EXIF.findall(content)) > EXIFS:
@@ -667,30 +708,29 @@ def _pixels(where: str, content: bytes, others: tuple[int, ...] | None, resizing
         if isinstance(image, TiffImageFile):  # a tile may be larger than the picture
             check_unpacked(where, len(content), image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0) * 4)
         if _is_deep(image):
-            raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it")
+            raise DataError(f"{where} has more than 8 bits a channel (mode {image.mode}): convert it to 8")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
             raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
-        if not resizing:
-            _check_alike(where, shape, others)
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
             raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
         made = _on_white(image, grey)
-        if not resizing:
-            return np.asarray(made)
+        if (turn := _turn(image)) is not None:
+            made = made.transpose(turn)
         try:
-            made = np.asarray(resizing(made))
+            found = np.asarray(resizing(made))
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
-        _check_alike(where, made.shape, others)
-        return made
+        _check_alike(where, found.shape, others, resizing.prefix)
+        return found, made.size
 
 
-def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None) -> None:
+def _check_alike(where: str, shape: tuple[int, ...], others: tuple[int, ...] | None, prefix: str) -> None:
     if others in (None, shape):
         return
-    settings = ["size= (and crop=true for the square in the middle)"] if shape[:2] != others[:2] else []
-    settings += ["channels=1 or 3"] if len(shape) != len(others) else []
+    size = f"{prefix}size= (and {prefix}crop=true for the square in the middle)"
+    settings = [size] if shape[:2] != others[:2] else []
+    settings += [f"{prefix}channels=1 or 3"] if len(shape) != len(others) else []
     raise DataError(
         f"{where} has shape {shape}, the images before it {others}: all images must have one size and one "
         f"number of channels: give {' and '.join(settings)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -21,6 +21,7 @@ class Resizing:
             that a pixel of the result covers; None keeps its size.
         crop: take the largest square in its middle first.
         channels: 1 makes it grey (ITU-R 601-2 luma), 3 colour; None keeps it as it is.
+        prefix: what these are called by, where errors name them: ``data.`` of ``data.size``.
 
     Raises:
         ValueError: a size below 1 or above 16384, or other channels than 1 and 3.
@@ -30,6 +31,7 @@ class Resizing:
     size: int | None = None
     crop: bool = False
     channels: int | None = None
+    prefix: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for name, value in (("size", self.size), ("channels", self.channels)):
@@ -51,7 +53,7 @@ class Resizing:
         """
         given = {name: settings.get(f"{prefix}{name}") for name in ("size", "crop", "channels")}
         try:
-            return cls(given["size"], False if given["crop"] is None else given["crop"], given["channels"])
+            return cls(given["size"], False if given["crop"] is None else given["crop"], given["channels"], prefix)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{prefix}{error}") from error
 
@@ -71,6 +73,10 @@ class Resizing:
         size = [f"resized to {self.size} × {self.size} by {FILTER.name.capitalize()}"] if self.size else []
         return ", ".join([*crop, *size, *([f"{self.channels} channels"] if self.channels else [])])
 
+    def enlarges(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of that width and height has fewer pixels than are made of it."""
+        return self.size is not None and min(size) < self.size
+
     def __call__(self, image: Image.Image) -> Image.Image:
         """The picture, in mode L or RGB, as it is wanted.
 
@@ -85,7 +91,9 @@ class Resizing:
             image = image.crop((left, top, left + side, top + side))
         if self.size is not None:
             if image.width != image.height:
-                raise ValueError(f"{image.width} × {image.height} pixels are no square: crop=true takes the middle")
+                raise ValueError(
+                    f"{image.width} × {image.height} pixels are no square: {self.prefix}crop=true takes the middle"
+                )
             if image.width != self.size:
                 image = image.resize((self.size, self.size), FILTER)
         return image

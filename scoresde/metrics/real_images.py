@@ -42,7 +42,7 @@ def reference(
             images, or a resizing of statistics.
     """
     path = located(path)
-    resizing = resizing or Resizing()
+    resizing = Resizing() if resizing is None else resizing
     if not holds_images(path):
         if resizing:
             raise ValueError(f"{str(path)!r} holds statistics, of which nothing can be {resizing}: give images")

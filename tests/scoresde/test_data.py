@@ -12,6 +12,7 @@ import struct
 import sys
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -336,6 +337,35 @@ def test_what_is_transparent_is_seen_on_white(mode: str, tmp_path: Path) -> None
     assert mode == "P" or (found[:, 2, 2] - 127).abs().max() <= 1
 
 
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
+def test_pictures_are_turned_upright_by_their_exif(form: str, tmp_path: Path) -> None:
+    """As cameras write it: the first row and column of what is stored are these sides of what is seen."""
+    upright = np.zeros((24, 16, 3), np.uint8)
+    upright[:12, :8], upright[:12, 8:], upright[12:, :8] = 80, 160, 240
+    sides = ["top left", "top right", "bottom right", "bottom left", "left top", "right top", "right bottom"]
+    for orientation, told in enumerate([*sides, "left bottom"], 1):
+        stored = upright[:: -1 if "bottom" in told else 1, :: -1 if "right" in told else 1]
+        if told.startswith(("left", "right")):  # the first row is a side
+            stored = stored.swapaxes(0, 1)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"quality": 100, "lossless": True} if form in ("jpeg", "webp") else {}
+        Image.fromarray(stored).save(tmp_path / f"{orientation}.{form}", exif=exif, **options)
+    found = load(tmp_path).pixels
+    assert found.shape == (8, 3, 24, 16)
+    assert (found - torch.from_numpy(upright).permute(2, 0, 1).int()).abs().max() <= 3
+
+
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    for index, exif in enumerate((b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0what")):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.jpg", exif=exif)
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.fromarray(pixels).save(tmp_path / "2.jpg", exif=exif)
+    assert load(tmp_path).pixels.shape == (3, 3, 8, 12)
+
+
 @pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
 def test_more_than_8_bits_of_colour_are_refused(form: str, tmp_path: Path) -> None:
     values = np.full((4, 4, 3), 200, np.uint16)
@@ -442,6 +472,19 @@ def test_what_is_left_out_is_said_once_by_kind(tmp_path: Path) -> None:
     (tmp_path / "only" / "a.heic").write_bytes(b"")
     with pytest.raises(DataError, match=r"no images in .*; 1 file left out: \.heic \(1\)"):
         load(tmp_path / "only")
+
+
+def test_pictures_that_are_enlarged_are_said_once(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    pictures(tmp_path, "c.png", size=(30, 12))
+    with pytest.warns(
+        DataWarning, match=r"2 pictures are smaller than 10 pixels and enlarged: 'a.png' of 8 × 8, …"
+    ) as told:
+        load(tmp_path, resizing=Resizing(size=10, crop=True))
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path, resizing=Resizing(size=8, crop=True))
 
 
 def test_pictures_that_differ_are_refused_with_what_would_do(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from scoresde.metrics.moments import Gaussian, check_comparable
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """‖m1 − m2‖² + tr C1 + tr C2 − 2 tr (C1^½ C2 C1^½)^½, in float64.
 
-    The last trace is the sum of the singular values of C1^½ C2^½, both roots from symmetric eigen-decompositions.
-    Unlike the root of the product, that loses no digits when a covariance is singular, as it is for fewer samples than
-    features. Rounding below zero is cut to 0.
+    The last trace is the sum of the singular values of F1ᵀ F2 for any factors with F Fᵀ = C; here they are from
+    symmetric eigen-decompositions, of as many columns as C has rank. Unlike the root of the product, that loses no
+    digits when a covariance is singular, as it is for fewer samples than features, and is the quicker the fewer there
+    are. Rounding below zero is cut to 0.
 
     It is FID in the feature space of the moments, and the Inception FID of the literature only if those features are
     Inception's, which ours are not.
@@ -27,7 +28,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """
     check_comparable(a, b)
     first, second = a.covariance, b.covariance
-    cross = np.linalg.svd(_root(first) @ _root(second), compute_uv=False).sum()
+    cross = np.linalg.svd(_factor(first).T @ _factor(second), compute_uv=False).sum()
     distance = np.sum((a.mean - b.mean) ** 2) + np.trace(first) + np.trace(second) - 2 * cross
     return max(float(distance), 0.0)
 
@@ -44,14 +45,14 @@ def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: i
     centre = values.mean(axis=0)
     centred = values - centre
     offset, squares = centre - reference.mean, np.einsum("ij,ij->i", centred, centred)
-    turned = centred @ _root(reference.covariance)
+    turned = centred @ _factor(reference.covariance)
 
     def distance(rows: NDArray[np.int64]) -> float:
         """Up to the trace of the reference's covariance, which both halves share."""
         mean, some = centred[rows].mean(axis=0), turned[rows]
         some -= some.mean(axis=0)
-        # The singular values of C^½ R^½ are those of the centred rows of X R^½, over √(n − 1); of the two Gram matrices
-        # with their squares the smaller one is enough.
+        # The singular values are those of the centred rows of X F, over √(n − 1), with the reference's F; of the two
+        # Gram matrices with their squares the smaller one is enough.
         gram = some @ some.T if len(rows) < some.shape[1] else some.T @ some
         cross = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0) / (len(rows) - 1)).sum()
         trace = (squares[rows].sum() - len(rows) * (mean @ mean)) / (len(rows) - 1)
@@ -60,8 +61,8 @@ def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: i
     return error_of_halves((distance(a), distance(b)) for a, b in halves(n, splits))
 
 
-def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The symmetric square root; eigenvalues that are rounding errors of zero count as zero."""
+def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F with F Fᵀ = C, a column for each eigenvalue that is no rounding error of zero."""
     values, vectors = np.linalg.eigh(covariance)
-    noise = len(values) * np.finfo(np.float64).eps * values[-1]
-    return (vectors * np.sqrt(np.where(values > noise, values, 0.0))) @ vectors.T
+    some = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    return vectors[:, some] * np.sqrt(values[some])

@@ -141,7 +141,11 @@ def test_the_version_is_the_library_s(run: Run) -> None:
         ("sample grid.rho=5", "no setting 'grid.rho'; the chosen grid has none"),
         ("train network.dept=3", "no setting 'network.dept'; did you mean 'depth'?"),
         ("sample solver=heun,ddim", "several values in 'solver=heun,ddim': add -m"),
+        ("train data=npz size=32", "train has no setting 'size'; did you mean 'data.size'?"),
+        ("train data=npz channels=3", "no setting 'channels'; did you mean 'data.channels' or 'network.channels'?"),
         ("sample heun", "cannot read 'heun': settings are written key=value"),
+        ("sample nfe=ü", "cannot read 'nfe=ü': settings are written key=value, and a value with signs of its own in"),
+        ("bench nfe=[1", "cannot read 'nfe=[1': settings are written key=value, and a value with signs of its own in"),
         ("sample --nfe=20", "settings are written without dashes: nfe=…"),
         ("sample model=folder", "model.path must be given: model.path=…"),
         ("train data=npz", "data.path must be given"),
@@ -436,33 +440,56 @@ def test_ctrl_c_in_the_shell_stops_training_in_one_line(tmp_path: Path) -> None:
 # Other people's data and words
 
 
-def folders(root: Path, *names: str, side: int = 8) -> Path:
+def folders(root: Path, *names: str, size: tuple[int, int] = (8, 8)) -> Path:
     rng = np.random.default_rng(0)
     for name in names:
         (root / name).mkdir(parents=True)
         for index in range(2):
-            Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(root / name / f"{index}.png")
+            Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(root / name / f"{index}.png")
     return root
 
 
 SMALL = ["epochs=1", "batch_size=4", "warmup=1", "network.channels=[8,16]"]
 
 
-def test_names_of_classes_are_told_kept_and_taken_as_labels(run: Run, tmp_path: Path) -> None:
-    folders(tmp_path / "data", "dog", "cat", "10")
+def test_names_of_classes_are_told_kept_and_taken_as_labels(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders(tmp_path / "data", "dog", "cat", "10", "Blüten & Gräser")
     status, out, _ = run("train", "data=folder", "data.path=data", *SMALL, "out=run")
-    assert status == 0 and "classes: 0 10, 1 cat, 2 dog; sample takes label=<name> or the number" in out
-    assert json.loads(Path("run/model/config.json").read_text())["class_names"] == ["10", "cat", "dog"]
+    assert (
+        status == 0 and "classes: 0 10, 1 Blüten & Gräser, 2 cat, 3 dog; sample takes label=<name> or the number" in out
+    )
+    assert json.loads(Path("run/model/config.json").read_text())["class_names"] == [
+        "10",
+        "Blüten & Gräser",
+        "cat",
+        "dog",
+    ]
     ask = ["sample", "model=folder", "model.path=run/model", "n=1", "nfe=2"]
-    for label, number in (("dog", 2), ("'10'", 0), ("1", 1)):
+    for label, number in (("dog", 3), ("'10'", 0), ("2", 2), ("Blüten & Gräser", 1)):
         assert run(*ask, f"label={label}", f"out=out{number}").status == 0
         assert np.load(f"out{number}/samples.npz")["labels"].tolist() == [number]
+    labels: list[str] = []
+
+    def drawn(path: Path, *_: Any, column_labels: list[str]) -> None:
+        labels.extend(column_labels)
+        path.touch()
+
+    monkeypatch.setattr("scoresde.commands.sample.save_grid", drawn)
+    assert run(*ask[:3], "n=4", "nfe=2", "out=cycle").status == 0
+    assert labels == ["10", "Blüten & Gräser", "cat", "dog"]
+    status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "held_out=7", "out=other")
+    assert status == 1 and re.search("held_out=7 leaves no image of class (10|Blüten & Gräser) to train on", err)
     status, _, err = run(*ask, "label=dgo", "out=out")
-    assert status == 1 and "or a class by its name: '10', 'cat', 'dog', got 'dgo'; did you mean 'dog'" in err
+    assert (
+        status == 1
+        and "or a class by its name: '10', 'Blüten & Gräser', 'cat', 'dog', got 'dgo'; did you mean 'dog'" in err
+    )
 
 
 def test_sizes_and_channels_of_data_are_settings_and_their_defaults_change_no_run(run: Run, tmp_path: Path) -> None:
-    folders(tmp_path / "data", "a", "b", side=20)
+    folders(tmp_path / "data", "a", "b", size=(20, 20))
     assert (
         run("train", "data=folder", "data.path=data", *SMALL, "data.size=8", "data.channels=1", "out=run").status == 0
     )
@@ -512,10 +539,15 @@ def test_a_run_is_data_and_reference_like_any_other(run: Run) -> None:
 
 
 def test_how_a_reference_was_resized_stands_with_the_figures(run: Run, tmp_path: Path) -> None:
-    folders(tmp_path / "real", "a", side=30)
+    folders(tmp_path / "real", "a", size=(30, 30))
     ask = ["sample", "n=4", "nfe=2", "metrics=true", "reference=real"]
     status, _, err = run(*ask, "out=a")
     assert status == 1 and "takes images of shape" in err
+    folders(tmp_path / "real", "wide", size=(20, 30))
+    status, _, err = run(*ask, "reference_size=28", "out=a")
+    assert status == 1 and "20 × 30 pixels are no square: reference_crop=true takes the middle" in err
+    status, _, err = run("train", "data=folder", "data.path=real", "out=a")
+    assert status == 1 and "give data.size= (and data.crop=true for the square in the middle)" in err
     settings = ["reference_size=28", "reference_crop=true", "reference_channels=1", "out=b"]
     assert run(*ask, *settings).status == 0
     said = "cut to the square in the middle, resized to 28 × 28 by Lanczos, 1 channels"
@@ -540,6 +572,9 @@ def test_files_left_out_are_a_note_of_one_line(run: Run, tmp_path: Path) -> None
         ("factor=1.25e1", "factor=1.25e1"),
         ("label=1e4a", "label=1e4a"),
         ("out=1e3", "out='1e3'"),
+        ("label=10", "label=10"),
+        ("label=it's", r"label='it\'s'"),
+        ("data.column=a (b)", "data.column='a (b)'"),
     ],
 )
 def test_a_power_of_ten_is_a_whole_number_where_it_is_one(typed: str, meant: str) -> None:

@@ -207,6 +207,12 @@ class TestFrechetDistance:
         doubled = moments_of(2 * (features - features.mean(0)) + features.mean(0))
         assert frechet_distance(a, doubled) == pytest.approx(scale, rel=1e-11)
 
+    def test_of_one_point_is_the_trace_of_the_other_and_the_square_between_them(self):
+        point, others = moments_of(np.zeros((5, 4))), moments_of(gaussian(8, 4))
+        expected = np.trace(others.covariance) + np.sum(others.mean**2)
+        assert frechet_distance(point, others) == pytest.approx(expected, rel=1e-12)
+        assert frechet_distance(point, point) == 0
+
     def test_of_orthogonal_singular_covariances_is_the_sum_of_traces(self):
         first, second = np.zeros((8, 4)), np.zeros((8, 4))
         first[:, :2], second[:, 2:] = gaussian(8, 2, 1), gaussian(8, 2, 2)
