@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 import scoresde
@@ -93,6 +96,16 @@ def passing_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del ConfigStore.instance().repo[group][f"{name}.yaml"]
     for name in [name for name in sys.modules if name.startswith(PLUGIN)]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves are a dot: drawing them is most of what a tiny run takes."""
+
+    def dot(figure: Any, path: Path, **_: Any) -> None:
+        Image.new("L", (1, 1)).save(path, "PNG")
+
+    monkeypatch.setattr(Figure, "savefig", dot)
 
 
 @pytest.fixture
