@@ -712,6 +712,9 @@ def _pixels(
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # in which cameras keep previews beside the picture
             raise DataError(f"{where} has {frames} frames: give each as a picture of its own")
+        # Before it is unpacked, and turned or not.
+        if not resizing and others not in (shape, (shape[1], shape[0], *shape[2:])):
+            _check_alike(where, shape, others, resizing.prefix)
         if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > SCANS:
             raise DataError(f"{where} has {scans} scans, more than {SCANS}: write it anew")
         made = _on_white(image, grey)
