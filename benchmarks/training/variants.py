@@ -8,7 +8,7 @@ import operator
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 import scoresde
 from scoresde import models, process
+from scoresde.commands.values import named
 from scoresde.data import Images, to_pixels, to_state
 from scoresde.files import replacing
 from scoresde.metrics import FID, Space, class_labels
@@ -59,9 +60,9 @@ def trainer(variant: Variant, data: Images, steps: int, seed: int, folder: Path)
     settings = Settings(epochs=1, seed=seed, **variant.settings)
     epochs = math.ceil(steps * settings.batch_size / len(data))
     per_epoch = math.ceil(steps / epochs)
-    settings = Settings(epochs=epochs, seed=seed, **variant.settings)
-    objective = OBJECTIVES.get(variant.objective["name"], **_options(variant.objective))
-    chosen = objective.adapted(process.get(variant.process["name"], **_options(variant.process)))
+    (kind, choices), (name, options) = named(variant.objective), named(variant.process)
+    objective = OBJECTIVES.get(str(kind), **choices)
+    chosen = objective.adapted(process.get(str(name), **options))
     torch.manual_seed(seed)
     net = models.build({**variant.network, "in_channels": data.shape[0], "num_classes": data.classes}, data.shape)
     return Trainer(
@@ -69,16 +70,12 @@ def trainer(variant: Variant, data: Images, steps: int, seed: int, folder: Path)
         chosen,
         variant.prediction,
         data.part(torch.arange(per_epoch * settings.batch_size) % len(data)),
-        settings,
+        replace(settings, epochs=epochs),
         folder,
         time_input=partial(operator.mul, 1000.0 if chosen.t_max <= 1 else 1.0),
         objective=objective,
         flip=variant.flip,
     )
-
-
-def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "name"}
 
 
 def step_seconds(variant: Variant, data: Images, folder: Path, steps: int = 12) -> float:

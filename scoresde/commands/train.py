@@ -331,9 +331,7 @@ def _compared(trainer: Trainer, measure: Progress | None) -> dict[str, Any]:
             if measure is not None:
                 figures |= measure(trainer.task.model(net))
             found.append(figures)
-            told = (
-                f"{key} {value:.5g}" for key, value in figures.items() if isinstance(value, float) and key != "average"
-            )
+            told = (f"{key} {figures[key]:.5g}" for key in ("held_out_loss", "fid") if key in figures)
             say(f"average {name}: {', '.join(told)}{' (the model)' if name == trainer.average else ''}")
     return {
         **({} if trainer.average == EMA else {"average": trainer.average}),

@@ -265,11 +265,8 @@ class Trainer:
         for t in self.task.times():
             generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
             total = torch.zeros((), device=self.device)
-            for index in torch.arange(len(self.held_out)).split(self.settings.batch_size):
-                batch = self.held_out.take(index)
-                x0 = to_state(batch.pixels)
+            for x0, label in self._shown(self.held_out):
                 epsilon = torch.randn(x0.shape, generator=generator).to(self.device)
-                label = {} if batch.labels is None else {"label": batch.labels.to(self.device)}
                 squared = self.task.squared(self.averaged, x0.to(self.device), epsilon, t.expand(len(x0)), **label)
                 total += squared.flatten(1).mean(1).sum()
             mean, one = float(total) / len(self.held_out), t[None]
@@ -294,13 +291,16 @@ class Trainer:
             raise ValueError("there are no held-out images: a trainer has those that it was given as held_out")
         generator = torch.Generator().manual_seed(SEED_OF_LEVELS)
         total = 0.0
-        for index in torch.arange(len(self.held_out)).split(self.settings.batch_size):
-            batch = self.held_out.take(index)
-            x0 = to_state(batch.pixels)
+        for x0, label in self._shown(self.held_out):
             epsilon, t = self.task.draw(x0, generator)
-            label = {} if batch.labels is None else {"label": batch.labels.to(self.device)}
             total += float(self.task.at(net, x0.to(self.device), epsilon.to(self.device), t, **label)) * len(x0)
         return total / len(self.held_out)
+
+    def _shown(self, images: Images) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """States, on the CPU, and labels, where there are any, of all images, a batch at a time."""
+        for index in torch.arange(len(images)).split(self.settings.batch_size):
+            batch = images.take(index)
+            yield to_state(batch.pixels), {} if batch.labels is None else {"label": batch.labels.to(self.device)}
 
     def _batches(self) -> Iterator[Tensor]:
         size = self.settings.batch_size
@@ -347,8 +347,8 @@ class Trainer:
         for part in parts:
             rows = slice(int(part[0]), int(part[-1]) + 1)
             given = {key: tensor[rows] for key, tensor in cond.items()}
-            waiting = self._shared is not None and part is not parts[-1]  # gradients are exchanged once
-            with self._shared.no_sync() if self._shared is not None and waiting else nullcontext():
+            shared = self._shared if part is not parts[-1] else None  # gradients are exchanged with the last part
+            with nullcontext() if shared is None else shared.no_sync():
                 share = self.task.at(net, x0[rows], epsilon[rows], t[rows], **given) * (len(part) / len(x0))
                 (share * self.ranks.size).backward()  # of the gradients a mean is taken
             value += share.detach()
