@@ -1,16 +1,19 @@
-"""Every solver on the bundled model, with few samples of all and many of the best: python -m benchmarks.bundled.screen.
+"""Every solver on a model, with few samples of all and many of the best: python -m benchmarks.bundled.screen.
 
 1. **Grids.** Each of :data:`PLACED`, which take one evaluation a step, goes on the grid of :data:`GRIDS` on which its
    error from the converged samples of ``STARTS`` seeds is least over all budgets (geometric mean).
-2. **Few.** These, and :data:`OTHERS` on the grids that they recommend, with ``FEW`` samples at every budget.
-3. **Many.** The ``BY_ERROR`` solvers of least error, each in its best variant, the ``STOCHASTIC`` of least FID of those
-   that draw noise (geometric means over the budgets), ``ddim``, ``auto`` and ``tuned``, with ``MANY`` samples; in the
-   model's feature space, in pixels, and the first ``ELSEWHERE``, at some budgets, in that of EfficientNet-Lite0,
-   which is trained by others on other images, and which no fit and no choice has seen. Seconds are from ``TIMED``
-   samples with nothing beside them.
+2. **Few.** These, and :data:`OTHERS` on the grids that they recommend, with few samples at every budget.
+3. **Many.** The solvers of least error, each in its best variant, those of least FID of the ones that draw noise
+   (geometric means over the budgets), ``ddim``, ``auto`` and ``tuned``, with many samples; in the model's feature
+   space, in pixels, and the first ``ELSEWHERE`` in that of EfficientNet-Lite0, which is trained by others on other
+   images, and which no fit and no choice has seen. Seconds are from ``TIMED`` samples with nothing beside them.
 
-``--data`` is the folder of mnist.npz.xz. ``--out`` keeps rows and samples, so that a run that was stopped goes on. The
-many are in ``results/mnist`` as ``scoresde bench`` leaves them, tables in ``results/screen.md``.
+FID to real images holds the error of the network too. The Fréchet distance to as many of the model's own converged
+samples, of other seeds, has that on both sides; its floor is the distance of the converged samples of these seeds.
+
+:data:`STUDIES` says what is done with which model. ``--data`` is the folder of the real images. ``--out`` keeps rows
+and samples, so that a run that was stopped goes on. The many are in ``results/<model>`` as ``scoresde bench`` leaves
+them, tables in ``results/screen_<model>.md``.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +32,28 @@ import torch
 from torch import Tensor
 
 import solvers
+from benchmarks.bundled import rankings
+from benchmarks.bundled.feature_statistics import fair_order, labelled
 from benchmarks.recorded import RESULTS, write
-from scoresde import data, models, report, tuned
+from scoresde import models, report, tuned
 from scoresde.bench import Bench, Case, Failure, Row, Settings, cases
 from scoresde.bench.rows import Outcome
 from scoresde.bench.store import ROWS
+from scoresde.data import to_pixels
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
 from scoresde.metrics import (
-    BUNDLED,
     Collector,
     Estimate,
-    FeatureSpace,
     Measure,
     Moments,
     PixelSpace,
     Reference,
     floors,
+    load_features,
     spaces,
 )
 from scoresde.metrics.floors import SampleFeatures
-from scoresde.models import Checkpoint
 from scoresde.process import Process
 from scoresde.runs import record
 from scoresde.runs.hardware import describe
@@ -58,15 +63,40 @@ from scoresde.tuning.trajectories import Trajectories
 from solvers import Solver
 from solvers.grids import Grid
 
-BUDGETS = (3, 4, 5, 6, 8, 10, 15)
 STARTS, STARTS_SEED, STEPS = 32, 50_000, 100  # that choose grids, and steps of their converged solution
-FEW, MANY, ELSEWHERE, REAL = 500, 5000, 2000, 5000
-ELSEWHERE_AT = (3, 5, 8)
+ELSEWHERE, REAL = 2000, 5000
 TIMED = 250
 REFERENCE = 100  # evaluations of the converged solution of the many
-BY_ERROR, STOCHASTIC = 4, 2
 DTYPE = "bfloat16"
-COMMAND = "python -m benchmarks.bundled.screen --data FOLDER"
+COMMAND = "python -m benchmarks.bundled.screen --model {} --data FOLDER"
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is done with one model.
+
+    Attributes:
+        model: name of a bundled one.
+        data: file of real images.
+        budgets: numbers of evaluations.
+        few, many: samples of all, and of the best.
+        by_error, stochastic: how many go on, of those without and with noise.
+    """
+
+    model: str
+    data: str
+    budgets: Sequence[int]
+    few: int
+    many: int
+    by_error: int
+    stochastic: int
+
+
+STUDIES = (
+    Study("mnist", "mnist.npz.xz", (3, 4, 5, 6, 8, 10, 15), few=500, many=5000, by_error=4, stochastic=2),
+    Study("cifar10", "cifar10-train.tar.xz", (5, 6, 8, 10, 15, 20), few=1000, many=5000, by_error=5, stochastic=3),
+)
 PLACED: list[tuple[str, dict[str, Any]]] = [
     *(("ddim", {}), ("dpmpp_2m", {}), ("dpmpp_3m", {}), ("deis", {}), ("res_multistep", {}), ("ipndm", {"order": 3})),
     *(("uni_pc", {"order": order}) for order in (2, 3)),
@@ -85,7 +115,7 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 ]
 FLOOR = ("real images", 0.0)
 Chosen = Sequence[tuple[Solver, Grid | None]]
-METRICS = ("error", "fid", "pixel_fd")
+METRICS = ("error", "own_fd", "fid", "pixel_fd")
 
 
 @dataclass(frozen=True)
@@ -99,137 +129,192 @@ class Keeping(Measure):
         return super().of(images, labels)
 
 
-def placed(checkpoint: Checkpoint, out: Path) -> list[tuple[Solver, Grid]]:
-    """Each of PLACED on its grid."""
-    kept = out / "grids.json"
-    if not kept.is_file():
-        model, process = checkpoint.model, checkpoint.model.process
-        cond = {"label": torch.arange(STARTS) % checkpoint.classes}
-        seeds = range(STARTS_SEED, STARTS_SEED + STARTS)
-        own = teacher.ended(Trajectories.of(model, seeds, checkpoint.shape, cond=cond, batch_size=STARTS), STEPS)
-        found: dict[str, list[float]] = {}
-        for (solver, options), (grid, grid_options) in itertools.product(PLACED, GRIDS):
-            fixed = tuned.Fixed(solver, options, grid, grid_options)
-            plans = [fixed.plan(process, nfe, model.prediction) for nfe in BUDGETS]
-            found[str(fixed)] = [float(own.errors(own.planned(plan)).mean()) for plan in plans]
-            print(fixed, *(f"{error:.4f}" for error in found[str(fixed)]), flush=True)
-        with replacing(kept) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    errors = json.loads(kept.read_text(encoding="utf-8"))
-    result = []
-    for solver, options in PLACED:
-        on = [tuned.Fixed(solver, options, grid, grid_options) for grid, grid_options in GRIDS]
-        result.append(min(on, key=lambda each: _mean(errors[str(each)])).made())
-    return result
+class Screen:
+    """One study, as far as it is done.
 
-
-def run(
-    checkpoint: Checkpoint,
-    measure: Keeping,
-    chosen: Chosen,
-    settings: Settings,
-    out: Path,
-) -> Outcome:
-    """Rows of solvers on grids at budgets, and the samples of each."""
-
-    def kept(row: Row | Failure, done: int, total: int, left: float) -> None:
-        if isinstance(row, Row):
-            _save(out, row, measure.last[0])
-            figures = " ".join(f"{name} {row.metrics[name].value:.4g}" for name in METRICS if name in row.metrics)
-            print(f"{done}/{total} {row.solver} on {row.grid} {row.nfe:g}: {figures}; {left / 60:.0f} min", flush=True)
-        else:
-            print(row, flush=True)
-
-    limits = floors(settings.n)
-    bench = Bench(checkpoint, measure, limits, settings, out, device=torch.device("cpu"), report=kept)
-    found = bench.run(_cases(checkpoint, chosen))
-    _save(out, found.converged, measure.last[0])
-    return found
-
-
-def timed(checkpoint: Checkpoint, measure: Measure, chosen: Chosen, outcome: Outcome, out: Path) -> Outcome:
-    """The outcome with the seconds of so many samples, from ``TIMED`` of each row with nothing beside them."""
-    kept = out / "seconds.json"
-    if not kept.is_file():
-        bench = Bench(checkpoint, measure, None, Settings(TIMED), out / "timed", device=torch.device("cpu"))
-        taken = {}
-        for case in _cases(checkpoint, chosen):
-            taken[f"{case.label} {case.budget:g}"] = bench._sample(case, int(case.budget), TIMED)[1] / TIMED
-        with replacing(kept) as temporary:
-            temporary.write_text(json.dumps(taken, indent=1) + "\n", encoding="utf-8")
-    taken = json.loads(kept.read_text(encoding="utf-8"))
-    rows = [replace(row, seconds=row.samples * taken[f"{row.solver} {row.budget:g}"]) for row in outcome.rows]
-    return replace(outcome, rows=rows)
-
-
-def best(outcome: Outcome) -> list[tuple[Solver, Grid | None]]:
-    """The fixed solvers that go on to many samples."""
-    curves: dict[tuple[str, str], list[Row]] = {}
-    for row in outcome.rows:
-        curves.setdefault((row.solver, row.grid), []).append(row)
-
-    def by(metric: str, stochastic: bool) -> list[Row]:
-        """A row of the best variant of each name, the best first."""
-        found: dict[str, tuple[float, Row]] = {}
-        for first, *others in curves.values():
-            if first.stochastic is stochastic and first.name != "ddim" and len(others) == len(BUDGETS) - 1:
-                mean = _mean([row.metrics[metric].value for row in (first, *others)])
-                if first.name not in found or mean < found[first.name][0]:
-                    found[first.name] = mean, first
-        return [row for _, row in sorted(found.values(), key=lambda each: each[0])]
-
-    return [_made(row) for row in (*by("error", False)[:BY_ERROR], *by("fid", True)[:STOCHASTIC])]
-
-
-def elsewhere(outcome: Outcome, images: Tensor, out: Path) -> dict[tuple[str, float], tuple[Estimate, Estimate]]:
-    """FID and KID of rows, of the converged solution and of other real images, in another space, by solver and budget.
-
-    ``images`` are real: ``REAL`` that all are compared with, and ``ELSEWHERE`` more, which are the floor.
+    Args:
+        study: what is done.
+        real: images, the first of which are of all classes.
+        out: folder of rows and samples.
     """
-    space, kept = spaces.get("efficientnet_lite"), out / "efficientnet.json"
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    reference, found = None, {}
-    rows = [row for budget in ELSEWHERE_AT for row in outcome.rows if row.budget == budget]
-    for row in (None, outcome.converged, *rows):
-        key = FLOOR[0] if row is None else _key(row)
-        if key not in known:
-            reference = reference or _reference(space, images[:REAL], out)
-            pixels = images[REAL:] if row is None else _kept(out, row)
-            collector = Collector(space)
-            collector.update(pixels[:ELSEWHERE], range(ELSEWHERE))
-            figures = collector.figures(reference).metrics
-            known[key] = [[each.value, each.low, each.high] for each in (figures["fid"], figures["kid"])]
-            print(
-                f"{key if row is None else (row.solver, row.budget)} by EfficientNet: {known[key][0][0]:.3f}",
-                flush=True,
-            )
-            with replacing(kept) as temporary:
-                temporary.write_text(json.dumps(known) + "\n", encoding="utf-8")
-        fid, kid = (Estimate(*values) for values in known[key])
-        found[FLOOR if row is None else (row.solver, row.budget)] = fid, kid
-    return found
+
+    def __init__(self, study: Study, real: Tensor, out: Path):
+        self.study, self.real, self.out = study, real, out
+        self.checkpoint, self.folder = models.load(study.model), models.find(study.model)
+        self.space = load_features(self.folder / "features")
+        out.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def measure(self) -> Keeping:
+        pixels = PixelSpace(self.checkpoint.shape)
+        moments = Moments(pixels.size, pixels.name)
+        moments.update(pixels.features(self.real).numpy())
+        return Keeping(self.space, Reference.load(self.folder, self.space), (pixels, moments), self.space)
+
+    @property
+    def process(self) -> Process:
+        return self.checkpoint.model.process
+
+    def placed(self) -> list[tuple[Solver, Grid]]:
+        """Each of PLACED on its grid."""
+        kept, budgets = self.out / "grids.json", self.study.budgets
+        if not kept.is_file():
+            model = self.checkpoint.model
+            cond = {"label": torch.arange(STARTS) % self.checkpoint.classes}
+            seeds = range(STARTS_SEED, STARTS_SEED + STARTS)
+            begun = Trajectories.of(model, seeds, self.checkpoint.shape, cond=cond, batch_size=STARTS)
+            own, found = teacher.ended(begun, STEPS), dict[str, list[float]]()
+            for (solver, options), (grid, grid_options) in itertools.product(PLACED, GRIDS):
+                fixed = tuned.Fixed(solver, options, grid, grid_options)
+                plans = [fixed.plan(self.process, nfe, model.prediction) for nfe in budgets]
+                found[str(fixed)] = [float(own.errors(own.planned(plan)).mean()) for plan in plans]
+                print(fixed, *(f"{error:.4f}" for error in found[str(fixed)]), flush=True)
+            _keep(kept, found)
+        errors = json.loads(kept.read_text(encoding="utf-8"))
+        result = []
+        for solver, options in PLACED:
+            on = [tuned.Fixed(solver, options, grid, grid_options) for grid, grid_options in GRIDS]
+            result.append(min(on, key=lambda each: _mean(errors[str(each)])).made())
+        return result
+
+    def few(self) -> Outcome:
+        """All solvers; which go on is told by error and FID alone."""
+        others: list[tuple[Solver, Grid | None]] = [(solvers.get(name, **options), None) for name, options in OTHERS]
+        chosen = [*self.placed(), *others]
+        return self.rows(chosen, replace(self.measure, pixels=None), Settings(self.study.few), self.out / "few")
+
+    def many(self, few: Outcome) -> Outcome:
+        """The best and ours, with seconds of their own."""
+        model, out = self.checkpoint.model, self.out / "many"
+        assert model.tuned is not None
+        ours: list[tuple[Solver, Grid | None]] = [
+            (tuned.TunedSolver.load(model.tuned), None),
+            (tuned.of(model, "auto"), None),
+        ]
+        ddim = next(pair for pair in self.placed() if pair[0].name == "ddim")
+        chosen = [*ours, *self.best(few), ddim]
+        found = self.rows(chosen, self.measure, Settings(self.study.many, reference=REFERENCE), out)
+        return self.timed(chosen, found, out)
+
+    def rows(self, chosen: Chosen, measure: Keeping, settings: Settings, out: Path) -> Outcome:
+        """Rows of solvers on grids at budgets, with their distance to the model's own samples."""
+
+        def kept(row: Row | Failure, done: int, total: int, left: float) -> None:
+            if isinstance(row, Row):
+                _save(out, row, measure.last[0])
+                figures = " ".join(f"{name} {row.metrics[name].value:.4g}" for name in METRICS if name in row.metrics)
+                told = f"{row.solver} on {row.grid} {row.nfe:g}: {figures}"
+                print(f"{done}/{total} {told}; {left / 60:.0f} min", flush=True)
+            else:
+                print(row, flush=True)
+
+        limits = floors(settings.n, self.folder) if (self.folder / "converged_features.npz").is_file() else None
+        bench = Bench(self.checkpoint, measure, limits, settings, out, device=CPU, report=kept)
+        found = bench.run(self.cases(chosen))
+        _save(out, found.converged, measure.last[0])
+        return self.with_own(found, bench, out)
+
+    def with_own(self, outcome: Outcome, bench: Bench, out: Path) -> Outcome:
+        """The outcome with ``own_fd`` in every row, the converged solution's too."""
+        kept, settings, reference = out / "own.json", bench.settings, None
+        known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+
+        def with_figure(row: Row) -> Row:
+            nonlocal reference
+            key = _key(row)
+            if key not in known:
+                if reference is None:
+                    states = bench._solved("", DTYPE, settings.seed + settings.n)[0]
+                    reference = _of_images(self.space, to_pixels(states), out / "own_features.npz")
+                known[key] = _interval(_figures(self.space, reference, _kept(out, row))["fid"])
+                _keep(kept, known)
+            return replace(row, metrics={**row.metrics, "own_fd": Estimate(*known[key])})
+
+        return replace(
+            outcome, rows=[with_figure(row) for row in outcome.rows], converged=with_figure(outcome.converged)
+        )
+
+    def timed(self, chosen: Chosen, outcome: Outcome, out: Path) -> Outcome:
+        """The outcome with the seconds of so many samples, from ``TIMED`` of each row with nothing beside them."""
+        kept = out.parent / "seconds.json"
+        if not kept.is_file():
+            bench = Bench(self.checkpoint, self.measure, None, Settings(TIMED), out.parent / "timed", device=CPU)
+            found = {}
+            for case in self.cases(chosen):
+                found[f"{case.label} {case.budget:g}"] = bench._sample(case, int(case.budget), TIMED)[1] / TIMED
+            _keep(kept, found)
+        taken = json.loads(kept.read_text(encoding="utf-8"))
+        rows = [replace(row, seconds=row.samples * taken[f"{row.solver} {row.budget:g}"]) for row in outcome.rows]
+        return replace(outcome, rows=rows)
+
+    def best(self, outcome: Outcome) -> list[tuple[Solver, Grid | None]]:
+        """The fixed solvers that go on to many samples."""
+        curves: dict[tuple[str, str], list[Row]] = {}
+        for row in outcome.rows:
+            curves.setdefault((row.solver, row.grid), []).append(row)
+
+        def by(metric: str, stochastic: bool) -> list[Row]:
+            """A row of the best variant of each name, the best first."""
+            found: dict[str, tuple[float, Row]] = {}
+            for rows in curves.values():
+                first = rows[0]
+                if first.stochastic is stochastic and first.name != "ddim" and len(rows) == len(self.study.budgets):
+                    mean = _mean([row.metrics[metric].value for row in rows])
+                    if first.name not in found or mean < found[first.name][0]:
+                        found[first.name] = mean, first
+            return [row for _, row in sorted(found.values(), key=lambda each: each[0])]
+
+        chosen = by("error", False)[: self.study.by_error], by("fid", True)[: self.study.stochastic]
+        return [_made(row) for row in itertools.chain(*chosen)]
+
+    def elsewhere(self, outcome: Outcome, out: Path) -> dict[tuple[str, float], tuple[Estimate, Estimate]]:
+        """FID and KID of rows, of the converged solution and of other real images, in EfficientNet-Lite0's space.
+
+        The first ``REAL`` real images are what all are compared with, and ``ELSEWHERE`` more the floor.
+        """
+        space, kept = spaces.get("efficientnet_lite"), out / "efficientnet.json"
+        known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        reference, found = None, {}
+        for row in (None, outcome.converged, *sorted(outcome.rows, key=lambda row: row.budget)):
+            key, told = (FLOOR[0], FLOOR) if row is None else (_key(row), (row.solver, row.budget))
+            if key not in known:
+                reference = reference or _of_images(space, self.real[:REAL], out / "efficientnet_real.npz")
+                images = (self.real[REAL:] if row is None else _kept(out, row))[:ELSEWHERE]
+                figures = _figures(space, reference, images)
+                known[key] = [_interval(figures["fid"]), _interval(figures["kid"])]
+                print(f"{told} by EfficientNet: {known[key][0][0]:.3f}", flush=True)
+                _keep(kept, known)
+            fid, kid = (Estimate(*values) for values in known[key])
+            found[told] = fid, kid
+        return found
+
+    def cases(self, chosen: Chosen) -> list[Case]:
+        found = list[Case]()
+        for solver, grid in chosen:
+            rule = grid or solver.recommended
+            fitting = [budget for budget in self.study.budgets if _fits(solver, self.process, rule, budget)]
+            found += cases(self.process, [solver], budgets=fitting, tolerances=[], grids=[grid], dtypes=[DTYPE])
+        return found
+
+
+def _figures(space: spaces.Space, reference: Reference, images: Tensor) -> dict[str, Estimate]:
+    collector = Collector(space)
+    collector.update(images, range(len(images)))
+    return collector.figures(reference).metrics
+
+
+def _of_images(space: spaces.Space, images: Tensor, path: Path) -> Reference:
+    """What other images are compared with, whose features are kept."""
+    if not path.is_file():
+        features = space.features(images).numpy()
+        SampleFeatures(space.name, features, np.zeros(len(features), np.int64), {}).save(path)
+    kept = SampleFeatures.load(path)
+    return Reference(kept.moments(len(kept.features)), kept)
 
 
 def _kept(out: Path, row: Row) -> Tensor:
     with Npz(_place(out, row)) as content:
         return torch.from_numpy(content["pixels"])
-
-
-def _reference(space: spaces.Space, images: Tensor, out: Path) -> Reference:
-    path = out / "efficientnet_real.npz"
-    if not path.is_file():
-        features = space.features(images).numpy()
-        SampleFeatures(space.name, features, np.zeros(len(features), np.int64), {}).save(path)
-    real = SampleFeatures.load(path)
-    return Reference(real.moments(len(real.features)), real)
-
-
-def _cases(checkpoint: Checkpoint, chosen: Chosen) -> list[Case]:
-    process, found = checkpoint.model.process, list[Case]()
-    for solver, grid in chosen:
-        fitting = [budget for budget in BUDGETS if _fits(solver, process, grid or solver.recommended, budget)]
-        found += cases(process, [solver], budgets=fitting, tolerances=[], grids=[grid], dtypes=[DTYPE])
-    return found
 
 
 def _fits(solver: Solver, process: Process, rule: Grid, budget: int) -> bool:
@@ -255,6 +340,10 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.exp(np.log(values).mean()))
 
 
+def _interval(estimate: Estimate) -> tuple[float, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
+
+
 def _key(row: Row) -> str:
     return digest_of([f"{row.solver} {row.grid} {row.budget:g}"])[:16]
 
@@ -269,109 +358,115 @@ def _save(out: Path, row: Row, images: Tensor) -> None:
         np.savez_compressed(temporary, pixels=images.numpy())
 
 
-def _cell(estimate: Estimate | None, digits: str) -> str:
+def _keep(path: Path, found: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _times(factor: float, estimate: Estimate | None) -> Estimate | None:
     if estimate is None:
-        return "–"
-    return f"{estimate.value:{digits}}" + (
-        "" if estimate.high is None else f" ± {estimate.high - estimate.value:{digits}}"
-    )
+        return None
+    assert estimate.low is not None and estimate.high is not None
+    return Estimate(factor * estimate.value, factor * estimate.low, factor * estimate.high)
 
 
-def tables(few: Outcome, many: Outcome, other: dict[tuple[str, float], tuple[Estimate, Estimate]]) -> list[str]:
-    """Both screens."""
+def tables(
+    study: Study, few: Outcome, many: Outcome, other: dict[tuple[str, float], tuple[Estimate, Estimate]]
+) -> list[str]:
+    """Both screens, and which figures agree."""
     here, there = "in the model's feature space", f"by EfficientNet-Lite0, first {ELSEWHERE:,} samples"
-    kinds: list[tuple[str, Outcome, str, Callable[[Row], Estimate | None]]] = [
-        ("Error", many, ".4f", lambda row: row.metrics.get("error")),
-        (f"FID {here}", many, ".3f", lambda row: row.metrics["fid"]),
-        ("Fréchet distance of pixels", many, ".3f", lambda row: row.metrics["pixel_fd"]),
-        (f"FID {there}", many, ".2f", lambda row: other.get((row.solver, row.budget), (None, None))[0]),
-        (f"KID {there}, times 1000", many, ".2f", lambda row: _times(1000, other.get((row.solver, row.budget)))),
-        (f"Error, {FEW} samples of all", few, ".3f", lambda row: row.metrics.get("error")),
-        (f"FID {here}, {FEW} samples of all", few, ".2f", lambda row: row.metrics["fid"]),
+
+    def metric(name: str) -> rankings.Figure:
+        return lambda row: row.metrics.get(name)
+
+    def by_other(index: int, row: Row) -> Estimate | None:
+        return (other.get((row.solver, row.budget)) or (None, None))[index]
+
+    error, own, fid, pixel = map(metric, ("error", "own_fd", "fid", "pixel_fd"))
+    elsewhere, kid = partial(by_other, 0), partial(by_other, 1)
+    real_fid, real_kid = other[FLOOR]
+    kinds: list[tuple[str, Outcome, str, rankings.Figure, Estimate | None]] = [
+        ("Error", many, ".4f", error, None),
+        (f"Fréchet distance to the model's own converged samples, {here}", many, ".3f", own, None),
+        (f"FID {here}", many, ".3f", fid, None),
+        ("Fréchet distance of pixels", many, ".3f", pixel, None),
+        (f"FID {there}", many, ".2f", elsewhere, real_fid),
+        (f"KID {there}, times 1000", many, ".2f", lambda row: _times(1000, kid(row)), _times(1000, real_kid)),
+        (f"Error, {study.few:,} samples of all", few, ".3f", error, None),
+        (f"Fréchet distance to the model's own, {study.few:,} samples of all", few, ".2f", own, None),
+        (f"FID {here}, {study.few:,} samples of all", few, ".2f", fid, None),
     ]
     lines = []
-    for words, outcome, digits, of in kinds:
-        lines += [f"## {words}", "", *_table(outcome.rows, of, digits), ""]
+    for words, outcome, digits, of, real in kinds:
+        lines += [f"## {words}", "", *rankings.by_budget(outcome.rows, study.budgets, of, digits)]
         if not words.startswith("Error"):
-            lines[-1:] = [f"Converged: {_cell(of(outcome.converged), digits)}.", ""]
-        if "EfficientNet" in words:
-            fid, kid = other[FLOOR]
-            lines[-1:] = [f"Real images: {_cell(fid if 'FID' in words else _times(1000, (fid, kid)), digits)}.", ""]
-    return lines
-
-
-def _times(factor: float, pair: tuple[Estimate, Estimate] | None) -> Estimate | None:
-    """The second of a pair, multiplied."""
-    if pair is None:
-        return None
-    _, each = pair
-    assert each.low is not None and each.high is not None
-    return Estimate(factor * each.value, factor * each.low, factor * each.high)
-
-
-def _table(rows: Sequence[Row], of: Callable[[Row], Estimate | None], digits: str) -> list[str]:
-    curves: dict[tuple[str, str], dict[float, Row]] = {}
-    for row in rows:
-        curves.setdefault((row.solver, row.grid), {})[row.budget] = row
-    lines = [f"| solver | grid | {' | '.join(map(str, BUDGETS))} |", "|---|---|" + "---:|" * len(BUDGETS)]
-    for (solver, grid), by in curves.items():
-        cells = [_cell(of(by[budget]), digits) if budget in by else "–" for budget in BUDGETS]
-        if any(cell != "–" for cell in cells):
-            lines.append(f"| {solver} | {grid} | {' | '.join(cells)} |")
-    return [*lines, ""]
+            lines += [f"Converged: {rankings.cell(of(outcome.converged), digits)}.", ""]
+        if real is not None:
+            lines += [f"Real images: {rankings.cell(real, digits)}.", ""]
+    pairs = [
+        ("error, own samples", error, own),
+        ("own samples, FID", own, fid),
+        ("own samples, EfficientNet", own, elsewhere),
+        ("FID, EfficientNet", fid, elsewhere),
+        ("FID, pixels", fid, pixel),
+    ]
+    return [
+        *lines,
+        "## Which figures put the same solvers first",
+        "",
+        f"Kendall's τ over pairs of {study.many:,} samples that are apart by more than two standard errors in both; in",
+        "brackets how many these are, and how many are apart in one alone.",
+        "",
+        *rankings.agreements(many.rows, study.budgets, pairs),
+        f"All solvers, {study.few:,} samples:",
+        "",
+        *rankings.agreements(few.rows, study.budgets, pairs[:2]),
+        "Pairs of many samples that error and own samples put the other way round; after each solver its error and its",
+        "distance:",
+        "",
+        *rankings.disagreements(many.rows, error, own, 12),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with mnist.npz.xz")
-    parser.add_argument("--out", type=Path, default=Path("build/screen"), help="folder of rows and samples")
+    parser.add_argument("--model", choices=[study.model for study in STUDIES], default=STUDIES[0].model)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real images")
+    parser.add_argument("--out", type=Path, help="folder of rows and samples (build/screen_<model>)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    out = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint, space = models.load("mnist"), spaces.get("model")
-    assert isinstance(space, FeatureSpace)
-    real = data.load(arguments.data / "mnist.npz.xz").pixels
-    pixels, moments = PixelSpace(checkpoint.shape), Moments(784, PixelSpace(checkpoint.shape).name)
-    moments.update(pixels.features(real).numpy())
-    measure = Keeping(space, Reference.load(BUNDLED, space), (pixels, moments), space)
-    on_grids = placed(checkpoint, out)
-    others: list[tuple[Solver, Grid | None]] = [(solvers.get(name, **options), None) for name, options in OTHERS]
-    few = run(checkpoint, replace(measure, pixels=None), [*on_grids, *others], Settings(FEW), out / "few")
-    model = checkpoint.model
-    assert model.tuned is not None
-    ours: list[tuple[Solver, Grid | None]] = [
-        (tuned.TunedSolver.load(model.tuned), None),
-        (tuned.of(model, "auto"), None),
-    ]
-    ddim = next(pair for pair in on_grids if pair[0].name == "ddim")
-    chosen = [*ours, *best(few), ddim]
-    many = run(checkpoint, measure, chosen, Settings(MANY, reference=REFERENCE), out / "many")
-    about = {"command": COMMAND, "model": {"path": "mnist"}, "n": MANY, "reference_nfe": REFERENCE}
-    device, where = torch.device("cpu"), RESULTS / "mnist"
-    many = replace(timed(checkpoint, measure, chosen, many, out), config=about, environment=record.versions(device))
+    study = next(study for study in STUDIES if study.model == arguments.model)
+    images = labelled(str(arguments.data / study.data), "train")
+    assert images.labels is not None
+    real = images.take(fair_order(images.labels)).pixels
+    screen = Screen(study, real, arguments.out or Path("build") / f"screen_{study.model}")
+    few = screen.few()
+    many = screen.many(few)
+    command, where = COMMAND.format(study.model), RESULTS / study.model
+    about = {"command": command, "model": {"path": study.model}, "n": study.many, "reference_nfe": REFERENCE}
+    many = replace(many, config=about, environment=record.versions(CPU))
     report.write(many, where)
-    record.write(where, about, device)
+    record.write(where, about, CPU)
     with replacing(where / ROWS) as temporary:
         temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in many.rows), encoding="utf-8")
-    found = elsewhere(many, real, out / "many")
+    found = screen.elsewhere(many, screen.out / "many")
     head = [
-        "# Solvers on the bundled model",
+        f"# Solvers on {study.model}",
         "",
-        f"Written by `{COMMAND}`; its docstring says how it is measured.",
-        f"{MANY:,} samples of the best, {FEW} of all, the network in {DTYPE}, 95 % intervals.",
-        f"{describe(torch.device('cpu'))}.",
+        f"Written by `{command}`; its docstring says how it is measured.",
+        f"{study.many:,} samples of the best, {study.few:,} of all, the network in {DTYPE}, 95 % intervals.",
+        f"{describe(CPU)}.",
         "",
         *(
             f"FID of {outcome.converged.samples:,} real test images: {outcome.floors.real.value:.3f}; of as many "
-            f"converged samples {_cell(outcome.converged.metrics['fid'], '.3f')}."
+            f"converged samples {rankings.cell(outcome.converged.metrics['fid'], '.3f')}."
             for outcome in (many, few)
             if outcome.floors
         ),
         "",
     ]
-    write(RESULTS / "screen.md", [*head, *tables(few, many, found)])
+    write(RESULTS / f"screen_{study.model}.md", [*head, *tables(study, few, many, found)])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import scoresde
+from benchmarks.bundled.feature_statistics import fair_order
 from scoresde import models, process
 from scoresde.commands.values import named
 from scoresde.data import Images, to_pixels, to_state
@@ -56,7 +57,9 @@ class Variant:
 
 
 def trainer(variant: Variant, data: Images, steps: int, seed: int, folder: Path) -> Trainer:
-    """A run of so many steps, each image as often as any other to within one."""
+    """A run of so many steps, each image as often as any other to within one, and so is each class."""
+    assert data.labels is not None
+    order = fair_order(data.labels)  # data sets are often sorted by class
     settings = Settings(epochs=1, seed=seed, **variant.settings)
     epochs = math.ceil(steps * settings.batch_size / len(data))
     per_epoch = math.ceil(steps / epochs)
@@ -69,7 +72,7 @@ def trainer(variant: Variant, data: Images, steps: int, seed: int, folder: Path)
         net,
         chosen,
         variant.prediction,
-        data.part(torch.arange(per_epoch * settings.batch_size) % len(data)),
+        data.part(order[torch.arange(per_epoch * settings.batch_size) % len(data)]),
         replace(settings, epochs=epochs),
         folder,
         time_input=partial(operator.mul, 1000.0 if chosen.t_max <= 1 else 1.0),

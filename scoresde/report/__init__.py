@@ -10,7 +10,7 @@ from scoresde.files import replacing
 from scoresde.report import figures, tables
 from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
-from scoresde.report.quantities import measured
+from scoresde.report.quantities import distance, measured
 
 __all__ = ["figures", "html", "pareto", "recommendations", "tables", "write"]
 
@@ -29,7 +29,7 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     known = measured(outcome.rows)
-    shown = [name for name in ("fid", "error") if name in known]
+    shown = [name for name in ("own_fd", "fid", "error") if name in known]
     texts = {
         "report.html": html(outcome),
         "table.md": tables.markdown(outcome) + "\n",
@@ -42,7 +42,7 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     drawings: dict[str, Callable[[Outcome, Path], None]] = {"samples.png": figures.images}
     if shown:
         drawings |= {"steps_vs_fid.png": figures.steps, "steps_vs_fid.svg": figures.steps}
-    if pareto(outcome.rows, lambda row: row.nfe):
+    if pareto(outcome.rows, lambda row: row.nfe, distance(outcome.rows)):
         drawings |= {"pareto.png": figures.front, "pareto.svg": figures.front}
     for name, draw in drawings.items():
         draw(outcome, folder / name)

@@ -20,11 +20,12 @@ from scoresde.report import words
 from scoresde.report.choice import pareto
 from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
 from scoresde.report.printable import printable
-from scoresde.report.quantities import METRICS, count, interval, measured, per_thousand, value
+from scoresde.report.quantities import METRICS, count, distance, interval, measured, per_thousand, value
 
 MOST = 12  # curves in one figure that can still be told apart
 MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
 NEAR = 2  # how far above the floor the close view goes, as a factor
+OWN = "Distance to the model's own converged samples"
 NFE = "model evaluations (NFE)"
 SECONDS = "seconds per 1000 images (wall time of this run)"
 
@@ -32,7 +33,8 @@ SECONDS = "seconds per 1000 images (wall time of this run)"
 def steps(outcome: Outcome, path: str | Path) -> None:
     """FID and error against measured NFE with 95 % intervals: all of FID, FID near its floor, error.
 
-    Of more curves than ``MOST`` the first are drawn, which the legend says. What was not measured has no panel.
+    Where ``own_fd`` was measured, it is drawn instead of all of FID. Of more curves than ``MOST`` the first are drawn,
+    which the legend says. What was not measured has no panel.
 
     Args:
         outcome: what a benchmark found.
@@ -40,22 +42,23 @@ def steps(outcome: Outcome, path: str | Path) -> None:
     """
     outcome = printable(outcome, label)
     known, chosen = measured(outcome.rows), curves(outcome.rows)
-    panels = [(name, near) for name, near in (("fid", False), ("fid", True), ("error", False)) if name in known]
+    first = distance(outcome.rows)
+    panels = [(name, near) for name, near in ((first, False), ("fid", True), ("error", False)) if name in known]
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
     for axes, (name, near) in zip(figure.subplots(1, len(panels), squeeze=False).ravel(), panels, strict=True):
         for curve in chosen[:MOST]:
             _curve(axes, [outcome.rows[index] for index in curve.rows], curve, name, lambda row: row.nfe)
-        floors = _floors(axes, outcome) if name == "fid" else _reference(axes, outcome)
+        floors = _reference(axes, outcome) if name == "error" else _floors(axes, outcome, name)
         if near:
-            _close(axes, outcome, floors)
+            _close(axes, outcome, name, floors)
         _logarithmic(axes, NFE, [row.nfe for row in outcome.rows])
-        axes.set_ylabel(METRICS[name].label if name == "fid" else "RMS per pixel, images in [−1, 1]")
+        axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else METRICS[name].label)
         axes.set_title(
             "Error from the converged solution of the same seeds"
             if name == "error"
             else f"FID near its floor (to {NEAR} × the converged solution's)"
             if near
-            else f"FID in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
+            else f"{OWN if name == 'own_fd' else 'FID'} in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
             fontsize=9.5,
         )
     _legend(figure, len(chosen))
@@ -65,6 +68,8 @@ def steps(outcome: Outcome, path: str | Path) -> None:
 def front(outcome: Outcome, path: str | Path) -> None:
     """FID against NFE and against seconds per 1000 images, with the rows that no other beats joined by a line.
 
+    Where ``own_fd`` was measured, it takes the place of FID.
+
     Args:
         outcome: what a benchmark found.
         path: the file; its suffix chooses the format.
@@ -73,23 +78,23 @@ def front(outcome: Outcome, path: str | Path) -> None:
         ValueError: no row has a finite FID.
     """
     outcome = printable(outcome, label)
-    rows, chosen = outcome.rows, curves(outcome.rows)
+    rows, chosen, metric = outcome.rows, curves(outcome.rows), distance(outcome.rows)
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     costs: list[tuple[str, Callable[[Row], float]]] = [(NFE, lambda row: row.nfe), (SECONDS, per_thousand)]
     for axes, (title, cost) in zip(figure.subplots(1, 2), costs, strict=True):
-        best = pareto(rows, cost)
+        best = pareto(rows, cost, metric)
         if not best:
             raise ValueError("no row has a finite FID: there is no Pareto front")
-        points = [(cost(rows[index]), rows[index].metrics["fid"].value) for index in best]
+        points = [(cost(rows[index]), rows[index].metrics[metric].value) for index in best]
         axes.step(*zip(*points, strict=True), where="post", color="0.25", linewidth=1.2, zorder=1)
         ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "color": "0.25", "linestyle": ""}
         axes.plot(*zip(*points, strict=True), **ring, label="on the front: no other row is better at no more cost")
         for curve in chosen[:MOST]:
-            _curve(axes, [rows[index] for index in curve.rows], curve, "fid", cost, linestyle="")
-        _close(axes, outcome, _floors(axes, outcome), top=1.1 * max(height for _, height in points))
-        above = sum((value(row, "fid") or 0.0) > axes.get_ylim()[1] for row in rows)
+            _curve(axes, [rows[index] for index in curve.rows], curve, metric, cost, linestyle="")
+        _close(axes, outcome, metric, _floors(axes, outcome, metric), top=1.1 * max(height for _, height in points))
+        above = sum((value(row, metric) or 0.0) > axes.get_ylim()[1] for row in rows)
         axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
-        axes.set_ylabel("FID")
+        axes.set_ylabel(METRICS[metric].label)
         _logarithmic(axes, title, [cost(row) for row in rows])
     _legend(figure, len(chosen))
     _save(figure, path)
@@ -148,9 +153,9 @@ def _curve(
     axes.errorbar(places, heights, margins, capsize=2.5, elinewidth=1, **(_style(curve) | style))
 
 
-def _floors(axes: Axes, outcome: Outcome) -> tuple[float, float]:
-    if outcome.floors is None:
-        converged = outcome.converged.metrics["fid"].value
+def _floors(axes: Axes, outcome: Outcome, metric: str) -> tuple[float, float]:
+    if outcome.floors is None or metric != "fid":
+        converged = outcome.converged.metrics[metric].value
         axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="converged solution")
         return converged, converged
     real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
@@ -167,8 +172,8 @@ def _reference(axes: Axes, outcome: Outcome) -> tuple[float, float]:
     return reference, reference
 
 
-def _close(axes: Axes, outcome: Outcome, floors: tuple[float, float], top: float = 0.0) -> None:
-    figures = [row.metrics["fid"] for row in outcome.rows if value(row, "fid") is not None]
+def _close(axes: Axes, outcome: Outcome, metric: str, floors: tuple[float, float], top: float = 0.0) -> None:
+    figures = [row.metrics[metric] for row in outcome.rows if value(row, metric) is not None]
     lows = [(interval(estimate) or (estimate.value,))[0] for estimate in figures]
     lowest = min([*floors, *(low for low in lows if low > 0)])
     axes.set_ylim(0.97 * lowest, max(top, NEAR * floors[1]))

@@ -20,6 +20,7 @@ from scoresde.report.quantities import (
     Axis,
     brackets,
     count,
+    distance,
     interval,
     measured,
     parts,
@@ -54,7 +55,8 @@ class _Page:
         self.outcome, self.rows = outcome, outcome.rows
         self.curves, self.metrics = curves(outcome.rows), measured(outcome.rows)
         self.owner = {index: number for number, curve in enumerate(self.curves) for index in curve.rows}
-        self.fronts = {name: pareto(self.rows, cost) for name, (_, cost) in COSTS.items()}
+        self.distance = distance(self.rows)
+        self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in COSTS.items()}
         name = words.model(outcome.config)
         self.title = f"Solvers compared on {name}" if name else "Solvers compared"
 
@@ -141,7 +143,7 @@ class _Page:
         )
 
     def steps(self) -> Element:
-        first = [name for name in ("fid", "error") if name in self.metrics] or self.metrics[:1]
+        first = [name for name in (self.distance, "error") if name in self.metrics] or self.metrics[:1]
         return tag("div", *(self.chart(f"steps-{name}", y=name) for name in first), class_="charts")
 
     def chart(self, id: str, y: str, x: str = "nfe", front: bool = False) -> Element:
@@ -160,21 +162,29 @@ class _Page:
             body, before = [], None
             for index in self.fronts[name]:
                 row = self.rows[index]
-                gain = "" if before is None else "within intervals" if overlap(before, row, "fid") else "clear"
+                gain = "" if before is None else "within intervals" if overlap(before, row, self.distance) else "clear"
                 cells = [
                     cell(f"{cost(row):.4g}"),
                     tag("td", self.label(index)),
-                    self.figure(row, "fid"),
+                    self.figure(row, self.distance),
                     tag("td", gain),
                 ]
                 body.append(tag("tr", *cells))
                 before = row
-            heads = [axis.label, "solver", "FID", "gain over the line above"]
+            heads = [axis.label, "solver", METRICS[self.distance].label, "gain over the line above"]
             lists.append(grid(f"Pareto front against {axis.label}", heads, body))
         return [
             tag("h2", "Pareto front"),
-            tag("p", "Of all rows, whatever is chosen above: those that no other row beats in FID at no more cost."),
-            tag("div", *(self.chart(f"front-{name}", y="fid", x=name, front=True) for name in COSTS), class_="charts"),
+            tag(
+                "p",
+                "Of all rows, whatever is chosen above: those that no other row beats in "
+                f"{METRICS[self.distance].label} at no more cost.",
+            ),
+            tag(
+                "div",
+                *(self.chart(f"front-{name}", y=self.distance, x=name, front=True) for name in COSTS),
+                class_="charts",
+            ),
             tag("div", *lists, class_="charts"),
         ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from scoresde.bench.rows import Outcome, Row
 from scoresde.report.curves import usual, varied
-from scoresde.report.quantities import count, text
+from scoresde.report.quantities import METRICS, count, text
 
 INTERVALS = (
     "Intervals are 95 % over draws of the samples: the uncertainty that comes from these samples and not others. They "
@@ -34,7 +34,20 @@ def spaces(outcome: Outcome) -> str:
 
 
 def fid(outcome: Outcome) -> str:
-    """Feature space, sample count and floors."""
+    """Feature space, sample count and floors; and what ``own_fd`` is, where it was measured."""
+    return f"{_fid(outcome)}{_own_fd(outcome)}"
+
+
+def _own_fd(outcome: Outcome) -> str:
+    if (floor := outcome.converged.metrics.get("own_fd")) is None:
+        return ""
+    return (
+        f" {METRICS['own_fd'].label}: from as many of the model's own converged samples, of other seeds, which have "
+        f"the network's error too; its floor, the converged samples of these seeds: {text(floor)}."
+    )
+
+
+def _fid(outcome: Outcome) -> str:
     floors, metrics = outcome.floors, outcome.converged.metrics
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []

@@ -55,6 +55,15 @@ def test_a_run_has_the_steps_that_were_asked_for_or_a_few_more(steps: int, tmp_p
     assert seen is not None and seen.max() <= 1 + (run.per_epoch * 32 > len(DIGITS))
 
 
+def test_a_run_on_images_that_are_sorted_by_class_has_every_class_in_its_share(tmp_path: Path) -> None:
+    assert DIGITS.labels is not None
+    by_class = DIGITS.take(DIGITS.labels.sort(stable=True).indices)
+    run = trainer(SMALL, by_class, 20, 0, tmp_path)
+    assert run.data.labels is not None and len(run.data) < len(DIGITS)
+    shares = torch.bincount(DIGITS.labels) / len(DIGITS) * len(run.data)
+    assert (torch.bincount(run.data.labels) - shares).abs().max() <= 1
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_every_variant_can_be_trained(variant: Variant, tmp_path: Path) -> None:
     small = Variant(variant.name, variant.process, variant.objective, variant.prediction, SMALL.network, SMALL.settings)

@@ -194,6 +194,27 @@ def test_the_markdown_names_feature_space_sample_count_floors_and_what_an_interv
     assert sum(line.startswith("|") for line in text.splitlines()) == 2 + len(outcome.rows)
 
 
+def with_own(row: Row, value: float) -> Row:
+    return replace(row, metrics={**row.metrics, "own_fd": around(value)})
+
+
+def test_where_the_distance_to_own_samples_was_measured_it_comes_before_fid(tmp_path):
+    """FID prefers the one with more noise; the model's own samples are nearer to the other."""
+    rows = [with_own(row("ddim", 10, 1), 0.2), with_own(row("euler_maruyama", 10, 0), 3.0)]
+    outcome = found(rows)
+    outcome = replace(outcome, converged=with_own(outcome.converged, 0.125))
+    assert quantities.distance(rows) == "own_fd" and quantities.distance([row("ddim", 5)]) == "fid"
+    page = report.html(outcome)
+    assert "floor, the converged samples of these seeds: 0.125" in page
+    assert "no other row beats in FD to own samples at no more cost" in page and 'data-y="own_fd"' in page
+    front = page[page.index("Pareto front against") :].partition("</table>")[0]
+    assert "ddim" in front and "euler_maruyama" not in front
+    names = report.write(outcome, tmp_path)
+    assert {"pareto.svg", "steps_vs_fid.svg"} <= set(names)
+    assert "tab:steps-vs-own_fd" in (tmp_path / "table.tex").read_text()
+    assert "of other seeds" not in report.html(found([row("ddim", 5)]))
+
+
 def test_an_unknown_metric_and_a_report_of_nothing_are_refused():
     with pytest.raises(ValueError, match="no metric 'fidd'; did you mean 'fid'"):
         report.html(found([row("ddim", 5, metrics={"fidd": Estimate(1.0)})]))
