@@ -107,10 +107,9 @@ def test_a_screen_goes_on_where_it_stopped_and_its_tables_have_every_figure(
 
     monkeypatch.setattr(Screen, "measure", property(lambda self: pytest.fail("something was measured again")))
     monkeypatch.setattr(screen, "_figures", lambda *_: pytest.fail("something was measured again"))
-    kept = [Estimate(1.0, 0.9, 1.1)] * 2
-    lines = tables(
-        small.study, few, many, {FLOOR: tuple(kept), **{(r.solver, r.budget): tuple(kept) for r in many.rows}}
-    )  # type: ignore[dict-item]
+    kept = Estimate(1.0, 0.9, 1.1), Estimate(2.0, 1.9, 2.1)
+    other = {FLOOR: kept, **{(each.solver, each.budget): kept for each in many.rows}}
+    lines = tables(small.study, few, many, other)
     assert sum(line.startswith("## ") for line in lines) == 10
     assert any(line.startswith("| own samples, FID |") for line in lines)
 
