@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from scoresde import VP, Flow, VPDiscrete, models
+from scoresde.files import bundled
 from scoresde.models import CheckpointError, sources
 
 SHAPE = (1, 8, 8)
@@ -187,6 +188,20 @@ def test_a_name_that_is_nothing_gets_the_nearest_bundled_model(monkeypatch: pyte
     monkeypatch.setattr(sources, "bundled", lambda: {"mnist": tmp_path})
     with pytest.raises(CheckpointError, match="no model 'minst': .*did you mean 'mnist'"):
         models.load("minst")
+
+
+def test_a_checkout_has_models_by_name_that_the_package_has_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = written(tmp_path / "benchmarks" / "models" / "larger")
+    monkeypatch.setattr(bundled, "CHECKOUT", folder.parent)
+    with pytest.raises(CheckpointError, match="no model 'larger'"):  # other packages' folders may be called so too
+        models.load("larger")
+    (tmp_path / "pyproject.toml").touch()
+    assert models.load("larger").shape == SHAPE
+    assert list(models.bundled()) == ["larger", "mnist"]
+    written(folder.parent / "mnist")
+    assert models.load("mnist").shape == (1, 28, 28)  # the package's own
 
 
 def test_an_unknown_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
