@@ -252,6 +252,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     kind, choices = values.named(settings["objective"])
     objective = OBJECTIVES.get(str(kind), **choices)
     process = objective.adapted(processes.get(name, **options))
+    models.check_levels(process)  # or the model could not be read when it is done
     settings["prediction"] = objective.prediction if config.prediction is None else config.prediction
     if kind == DEFAULT:
         del settings["objective"]  # as in runs of before there was a choice, and so below

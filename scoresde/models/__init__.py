@@ -7,7 +7,7 @@ from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
 from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load
 from scoresde.networks import NETWORKS, build
-from scoresde.networks.checkpoint import Checkpoint
+from scoresde.networks.checkpoint import Checkpoint, check_levels
 from scoresde.networks.described import CheckpointError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "beside",
     "build",
     "bundled",
+    "check_levels",
     "find",
     "fingerprint",
     "from_diffusers",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.networks.described import CheckpointError
-from scoresde.process import Process
+from scoresde.process import Process, VPDiscrete
 from scoresde.score import ScoreModel
 from solvers.grids import Grid
 
@@ -62,7 +62,8 @@ def check_levels(process: Process) -> None:
     Raises:
         ValueError: it is one; the first time where that shows is named.
     """
-    last = process.t_max - (1.0 if process.t_clean < 0 else 1e-3 * (process.t_max - process.t_min))
+    # At the end itself there may be noise alone; a table's end is its last step.
+    last = process.t_max - (1.0 if isinstance(process, VPDiscrete) else 1e-3 * (process.t_max - process.t_min))
     times = [process.t_min + (last - process.t_min) * index / 4 for index in range(5)]
     levels = [float(process.half_log_snr(time)) for time in times]
     for time, level, before in zip(times, levels, [math.inf, *levels], strict=False):

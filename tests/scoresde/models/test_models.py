@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import scoresde
 from scoresde import VP, Flow, VPDiscrete, models
 from scoresde.files import bundled
 from scoresde.models import CheckpointError, sources
+from scoresde.process import PROCESSES
 
 SHAPE = (1, 8, 8)
 SMALL: dict[str, dict[str, Any]] = {
@@ -188,6 +190,16 @@ def test_a_name_that_is_nothing_gets_the_nearest_bundled_model(monkeypatch: pyte
     monkeypatch.setattr(sources, "bundled", lambda: {"mnist": tmp_path})
     with pytest.raises(CheckpointError, match="no model 'minst': .*did you mean 'mnist'"):
         models.load("minst")
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_a_model_of_every_process_is_read_and_sampled(name: str, tmp_path: Path) -> None:
+    process = PROCESSES.get(name)
+    loaded = models.load(written(tmp_path, process=process, prediction="v_prediction"))
+    assert repr(loaded.model.process) == repr(process)
+    label = torch.tensor([0, 1, 2])
+    found = scoresde.sample(loaded.model, "dpmpp_2m", nfe=4, shape=(3, *SHAPE), seeds=0, cond={"label": label}).samples
+    assert found.isfinite().all()
 
 
 def test_a_checkout_has_models_by_name_that_the_package_has_not(

@@ -402,3 +402,9 @@ def test_more_epochs_go_on_from_the_end_however_often_interrupted(run: Run, inte
     assert status == 1 and err.count("\n") == 1 and "has 2 epochs done, more than epochs=1" in err
     Path("left/checkpoint.pt").unlink()
     assert "made with other values of epochs" in run("epochs=3", "out=left")[2]
+
+
+def test_a_process_whose_models_could_not_be_read_is_not_trained_on(run: Run, tmp_path: Path) -> None:
+    status, _, told = run("process=edm", "process.sigma_max=1e30")
+    assert status == 1 and "which no network is trained at" in told
+    assert not list(tmp_path.rglob("*.safetensors"))
