@@ -34,7 +34,7 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "cifar, flow": (*CIFAR, "process=flow", "prediction=flow", "epochs=3"),
     "cifar grey, vp": (*CIFAR, "data.channels=1", "process=vp", "prediction=v_prediction", "epochs=3"),
 }
-SHARED = ("network.channels=[32,64]", "network.depth=1", "warmup=100", "ema=0.99", "seed=7")
+SHARED = ("objective=ddpm", "network.channels=[32,64]", "network.depth=1", "warmup=100", "ema=0.99", "seed=7")
 
 
 def folder(name: str, out: Path) -> Path:

@@ -249,7 +249,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     name, options = values.named(settings["process"])
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
-    kind, choices = values.named(settings["objective"])
+    kind, choices = (DEFAULT, {}) if _begun_without(out) else values.named(settings["objective"])
     objective = OBJECTIVES.get(str(kind), **choices)
     process = objective.adapted(processes.get(name, **options))
     models.check_levels(process)  # or the model could not be read when it is done
@@ -482,6 +482,13 @@ def _noise_scale(trainer: Trainer) -> float | None:
         return fitting.measured(model, Checkpoint(model, trainer.data.shape, trainer.data.classes, {}))
     except ValueError:
         return None
+
+
+def _begun_without(out: Path) -> bool:
+    """Whether nobody names an objective, and the folder has a run of when ``ddpm`` was taken then, and not recorded."""
+    typed = any(item.startswith("objective") for item in HydraConfig.get().overrides.task)
+    before = None if typed else record.recorded(out)
+    return before is not None and "objective" not in before
 
 
 def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -348,7 +348,8 @@ def test_a_model_trained_on_digits_is_sampled_from_its_folder(run: Run) -> None:
     assert training["loss"][-1][1] < 0.97 * training["loss"][0][1]
     assert sum(training["class_counts"]) == 1437
     assert training["command"].startswith("scoresde train epochs=3 network.channels=[16,32]")
-    assert (checkpoint.shape, checkpoint.classes, checkpoint.card["time_scale"]) == ((1, 8, 8), 10, 1000.0)
+    assert (checkpoint.shape, checkpoint.classes, checkpoint.card["time_scale"]) == ((1, 8, 8), 10, 1.0)
+    assert checkpoint.card["preconditioning"]["name"] == "edm"
     for name in ("loss.png", "samples.png"):
         with Image.open(Path("digits") / name) as picture:
             picture.verify()
@@ -385,7 +386,7 @@ def test_weights_are_stored_in_the_precision_asked_for(run: Run) -> None:
     [
         ("data=npz data.path=nowhere.npz", "no data at 'nowhere.npz'"),
         ("process=native", "training needs a process of its own"),
-        ("process=flow", "predicts 'epsilon' says nothing about x0 at t = 1.0"),
+        ("process=flow objective=ddpm", "predicts 'epsilon' says nothing about x0 at t = 1.0"),
         ("prediction=epsilom", "did you mean 'epsilon'?"),
         ("network.fold=3", "multiples of 6, got (1, 8, 8)"),
         ("batch_size=2000", "batch_size 2000 is larger than the data set of 1437 images"),

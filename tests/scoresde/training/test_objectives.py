@@ -465,15 +465,26 @@ def test_the_log_and_the_folder_of_a_run_tell_what_was_chosen(
     assert "objective.P_mean" in capsys.readouterr().err
 
 
-def test_a_run_without_a_choice_is_recorded_as_before_there_was_one(
+def test_a_run_without_a_choice_is_of_edm_and_says_so(tmp_path: Path, few: list[str]) -> None:
+    assert main(["train", *few, f"out={tmp_path / 'run'}"]) == 0
+    recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert recorded["prediction"] == "edm" and recorded["objective"]["name"] == "edm"
+    loaded = models.load(tmp_path / "run" / "model")
+    assert loaded.card["training"]["objective"]["name"] == "edm" and loaded.card["preconditioning"]["name"] == "edm"
+
+
+def test_ddpm_is_recorded_as_before_there_was_a_choice_and_such_runs_go_on_without_it(
     tmp_path: Path, few: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *few, f"out={tmp_path / 'run'}"]) == 0
+    ask = ["train", *few, f"out={tmp_path / 'run'}"]
+    assert main([*ask, "objective=ddpm"]) == 0
     recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert recorded["prediction"] == "epsilon" and not {"objective", "held_out"} & recorded.keys()
     training = models.load(tmp_path / "run" / "model").card["training"]
     assert not {"objective", "sigma_data", "held_out"} & training.keys()
     assert "held-out" not in capsys.readouterr().out
+    assert main(ask) == 0 and "already in" in capsys.readouterr().out  # as an earlier version's command was
+    assert main([*ask, "objective=edm"]) == 1 and "other values of objective" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
