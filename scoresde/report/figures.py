@@ -25,7 +25,7 @@ from scoresde.report.quantities import METRICS, count, distance, interval, measu
 MOST = 12  # curves in one figure that can still be told apart
 MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
 NEAR = 2  # how far above the floor the close view goes, as a factor
-OWN = "Distance to the model's own converged samples"
+OWN = "Distance to the model's own converged samples\n"
 NFE = "model evaluations (NFE)"
 SECONDS = "seconds per 1000 images (wall time of this run)"
 
@@ -156,7 +156,8 @@ def _curve(
 def _floors(axes: Axes, outcome: Outcome, metric: str) -> tuple[float, float]:
     if outcome.floors is None or metric != "fid":
         converged = outcome.converged.metrics[metric].value
-        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="converged solution")
+        label = "floor: converged solution" if metric == "own_fd" else "converged solution"
+        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label=label)
         return converged, converged
     real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
     axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="floor: converged solution")
