@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from benchmarks.bundled import cifar_classifier
 from benchmarks.bundled.cifar_classifier import REACH, Recipe, Training, shifted, split
 from scoresde.data import Images, to_state
-from scoresde.metrics import FID, Reference, load_features, real_floor, spaces
+from scoresde.metrics import FID, Moments, Reference, SampleFeatures, load_features, real_floor, spaces
 
+CIFAR10 = Path(__file__).parents[2] / "benchmarks" / "models" / "cifar10"
 SMALL = Recipe(epochs=4, batch_size=16, channels=(8, 16, 16), held_out=60)
 
 
@@ -144,3 +145,29 @@ def test_the_card_in_words_says_how_the_space_was_made(folder: Path) -> None:
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
         *("README.md", "config.json", "model.safetensors", "reference.npz", "test_features.npz"),
     ]
+
+
+# What the command has left for CIFAR-10
+
+
+def test_the_classifier_of_cifar10_is_right_on_nine_test_images_of_ten_and_its_features_are_whitened() -> None:
+    space, reference = load_features(CIFAR10 / "features"), Moments.load(CIFAR10 / "reference.npz")
+    assert space.shape == (3, 32, 32) and space.card["test_accuracy_mirrored"] >= 0.9  # 0.897 by one view
+    assert (space.card["training_images"], reference.count) == (44_000, 6000) and reference.space == space.name
+    np.testing.assert_allclose(reference.mean, 0, atol=2e-3)
+    values = np.linalg.eigvalsh(reference.covariance)
+    assert values[0] > 0 and values[-1] == pytest.approx(1, abs=0.02)  # with a ridge, small directions stay small
+
+
+def test_its_page_says_the_floors_that_its_files_give() -> None:
+    page = (CIFAR10 / "features" / "README.md").read_text(encoding="utf-8")
+    for n in (1000, 10_000):
+        score, _ = real_floor(n, CIFAR10)
+        assert f"| {n:,} | {score.value:.3f}" in page
+
+
+def test_its_test_features_have_every_class_in_proportion_all_along() -> None:
+    stored = SampleFeatures.load(CIFAR10 / "test_features.npz")
+    assert stored.features.shape == (10_000, load_features(CIFAR10 / "features").size)
+    counts = np.stack([np.bincount(part, minlength=10) for part in np.split(stored.labels, 20)])
+    assert counts.sum() == 10_000 and np.ptp(counts, axis=0).max() <= 2
