@@ -199,12 +199,12 @@ def report(kept: dict[str, Any]) -> list[str]:
         return [errors[solver][0] / rivals[key] for key, errors in have.items()]
 
     (toolkit, label), alone = single_peer()
-    best = single(0, *(nfe for nfe in NFE if nfe >= SINGLE))
+    leader = single(0, *(nfe for nfe in NFE if nfe >= SINGLE))
     lost = [
         f"{key} at {nfe}: {ratio:.2f}"
         for nfe in NFE
         if nfe >= SINGLE
-        for key, ratio in zip(kept, alone_over(nfe, best), strict=True)
+        for key, ratio in zip(kept, alone_over(nfe, leader), strict=True)
         if ratio > ABOVE
     ]
     above = [
@@ -250,7 +250,7 @@ def report(kept: dict[str, Any]) -> list[str]:
             "fixed solvers alone, RMSE over the best single public configuration",
             (
                 ("the best single one of each number of evaluations", lambda nfe: alone_over(nfe, single(0, nfe))),
-                (f"{best}, the best single one at {SINGLE} and more", lambda nfe: alone_over(nfe, best)),
+                (f"{leader}, the best single one at {SINGLE} and more", lambda nfe: alone_over(nfe, leader)),
             ),
         ),
         "",
