@@ -200,20 +200,17 @@ def report(kept: dict[str, Any]) -> list[str]:
 
     (toolkit, label), alone = single_peer()
     leader = single(0, *(nfe for nfe in NFE if nfe >= SINGLE))
-    lost = [
-        f"{key} at {nfe}: {ratio:.2f}"
-        for nfe in NFE
-        if nfe >= SINGLE
-        for key, ratio in zip(kept, alone_over(nfe, leader), strict=True)
-        if ratio > ABOVE
-    ]
-    above = [
-        f"{key} at {nfe}: {ratio:.2f}"
-        for nfe in NFE
-        if nfe >= SINGLE
-        for key, ratio in zip(kept, ratios("auto", nfe, 0, rivals=alone), strict=True)
-        if ratio > ABOVE
-    ]
+
+    def above(of: Callable[[int], list[float]]) -> str:
+        found = [
+            f"{key} at {nfe}: {ratio:.2f}"
+            for nfe in NFE
+            if nfe >= SINGLE
+            for key, ratio in zip(kept, of(nfe), strict=True)
+            if ratio > ABOVE
+        ]
+        return ", ".join(found) or "none"
+
     ends = {
         "peer": [tuple(found["peer"][str(nfe)]) for found in kept.values() for nfe in NFE],
         "fixed": [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE],
@@ -228,7 +225,7 @@ def report(kept: dict[str, Any]) -> list[str]:
         *over("over the best single public configuration", to(alone, ("tuned", "auto"))),
         "",
         f"It is {toolkit}, {label.replace(' | ', ' on ')}, also chosen on other starts. Cells in which",
-        f"the RMSE of auto is above {ABOVE:g} times its: {', '.join(above) or 'none'}.",
+        f"the RMSE of auto is above {ABOVE:g} times its: {above(partial(ratios, 'auto', place=0, rivals=alone))}.",
         "",
         *over(
             "over the fixed solver that was best on the starts of the fit",
@@ -254,7 +251,7 @@ def report(kept: dict[str, Any]) -> list[str]:
             ),
         ),
         "",
-        f"Its cells above {ABOVE:g}: {', '.join(lost) or 'none'}.",
+        f"Its cells above {ABOVE:g}: {above(partial(alone_over, solver=leader))}.",
         "",
         "## If the scale is off",
         "",
