@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from scoresde.commands.interrupts import quick_to_stop
+from scoresde.commands.interrupts import behind, quick_to_stop
 from scoresde.files.text import lines, plain
 from solvers.errors import nearest
 from solvers.registry import ENTRY_POINTS
@@ -83,18 +83,20 @@ def guarded(action: Callable[[], None]) -> int:
         action()
     except KeyboardInterrupt as interrupt:
         return _complain(str(interrupt) or "interrupted", 130)
-    except MissingMandatoryValue as error:
-        key = str(error.full_key)
-        return _complain(f"error: {key} must be given: {key}=…", 2)
-    except (UsageError, HydraException, OmegaConfBaseException) as error:
-        return _complain(f"error: {error}", 2)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except BrokenPipeError:
-        # Who reads the output has had enough of it, as head does; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except Exception as error:
+        if behind(error):
+            return _complain("interrupted", 130)
+        if isinstance(error, MissingMandatoryValue):
+            key = str(error.full_key)
+            return _complain(f"error: {key} must be given: {key}=…", 2)
+        if isinstance(error, (UsageError, HydraException, OmegaConfBaseException)):
+            return _complain(f"error: {error}", 2)
+        if isinstance(error, BrokenPipeError):
+            # Who reads the output has had enough of it, as head does; what is still buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
         if os.environ.get(TRACEBACK):
             raise
         return _complain(f"error: {_said(error)}", 1)

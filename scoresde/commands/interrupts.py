@@ -1,4 +1,4 @@
-"""Ctrl-C while libraries load."""
+"""Ctrl-C while libraries load, and in the midst of what they do."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def quick_to_stop() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def behind(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: one that a library raised on its way out of what was interrupted."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found is not None

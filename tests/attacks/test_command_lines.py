@@ -104,6 +104,29 @@ def test_odd_settings_are_wrong_usage_or_refused(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("raised", [AttributeError("half made"), RuntimeError("lost"), OSError("closed")])
+def test_an_error_on_the_way_out_of_what_was_interrupted_is_an_interrupt(
+    raised: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OmegaConf puts things back in ``finally``, where they may be half made."""
+
+    def cleaning_up() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise raised
+
+    def wrapping() -> None:
+        try:
+            cleaning_up()
+        except Exception as error:
+            raise ValueError("wrapped") from error
+
+    for action in (cleaning_up, wrapping):
+        assert app.guarded(action) == 130
+        assert capsys.readouterr().err == "scoresde: interrupted\n"
+
+
 def test_ctrl_c_at_any_moment_is_one_line(tmp_path: Path) -> None:
     for delay in (0.08, 0.3, 0.7, 1.2):
         with subprocess.Popen(
