@@ -74,7 +74,7 @@ def from_data(reference: Images, test: Images, space: FeatureSpace, out: Path) -
     moments.update(space.features(reference.pixels))
     moments.save(out / "reference.npz")
 
-    test = test.take(fair_order(test.labels))
+    test = fairly(test)
     assert test.labels is not None
     counts = torch.bincount(reference.labels).tolist()
     about = {"images": f"the {len(test)} test images", "shuffle_seed": SHUFFLE, "training_class_counts": counts}
@@ -87,6 +87,12 @@ def labelled(source: str, split: str) -> Images:
     if data.labels is None:
         raise SystemExit(f"{source} has no labels, and the statistics keep classes in proportion")
     return data
+
+
+def fairly(data: Images, count: int | None = None) -> Images:
+    """Labelled images in :func:`fair_order`, or the first ``count`` of them."""
+    assert data.labels is not None
+    return data.take(fair_order(data.labels)[:count])
 
 
 def fair_order(labels: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from torch import Tensor
 
 import solvers
 from benchmarks.bundled import rankings
-from benchmarks.bundled.feature_statistics import fair_order, labelled
+from benchmarks.bundled.feature_statistics import fairly, labelled
 from benchmarks.recorded import RESULTS, write
 from scoresde import models, report, tuned
 from scoresde.bench import Bench, Case, Failure, Row, Settings, cases
@@ -437,9 +437,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     study = next(study for study in STUDIES if study.model == arguments.model)
-    images = labelled(str(arguments.data / study.data), "train")
-    assert images.labels is not None
-    real = images.take(fair_order(images.labels)).pixels
+    real = fairly(labelled(str(arguments.data / study.data), "train")).pixels
     screen = Screen(study, real, arguments.out or Path("build") / f"screen_{study.model}")
     few = screen.few()
     many = screen.many(few)

@@ -199,21 +199,18 @@ def report(kept: dict[str, Any]) -> list[str]:
         return [errors[solver][0] / rivals[key] for key, errors in have.items()]
 
     (toolkit, label), alone = single_peer()
-    best = single(0, *(nfe for nfe in NFE if nfe >= SINGLE))
-    lost = [
-        f"{key} at {nfe}: {ratio:.2f}"
-        for nfe in NFE
-        if nfe >= SINGLE
-        for key, ratio in zip(kept, alone_over(nfe, best), strict=True)
-        if ratio > ABOVE
-    ]
-    above = [
-        f"{key} at {nfe}: {ratio:.2f}"
-        for nfe in NFE
-        if nfe >= SINGLE
-        for key, ratio in zip(kept, ratios("auto", nfe, 0, rivals=alone), strict=True)
-        if ratio > ABOVE
-    ]
+    leader = single(0, *(nfe for nfe in NFE if nfe >= SINGLE))
+
+    def above(of: Callable[[int], list[float]]) -> str:
+        found = [
+            f"{key} at {nfe}: {ratio:.2f}"
+            for nfe in NFE
+            if nfe >= SINGLE
+            for key, ratio in zip(kept, of(nfe), strict=True)
+            if ratio > ABOVE
+        ]
+        return ", ".join(found) or "none"
+
     ends = {
         "peer": [tuple(found["peer"][str(nfe)]) for found in kept.values() for nfe in NFE],
         "fixed": [tuple(found["fixed"][str(nfe)][3:]) for found in kept.values() for nfe in NFE],
@@ -228,7 +225,7 @@ def report(kept: dict[str, Any]) -> list[str]:
         *over("over the best single public configuration", to(alone, ("tuned", "auto"))),
         "",
         f"It is {toolkit}, {label.replace(' | ', ' on ')}, also chosen on other starts. Cells in which",
-        f"the RMSE of auto is above {ABOVE:g} times its: {', '.join(above) or 'none'}.",
+        f"the RMSE of auto is above {ABOVE:g} times its: {above(partial(ratios, 'auto', place=0, rivals=alone))}.",
         "",
         *over(
             "over the fixed solver that was best on the starts of the fit",
@@ -250,11 +247,11 @@ def report(kept: dict[str, Any]) -> list[str]:
             "fixed solvers alone, RMSE over the best single public configuration",
             (
                 ("the best single one of each number of evaluations", lambda nfe: alone_over(nfe, single(0, nfe))),
-                (f"{best}, the best single one at {SINGLE} and more", lambda nfe: alone_over(nfe, best)),
+                (f"{leader}, the best single one at {SINGLE} and more", lambda nfe: alone_over(nfe, leader)),
             ),
         ),
         "",
-        f"Its cells above {ABOVE:g}: {', '.join(lost) or 'none'}.",
+        f"Its cells above {ABOVE:g}: {above(partial(alone_over, solver=leader))}.",
         "",
         "## If the scale is off",
         "",

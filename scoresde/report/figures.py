@@ -156,8 +156,8 @@ def _curve(
 def _floors(axes: Axes, outcome: Outcome, metric: str) -> tuple[float, float]:
     if outcome.floors is None or metric != "fid":
         converged = outcome.converged.metrics[metric].value
-        label = "floor: converged solution" if metric == "own_fd" else "converged solution"
-        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label=label)
+        told = "floor: converged solution" if metric == "own_fd" else "converged solution"
+        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label=told)
         return converged, converged
     real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
     axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="floor: converged solution")
