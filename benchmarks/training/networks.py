@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.bundled.feature_statistics import fair_order, labelled
+from benchmarks.bundled.feature_statistics import fairly, labelled
 from benchmarks.recorded import RESULTS, write
 from benchmarks.training.variants import Study, Variant, all_of, step_seconds, trainer
 from scoresde.data import load
@@ -51,6 +51,7 @@ VARIANTS = [
     _unet("unet (128, 256), fold 4", channels=[128, 256], fold=4),
     replace(BASE, name="dit, patch 4", network={"name": "dit", "patch": 4}, settings={"learning_rate": 3e-4}),
     _trained("flow, flow", "flow", "flow"),
+    _trained("vp, ddpm", "vp", "ddpm", "epsilon"),
     _trained("vp, min_snr, v", "vp", "min_snr", "v_prediction"),
     replace(BASE, name="batch of 64", settings={"batch_size": 64}),
     replace(BASE, name="batch of 256", settings={"batch_size": 256}),
@@ -60,9 +61,8 @@ VARIANTS = [
 
 def study(data: str) -> Study:
     train, test = load(Path(data) / "cifar10-train.tar.xz"), labelled(str(Path(data) / "cifar10-test.tar.xz"), "test")
-    assert test.labels is not None
     space = load_features(FEATURES / "features")
-    test = test.take(fair_order(test.labels)[:2000])
+    test = fairly(test, 2000)
     return Study(train, test, space, Moments.load(FEATURES / "reference.npz"), SAMPLES, BUDGETS)
 
 
