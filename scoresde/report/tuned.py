@@ -27,6 +27,9 @@ SUMMARIES = {
 }
 COMPARED = {
     "spread": Metric("spread", "Fréchet distance from the converged samples in random features; smaller is better"),
+    "texture": Metric(
+        "texture", "Fréchet distance from the converged samples in energies of fine filters; smaller is better"
+    ),
     "variance": Metric("variance", "total variance over that of the converged samples; 1 is best", log=False),
 }
 LOST = Metric("basins lost", "fresh samples that ended in another basin", log=False, whole=True)
@@ -60,6 +63,9 @@ class _Page:
         self.plans = {nfe: member.numbers for nfe, member in solver.members.items() if member.numbers is not None}
         self.judged = len(next(iter(self.reports.values()))["samples"]["fixed"])
         self.back = max((len(row) for plan in self.plans.values() for row in plan.history), default=0)
+        self.distances = {
+            name: metric for name, metric in COMPARED.items() if all(name in report for report in self.reports.values())
+        }
         self.counted = {nfe: report["lost"] for nfe, report in self.reports.items() if "lost" in report}
         name = words.model(config)
         self.title = f"A solver tuned to {name}" if name else "A tuned solver"
@@ -103,7 +109,7 @@ class _Page:
             cells += [cell(_margin(report[name])) for name in ("difference", "log_ratio")]
             taken = tag("td", tag("span", _taken(member), class_="whole"))
             errors.append(tag("tr", *cells, taken, tag("td", plain(member.fixed), class_="named")))
-            distributions.append(tag("tr", cell(count(nfe)), *(_pair(report[name]) for name in COMPARED)))
+            distributions.append(tag("tr", cell(count(nfe)), *(_pair(report[name]) for name in self.distances)))
         explained = {
             "before → after": "by the best fixed solver, and by what was taken: the tuned plan, or the fixed solver "
             "where the tuned one was not better.",
@@ -111,7 +117,7 @@ class _Page:
             "difference, log ratio": "of the errors before and after, and of their logarithms: paired, with their "
             "standard errors, above 0 where the plan is better. Where the fixed solver was kept, of the plan that was "
             "refused.",
-            **{metric.label: f"{metric.meaning[0].upper()}{metric.meaning[1:]}." for metric in COMPARED.values()},
+            **{metric.label: f"{metric.meaning[0].upper()}{metric.meaning[1:]}." for metric in self.distances.values()},
         }
         metrics = {name: metric.label for name, metric in self.compared().items()}
         charts = [
@@ -123,7 +129,7 @@ class _Page:
             terms(explained),
             grid("errors before and after", heads, errors, class_="budgets"),
             tag("div", *charts, class_="charts"),
-            grid("distributions before and after", ["NFE", *(m.label for m in COMPARED.values())], distributions),
+            grid("distributions before and after", ["NFE", *(m.label for m in self.distances.values())], distributions),
         ]
 
     def single(self) -> list[Element]:
@@ -179,7 +185,7 @@ class _Page:
         return chart(id, choices, data_of=of or id, data_x=x, data_y=y, data_range="all", data_key=True, **more)
 
     def compared(self) -> dict[str, Metric]:
-        return SUMMARIES | COMPARED | ({"lost": LOST} if self.counted else {})
+        return SUMMARIES | self.distances | ({"lost": LOST} if self.counted else {})
 
     def drawings(self) -> dict[str, Any]:
         """What the charts draw, by the name that they know it by."""
@@ -243,7 +249,7 @@ class _Page:
         }
 
     def values(self, report: Mapping[str, Any], way: str) -> Mapping[str, float]:
-        found = {name: report[way][name] for name in SUMMARIES} | {name: report[name][way] for name in COMPARED}
+        found = {name: report[way][name] for name in SUMMARIES} | {name: report[name][way] for name in self.distances}
         return found | ({"lost": len(report["lost"][way])} if "lost" in report else {})
 
 

@@ -18,7 +18,17 @@ from scoresde.files import digest_of, replacing
 from scoresde.score import ScoreModel
 from scoresde.tuned import Fixed, Member, TunedSolver
 from scoresde.tuning import fixed, spread
-from scoresde.tuning.fit import QUANTILES, Fitted, free, inserted, levenberg_marquardt, loss, loss_of, on_whole_times
+from scoresde.tuning.fit import (
+    QUANTILES,
+    Fitted,
+    Number,
+    free,
+    inserted,
+    levenberg_marquardt,
+    loss,
+    loss_of,
+    on_whole_times,
+)
 from scoresde.tuning.refine import refined
 from scoresde.tuning.scale import measured, started
 from scoresde.tuning.starts import programmed, rewritten, staged
@@ -38,6 +48,8 @@ GRADIENTS = 20  # steps by them, of a thorough tuning
 PASSED = 2  # Jacobians of a plan that nobody asks for, with which the next one begins
 STARTS = {"quick": 1, "thorough": 3}  # that are fitted to their end
 TRIAL = 1  # Jacobian after which starts are compared
+TEXTURE = "texture"  # the space of pictures
+SPREAD = {"random": "spread", TEXTURE: TEXTURE}  # in reports
 TARGETS = ("both", "error", "distribution")
 BELOW = 2  # a fit begins with so many evaluations fewer
 CHOOSING = QUANTILES  # of errors: by the mean alone a choice would follow single samples at a border of basins
@@ -99,8 +111,9 @@ def tune(
             by dynamic programming), levels of their own for what the network is told, and all of the history, and then
             lowers the error by gradients, where the network has them.
         target: ``both`` takes the lowest error among the plans whose samples spread as well as those of the best fixed
-            solver, within the interval of that comparison; ``error`` the lowest error; ``distribution`` the least
-            Fréchet distance in random features.
+            solver, within the interval of that comparison, in random features and, of pictures, in texture
+            (:mod:`scoresde.tuning.spread`); ``error`` the lowest error; ``distribution`` the least Fréchet distance
+            in texture, or in random features of what is no picture.
         folder: keeps what was done, so that a run that was stopped goes on; members of earlier calls with other ``nfe``
             are in the solver too.
         batch_size: how many states one evaluation takes at most.
@@ -112,12 +125,13 @@ def tune(
         The solver, whose ``members[n].report`` has for ``fixed`` and the plan that was taken (``taken``) the mean, root
         mean square and median over the judging samples of their errors, each the root mean square distance per element
         from the converged sample; the paired ``difference`` of the means, and ``log_ratio``, that of the logarithms,
-        each with its standard error; ``spread``, the Fréchet distances to the converged samples in random features,
-        and ``variance``, the total variance over that of the converged samples, which no choice looks at; ``lost``, the
-        places in ``samples``, which has all errors, of those that ended in another basin: nearer to the converged end
-        of another judging sample than to their own, and farther from their own than a quarter of the standard deviation
-        of these ends, per element. Where data have separate modes, these are in another one; within a mode the second
-        condition leaves out those that merely change places with a near neighbour.
+        each with its standard error; ``spread`` and, of pictures, ``texture``, the Fréchet distances to the converged
+        samples in these spaces, and ``variance``, the total variance over that of the converged samples, which no
+        choice looks at; ``lost``, the places in ``samples``, which has all errors, of those that ended in another
+        basin: nearer to the converged end of another judging sample than to their own, and farther from their own than
+        a quarter of the standard deviation of these ends, per element. Where data have separate modes, these are in
+        another one; within a mode the second condition leaves out those that merely change places with a near
+        neighbour.
 
     Raises:
         ValueError: seeds, evaluations, effort or target out of range; a folder of another tuning.
@@ -147,7 +161,8 @@ def from_starts(
     """What :func:`tune` does once it has starts, whose ends it computes."""
     taught = _taught(starts, counts[-1], kept, say)
     whole = starts.asks_whole_times()
-    return _Tuning(*_split(taught.trajectories), effort, target, kept, say, whole).run(counts)
+    spaces = spread.spaces(taught.trajectories.known_ends)
+    return _Tuning(*_split(taught.trajectories), effort, target, kept, say, spaces, whole).run(counts)
 
 
 def _about(model: ScoreModel, shape: Sequence[int], seeds: list[int], effort: str, target: str) -> dict[str, Any]:
@@ -203,6 +218,7 @@ class _Tuning:
     target: str
     kept: Kept
     say: Say
+    spaces: Mapping[str, spread.Space]
     whole: bool = False
 
     def run(self, counts: Sequence[int]) -> TunedSolver:
@@ -280,6 +296,8 @@ class _Tuning:
             plain = self._placed(for_all(self.fit.model.process, count, scale))
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
+        if TEXTURE in self.spaces:
+            found += self._clean(count, numbers, best, scale)
         if self.effort == "thorough":
             most = EFFORTS[self.effort]
             told = self._lowered(numbers, ("level", "offset", "history"), BACK, most)
@@ -291,13 +309,43 @@ class _Tuning:
                 found.append(Candidate("refined by gradients", further, best))
         return found
 
-    def _lowered(self, start: Numbers, kinds: Sequence[str], back: int, iterations: int) -> Numbers:
+    def _clean(self, count: int, numbers: Numbers, best: Fixed, scale: float) -> list[Candidate]:
+        """Plans that end with D alone, as plain ground and edges of pictures ask for.
+
+        Least squares asks the last D at too much noise and makes good for its blur with the D before it: in the mean,
+        not on a ground where there is nothing but noise.
+        """
+        most, last = EFFORTS[self.effort], count - 1
+        history = [Number("history", last, k) for k in range(BACK)]
+        plain = self._lowered(_bare(numbers), ("level", "history"), BACK, most, history)
+        found = [Candidate("fitted with a plain end", plain, best)]
+        own = rewritten(best.plan(self.fit.model.process, count, "sample"), self.fit.model.process)
+        if own is not None:
+            told = self._told([self.fit], self._placed(own), scale).numbers
+            found.append(Candidate(f"{best}, told of less noise at first", told, best))
+            starts = [_bare(told)]
+            if told.levels[-1] < numbers.levels[-2]:  # the fitted plan with the end of the fixed one
+                starts.append(replace(_bare(numbers), levels=(*numbers.levels[:-1], told.levels[-1])))
+            held = [*history, Number("level", last)]
+            fits = [self._lowered(start, ("level", "history"), BACK, most, held) for start in starts]
+            plain = min(fits, key=lambda each: loss([self.fit], each))
+            found.append(Candidate("fitted with the end of the best fixed solver", plain, best))
+        return found
+
+    def _lowered(
+        self, start: Numbers, kinds: Sequence[str], back: int, iterations: int, held: Sequence[Number] = ()
+    ) -> Numbers:
+        """Numbers that err less; those that are held stay."""
         fit = replace(self.fit, between=self.whole)
         kinds = (*kinds, "told") if start.told else kinds
-        found = levenberg_marquardt([fit], start, free(len(start), kinds, back), iterations=iterations).numbers
+
+        def moving(kinds: Sequence[str]) -> list[Number]:
+            return [number for number in free(len(start), kinds, back) if number not in held]
+
+        found = levenberg_marquardt([fit], start, moving(kinds), iterations=iterations).numbers
         if not self.whole:
             return found
-        placed, which = self._placed(found), free(len(start), ("history",), back)
+        placed, which = self._placed(found), moving(("history",))
         return levenberg_marquardt([self.fit], placed, which, iterations=iterations).numbers
 
     def _refined(self, start: Numbers) -> Numbers | None:
@@ -317,10 +365,20 @@ class _Tuning:
         found = [(plain, base), *((each, each.samples(self.choose, count)) for each in others)]
         found = [(each, samples) for each, samples in found if bool(torch.isfinite(samples).all())] or found[:1]
         if self.target == "distribution":
-            return min(found, key=lambda each: spread.distance(each[1], ends))[0]
+            return min(found, key=lambda each: self._spread.distance(each[1], ends))[0]
         if self.target == "both":
-            found = [each for each in found if each[0] is plain or _as_well(each[1], base, ends)]
+            found = [each for each in found if each[0] is plain or self._as_well(each[1], base, ends)]
         return min(found, key=lambda each: loss_of([self.choose], [each[1]], CHOOSING))[0]
+
+    @property
+    def _spread(self) -> spread.Space:
+        """In which the least distance is looked for."""
+        return list(self.spaces.values())[-1]
+
+    def _as_well(self, samples: Tensor, base: Tensor, ends: Tensor) -> bool:
+        """Whether samples spread as well as those of the fixed solver, in every space."""
+        found = (space.farther(samples, base, ends) for space in self.spaces.values())
+        return all(farther <= SIGNIFICANT * doubt for farther, doubt in found)
 
     def _tails(self, count: int, plain: Candidate, chosen: Candidate) -> int:
         """How many of all trajectories the chosen plan errs on by more than the fixed solver on its worst."""
@@ -335,14 +393,17 @@ class _Tuning:
         errors = {name: self.judge.errors(found) for name, found in samples.items()}
         apart = _mean(errors["fixed"] - errors["taken"])
         ratios = _log_ratio(errors["fixed"], errors["taken"])
-        distances = {name: spread.distance(found, ends) for name, found in samples.items()}
+        distances = {
+            space: {name: own.distance(found, ends) for name, found in samples.items()}
+            for space, own in self.spaces.items()
+        }
         better = accepted(errors["fixed"], errors["taken"], lambda: self._tails(count, plain, chosen))
         if self.target == "distribution":
-            farther, unsure = spread.worse(samples["taken"], samples["fixed"], ends)
+            farther, unsure = self._spread.farther(samples["taken"], samples["fixed"], ends)
             better = farther < -SIGNIFICANT * unsure
         if chosen.numbers is None or not better:
             chosen, samples["taken"], errors["taken"] = plain, samples["fixed"], errors["fixed"]
-            distances["taken"] = distances["fixed"]
+            distances = {space: {**found, "taken": found["fixed"]} for space, found in distances.items()}
         variance = {name: _variance(found) / max(_variance(ends), 1e-300) for name, found in samples.items()}
         report = {
             **{name: _summary(found) for name, found in errors.items()},
@@ -350,7 +411,7 @@ class _Tuning:
             "difference": list(apart),
             "log_ratio": list(ratios),
             "samples": {name: [float(value) for value in found] for name, found in errors.items()},
-            "spread": distances,
+            **{SPREAD[space]: found for space, found in distances.items()},
             "variance": variance,
             "lost": {name: _lost(found, ends) for name, found in samples.items()},
         }
@@ -388,9 +449,9 @@ def _joined(first: Trajectories, second: Trajectories) -> dict[str, Any]:
     }
 
 
-def _as_well(samples: Tensor, base: Tensor, ends: Tensor) -> bool:
-    farther, doubt = spread.worse(samples, base, ends)
-    return farther <= SIGNIFICANT * doubt
+def _bare(numbers: Numbers) -> Numbers:
+    """Numbers whose last D has no history."""
+    return replace(numbers, history=(*numbers.history[:-1], ()))
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

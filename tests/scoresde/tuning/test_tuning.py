@@ -333,10 +333,35 @@ def test_a_plan_that_pulls_samples_together_is_not_chosen_for_its_lower_error() 
 
 
 def test_images_and_vectors_have_features_that_tell_distributions_apart() -> None:
-    for shape in ((64, 3, 12, 12), (64, 20)):
+    for shape, names in (((64, 3, 12, 12), ["random", "texture"]), ((64, 20), ["random"]), ((64, 1, 7, 9), ["random"])):
         one, two = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-        assert spread.features(one).shape == (64, spread.SIZE)
-        assert spread.distance(one, one) < 1e-9 < spread.distance(one, two) < spread.distance(one, 2 * two)
+        found = spread.spaces(one)
+        assert list(found) == names
+        for space in found.values():
+            assert space.features(one).shape == (64, spread.SIZE)
+            assert space.distance(one, one) < 1e-9 < space.distance(one, two) < space.distance(one, 2 * two)
+
+
+def pictures(count: int, seed: int) -> Tensor:
+    """White squares of several sizes on a black ground."""
+    random, found = torch.Generator().manual_seed(seed), -torch.ones(count, 1, 16, 16)
+    places = torch.randint(3, 9, (count, 3), generator=random).tolist()
+    for picture, (size, top, left) in zip(found, places, strict=True):
+        picture[0, top - 2 : top - 2 + size, left - 2 : left - 2 + size] = 1
+    return found
+
+
+def test_texture_sees_faint_noise_on_the_ground_which_an_error_hardly_sees() -> None:
+    ends, random = pictures(64, 0), torch.Generator().manual_seed(1)
+    noisy = ends + 0.03 * torch.randn(ends.shape, generator=random)
+    shifted = ends.roll(1, -1)  # a hundred times the squared error, and the same texture
+    assert float((shifted - ends).square().mean()) > 100 * float((noisy - ends).square().mean())
+    found = spread.spaces(ends)["texture"]
+    assert found.distance(shifted, ends) < 0.1 < 10 < found.distance(noisy, ends)
+    farther, doubt = found.farther(noisy, shifted, ends)
+    assert farther > 3 * doubt
+    scaled = spread.spaces(5 * ends)["texture"]  # units of the state do not matter
+    assert math.isclose(scaled.distance(5 * noisy, 5 * ends), found.distance(noisy, ends), rel_tol=1e-6)
 
 
 def test_a_stopped_tuning_goes_on_and_ends_as_if_it_had_not_been(tuned: scoresde.TunedSolver, tmp_path: Path) -> None:
