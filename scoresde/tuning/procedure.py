@@ -367,18 +367,13 @@ class _Tuning:
         if self.target == "distribution":
             return min(found, key=lambda each: self._spread.distance(each[1], ends))[0]
         if self.target == "both":
-            found = [each for each in found if each[0] is plain or self._as_well(each[1], base, ends)]
+            found = [each for each in found if each[0] is plain or as_well(self.spaces, each[1], base, ends)]
         return min(found, key=lambda each: loss_of([self.choose], [each[1]], CHOOSING))[0]
 
     @property
     def _spread(self) -> spread.Space:
         """In which the least distance is looked for."""
         return list(self.spaces.values())[-1]
-
-    def _as_well(self, samples: Tensor, base: Tensor, ends: Tensor) -> bool:
-        """Whether samples spread as well as those of the fixed solver, in every space."""
-        found = (space.farther(samples, base, ends) for space in self.spaces.values())
-        return all(farther <= SIGNIFICANT * doubt for farther, doubt in found)
 
     def _tails(self, count: int, plain: Candidate, chosen: Candidate) -> int:
         """How many of all trajectories the chosen plan errs on by more than the fixed solver on its worst."""
@@ -447,6 +442,12 @@ def _joined(first: Trajectories, second: Trajectories) -> dict[str, Any]:
         "ends": torch.cat((first.known_ends, second.known_ends)),
         "cond": cond,
     }
+
+
+def as_well(spaces: Mapping[str, spread.Space], samples: Tensor, base: Tensor, ends: Tensor) -> bool:
+    """Whether samples spread as well as those of a fixed solver, in every space."""
+    found = (space.farther(samples, base, ends) for space in spaces.values())
+    return all(farther <= SIGNIFICANT * doubt for farther, doubt in found)
 
 
 def _bare(numbers: Numbers) -> Numbers:

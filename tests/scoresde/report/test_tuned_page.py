@@ -46,6 +46,7 @@ def report(scale: float, kept: bool) -> dict[str, Any]:
         "difference": [0.625 * scale, 0.5 * scale],
         "log_ratio": [0.6, 0.25],
         "spread": {"fixed": 0.01 * scale, "taken": 0.01 * scale if kept else 0.002 * scale},
+        "texture": {"fixed": 4 * scale, "taken": 4 * scale if kept else 3 * scale},
         "variance": {"fixed": 0.9, "taken": 0.9 if kept else 0.97},
         "lost": {"fixed": [2, 3], "taken": [2, 3] if kept else [3]},
     }
@@ -81,7 +82,12 @@ def test_the_tables_have_the_numbers_of_the_file(page: Page) -> None:
     assert first[:4] == ["3", "0.389 → 0.319", "0.489 → 0.500", "0.278 → 0.111"]
     assert first[4:] == ["0.069 ± 0.056", "0.60 ± 0.25", "fitted", str(FIXED)]
     assert last[1] == "0.0547 → 0.0547" and last[6] == "fixed solver kept"
-    assert table(page, "distributions before and after")[0] == ["3", "0.00111 → 0.000222", "0.900 → 0.970"]
+    assert table(page, "distributions before and after")[0] == [
+        "3",
+        "0.00111 → 0.000222",
+        "0.444 → 0.333",
+        "0.900 → 0.970",
+    ]
     assert table(page, "basins lost") == [
         ["3", "4", "2", "1", "1"],
         ["5", "4", "2", "1", "1"],

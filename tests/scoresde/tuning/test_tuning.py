@@ -34,6 +34,7 @@ from scoresde.tuning.fit import (
     spacing,
 )
 from scoresde.tuning.scale import started
+from scoresde.tuning.starts import rewritten
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
 
@@ -328,8 +329,9 @@ def test_a_plan_that_pulls_samples_together_is_not_chosen_for_its_lower_error() 
     base = ends + 0.5 * torch.randn(ends.shape, generator=random, dtype=torch.float64)
     shrunk = ends.mean(0) + 0.6 * (ends - ends.mean(0))
     assert float(own.errors(shrunk).mean()) < float(own.errors(base).mean())
-    assert not procedure._as_well(shrunk, base - 0.5 * (base - ends), ends)
-    assert procedure._as_well(base, base, ends)
+    spaces = spread.spaces(ends)
+    assert not procedure.as_well(spaces, shrunk, base - 0.5 * (base - ends), ends)
+    assert procedure.as_well(spaces, base, base, ends)
 
 
 def test_images_and_vectors_have_features_that_tell_distributions_apart() -> None:
@@ -345,7 +347,7 @@ def test_images_and_vectors_have_features_that_tell_distributions_apart() -> Non
 def pictures(count: int, seed: int) -> Tensor:
     """White squares of several sizes on a black ground."""
     random, found = torch.Generator().manual_seed(seed), -torch.ones(count, 1, 16, 16)
-    places = torch.randint(3, 9, (count, 3), generator=random).tolist()
+    places = torch.randint(3, 8, (count, 3), generator=random).tolist()
     for picture, (size, top, left) in zip(found, places, strict=True):
         picture[0, top - 2 : top - 2 + size, left - 2 : left - 2 + size] = 1
     return found
@@ -354,14 +356,37 @@ def pictures(count: int, seed: int) -> Tensor:
 def test_texture_sees_faint_noise_on_the_ground_which_an_error_hardly_sees() -> None:
     ends, random = pictures(64, 0), torch.Generator().manual_seed(1)
     noisy = ends + 0.03 * torch.randn(ends.shape, generator=random)
-    shifted = ends.roll(1, -1)  # a hundred times the squared error, and the same texture
-    assert float((shifted - ends).square().mean()) > 100 * float((noisy - ends).square().mean())
+    others = ends.roll(1, 0)  # a hundred times the squared error, and the same texture
+    assert float((others - ends).square().mean()) > 100 * float((noisy - ends).square().mean())
     found = spread.spaces(ends)["texture"]
-    assert found.distance(shifted, ends) < 0.1 < 10 < found.distance(noisy, ends)
-    farther, doubt = found.farther(noisy, shifted, ends)
+    assert found.distance(others, ends) < 0.1 < 10 < found.distance(noisy, ends)
+    farther, doubt = found.farther(noisy, others, ends)
     assert farther > 3 * doubt
+    assert not procedure.as_well({"texture": found}, noisy, others, ends)
+    assert procedure.as_well({"texture": found}, others, noisy, ends)
     scaled = spread.spaces(5 * ends)["texture"]  # units of the state do not matter
     assert math.isclose(scaled.distance(5 * noisy, 5 * ends), found.distance(noisy, ends), rel_tol=1e-6)
+
+
+def test_pictures_have_plans_that_end_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scoresde.exact.DataPoints(VP(), pictures(60, 3), bandwidth=0.1)
+    chosen, offered = procedure._Tuning._chosen, dict[str, procedure.Candidate]()
+
+    def seen(self: procedure._Tuning, count: int, plain: procedure.Candidate, others: list[procedure.Candidate]):
+        offered.update({each.name: each for each in others})
+        return chosen(self, count, plain, others)
+
+    monkeypatch.setattr(procedure._Tuning, "_chosen", seen)
+    found = tune(model, nfe=4, shape=(1, 16, 16), seeds=range(48), target="distribution").members[4]
+    best = rewritten(found.fixed.plan(VP(), 4, "sample"), VP())
+    numbers = {name: each.numbers for name, each in offered.items()}
+    whole, plain = numbers["fitted"], numbers["fitted with a plain end"]
+    held = numbers["fitted with the end of the best fixed solver"]
+    assert best is not None and whole is not None and plain is not None and held is not None
+    assert any(whole.history[-1]) and not any(plain.history[-1]) and not any(held.history[-1])
+    assert plain.levels[-1] != whole.levels[-1] and held.levels[-1] == best.levels[-1]
+    assert f"{found.fixed}, told of less noise at first" in numbers
+    assert found.report["texture"]["taken"] < found.report["texture"]["fixed"]
 
 
 def test_a_stopped_tuning_goes_on_and_ends_as_if_it_had_not_been(tuned: scoresde.TunedSolver, tmp_path: Path) -> None:
