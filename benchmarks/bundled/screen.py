@@ -297,6 +297,11 @@ class Screen:
         return found
 
 
+def real_images(study: Study, folder: Path) -> Tensor:
+    """All classes in their shares in every stretch of them: data sets are often sorted by class."""
+    return fairly(labelled(str(folder / study.data), "train")).pixels
+
+
 def _figures(space: spaces.Space, reference: Reference, images: Tensor) -> dict[str, Estimate]:
     collector = Collector(space)
     collector.update(images, range(len(images)))
@@ -437,8 +442,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     study = next(study for study in STUDIES if study.model == arguments.model)
-    real = fairly(labelled(str(arguments.data / study.data), "train")).pixels
-    screen = Screen(study, real, arguments.out or Path("build") / f"screen_{study.model}")
+    screen = Screen(study, real_images(study, arguments.data), arguments.out or Path("build") / f"screen_{study.model}")
     few = screen.few()
     many = screen.many(few)
     command, where = COMMAND.format(study.model), RESULTS / study.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,6 +113,18 @@ def test_a_screen_goes_on_where_it_stopped_and_its_tables_have_every_figure(
     lines = tables(small.study, few, many, other)
     assert sum(line.startswith("## ") for line in lines) == 10
     assert any(line.startswith("| own samples, FID |") for line in lines)
+
+
+def test_every_stretch_of_the_real_images_has_all_classes(tmp_path: Path) -> None:
+    """Also of data that are sorted by class, whose front is of one class alone."""
+    labels = np.repeat(np.arange(10), 30)
+    images = np.broadcast_to(labels.astype(np.uint8)[:, None, None], (300, 8, 8))  # of which each shows its class
+    np.savez(tmp_path / "sorted.npz", x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+    real = screen.real_images(replace(STUDIES[0], data="sorted.npz"), tmp_path)
+    shown = real[:, 0, 0, 0].view(-1, 50)
+    assert len(shown) == 6
+    for stretch in shown:
+        assert stretch.bincount(minlength=10).tolist() == [5] * 10
 
 
 def test_the_studies_are_of_models_by_name_and_have_room_for_ours() -> None:
