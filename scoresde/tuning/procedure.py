@@ -321,15 +321,15 @@ class _Tuning:
         found = [Candidate("fitted with a plain end", plain, best)]
         own = rewritten(best.plan(self.fit.model.process, count, "sample"), self.fit.model.process)
         if own is not None:
-            told = self._told([self.fit], self._placed(own), scale).numbers
-            found.append(Candidate(f"{best}, told of less noise at first", told, best))
-            starts = [_bare(told)]
-            if told.levels[-1] < numbers.levels[-2]:  # the fitted plan with the end of the fixed one
-                starts.append(replace(_bare(numbers), levels=(*numbers.levels[:-1], told.levels[-1])))
+            own = self._told([self.fit], self._placed(own), scale).numbers
+            found.append(Candidate(f"{best}, told of less noise at first", own, best))
+        if count in universal.tables():
+            own = _bare(self._placed(for_all(self.fit.model.process, count, scale)))
+            found.append(Candidate("the plan for all models with a plain end", own, best))
+        if own is not None:
             held = [*history, Number("level", last)]
-            fits = [self._lowered(start, ("level", "history"), BACK, most, held) for start in starts]
-            plain = min(fits, key=lambda each: loss([self.fit], each))
-            found.append(Candidate("fitted with the end of the best fixed solver", plain, best))
+            plain = self._lowered(_bare(own), ("level", "history"), BACK, most, held)
+            found.append(Candidate("fitted but for a plain end", plain, best))
         return found
 
     def _lowered(

@@ -34,7 +34,6 @@ from scoresde.tuning.fit import (
     spacing,
 )
 from scoresde.tuning.scale import started
-from scoresde.tuning.starts import rewritten
 from scoresde.tuning.trajectories import Trajectories
 from solvers.coefficients.fitted import Numbers, for_all
 
@@ -378,13 +377,15 @@ def test_pictures_have_plans_that_end_plainly(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(procedure._Tuning, "_chosen", seen)
     found = tune(model, nfe=4, shape=(1, 16, 16), seeds=range(48), target="distribution").members[4]
-    best = rewritten(found.fixed.plan(VP(), 4, "sample"), VP())
     numbers = {name: each.numbers for name, each in offered.items()}
-    whole, plain = numbers["fitted"], numbers["fitted with a plain end"]
-    held = numbers["fitted with the end of the best fixed solver"]
-    assert best is not None and whole is not None and plain is not None and held is not None
+    names = ("the plan for all models", "the plan for all models with a plain end", "fitted", "fitted with a plain end")
+    general, bare, whole, plain = (numbers[name] for name in names)
+    held = numbers["fitted but for a plain end"]
+    assert general is not None and bare == replace(general, history=(*general.history[:-1], ()))
+    assert whole is not None and plain is not None and held is not None
     assert any(whole.history[-1]) and not any(plain.history[-1]) and not any(held.history[-1])
-    assert plain.levels[-1] != whole.levels[-1] and held.levels[-1] == best.levels[-1]
+    assert plain.levels[-1] != whole.levels[-1] and held.levels[-1] == general.levels[-1]
+    assert held.levels[1:-1] != general.levels[1:-1]
     assert f"{found.fixed}, told of less noise at first" in numbers
     assert found.report["texture"]["taken"] < found.report["texture"]["fixed"]
 
