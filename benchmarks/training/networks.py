@@ -1,4 +1,4 @@
-"""What learns most of CIFAR-10 in an hour of a CPU: python -m benchmarks.training.networks.
+"""What learns most of CIFAR-10 in five minutes of a CPU: python -m benchmarks.training.networks.
 
 Networks, objectives, batches and rates that each differ from :data:`BASE` in one thing are trained for the same time in
 one thread, with the learning rate falling to its end in it, and judged alike: EDM's loss of the denoiser on test
