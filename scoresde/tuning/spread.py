@@ -66,11 +66,11 @@ def spaces(ends: Tensor) -> dict[str, Space]:
     """
     found = {"random": Space(random_features, _frechet)}
     if _pictures(ends):
-        faint = FAINT * float(ends.double().std())
+        faint = max(FAINT * float(ends.double().std()), 1e-12)
         values = textures(ends, faint)
         mean, deviation = values.mean(0), values.std(0).clip(1e-12)
         variances, directions = np.linalg.eigh(np.cov(((values - mean) / deviation).T))
-        white = directions / np.sqrt(np.maximum(variances, FLAT * variances.mean())) / deviation[:, None]
+        white = directions / np.sqrt(variances.clip(max(FLAT * variances.mean(), 1e-12))) / deviation[:, None]
         found["texture"] = Space(lambda samples: (textures(samples, faint) - mean) @ white, _diagonal)
     return found
 

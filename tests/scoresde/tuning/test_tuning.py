@@ -367,6 +367,14 @@ def test_texture_sees_faint_noise_on_the_ground_which_an_error_hardly_sees() -> 
     assert math.isclose(scaled.distance(5 * noisy, 5 * ends), found.distance(noisy, ends), rel_tol=1e-6)
 
 
+def test_texture_is_finite_where_all_converged_samples_are_alike() -> None:
+    for ends in (torch.zeros(8, 1, 16, 16), pictures(1, 0).expand(8, -1, -1, -1)):
+        noisy = ends + 0.03 * torch.randn(ends.shape, generator=torch.Generator().manual_seed(1))
+        found = spread.spaces(ends)["texture"]
+        assert 0 == found.distance(ends, ends) < found.distance(noisy, ends) < math.inf
+        assert not procedure.as_well({"texture": found}, noisy, ends, ends)
+
+
 def test_pictures_have_plans_that_end_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     model = scoresde.exact.DataPoints(VP(), pictures(60, 3), bandwidth=0.1)
     chosen, offered = procedure._Tuning._chosen, dict[str, procedure.Candidate]()
