@@ -38,7 +38,8 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
         raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
     found = space(settings, checkpoint, device)
     real = real_images.reference(reference or _folder(settings, options), found, resizing)
-    return Measure(found, real, _pixels(reference, shape, resizing), found if isinstance(found, FeatureSpace) else None)
+    pixels = None if isinstance(found, PixelSpace) else _pixels(reference, shape, resizing)  # or it would be FID again
+    return Measure(found, real, pixels, found if isinstance(found, FeatureSpace) else None)
 
 
 def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Space:

@@ -14,11 +14,11 @@ from torch import Tensor
 from scoresde.metrics import npz
 from scoresde.metrics.checks import check_finite
 from scoresde.metrics.figures.estimate import SPLITS, Estimate
-from scoresde.metrics.figures.frechet import frechet_distance, frechet_error
+from scoresde.metrics.figures.frechet import frechet
 from scoresde.metrics.figures.kid import kid
 from scoresde.metrics.figures.precision_recall import NEIGHBOURS, precision_recall
 from scoresde.metrics.figures.sliced import sliced_wasserstein
-from scoresde.metrics.moments import Gaussian, Moments
+from scoresde.metrics.moments import Gaussian, Moments, check_comparable
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.spaces.pixels import PixelSpace
 from scoresde.metrics.spaces.space import Space
@@ -138,7 +138,9 @@ class Collector:
         if len(self) < 2:
             raise ValueError(f"figures need 2 samples or more, got {len(self)}")
         features = self.features
-        metrics = {"fid": self._frechet(features, self.space, reference.moments, splits)}
+        in_pixels = max(1, splits // 5)  # each half costs the eigenvalues of a matrix of up to 4,096 dimensions
+        halvings = in_pixels if isinstance(self.space, PixelSpace) else splits
+        metrics = {"fid": frechet(features, _comparable(reference.moments, self.space), halvings)}
         if reference.features is not None:
             real = reference.array
             metrics["kid"] = kid(features, real, reference.kernel_mean)
@@ -149,8 +151,7 @@ class Collector:
         if pixels is not None:
             if self.pixels is None:
                 raise ValueError("no pixels were collected: give Collector a PixelSpace")
-            # Each half costs an eigen-decomposition of up to 4,096 dimensions.
-            metrics["pixel_fd"] = self._frechet(self.images, self.pixels, pixels, max(1, splits // 5))
+            metrics["pixel_fd"] = frechet(self.images, _comparable(pixels, self.pixels), in_pixels)
         of_features = 0 if reference.features is None else len(reference.features.features)
         return Figures(metrics, self.space.name, len(self), reference.moments.count, of_features)
 
@@ -192,8 +193,7 @@ class Collector:
     def _ordered(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         return np.concatenate(parts)[np.argsort(np.concatenate(self._seeds))]
 
-    def _frechet(self, features: NDArray[Any], space: Space, reference: Gaussian, splits: int) -> Estimate:
-        moments = Moments(space.size, space.name)
-        moments.update(features)
-        value = frechet_distance(moments, reference)
-        return Estimate.of(value, frechet_error(features, reference, splits), least=0.0)
+
+def _comparable(reference: Gaussian, space: Space) -> Gaussian:
+    check_comparable(Moments(space.size, space.name), reference)
+    return reference

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
-from scoresde.metrics.figures.estimate import SPLITS, error_of_halves, halves
-from scoresde.metrics.moments import Gaussian, check_comparable
+from scoresde.metrics.figures.estimate import SPLITS, Estimate, error_of_halves, halves
+from scoresde.metrics.moments import Gaussian, Moments, check_comparable
+
+Array = NDArray[np.float64]
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """‖m1 − m2‖² + tr C1 + tr C2 − 2 tr (C1^½ C2 C1^½)^½, in float64.
 
-    The last trace is the sum of the singular values of F1ᵀ F2 for any factors with F Fᵀ = C; here they are from
-    symmetric eigen-decompositions, of as many columns as C has rank. Unlike the root of the product, that loses no
-    digits when a covariance is singular, as it is for fewer samples than features, and is the quicker the fewer there
-    are. Rounding below zero is cut to 0.
+    The last trace is the sum of the singular values of F1ᵀ F2 for any factors with F Fᵀ = C; here they are those of
+    Cholesky, pivoted, of as many columns as C has rank. Unlike the root of the product, that loses no digits when a
+    covariance is singular, as it is for fewer samples than features, and is the quicker the fewer there are.
 
-    It is FID in the feature space of the moments, and the Inception FID of the literature only if those features are
-    Inception's, which ours are not.
+    Rounding below zero is cut to 0. It is FID in the feature space of the moments, and the Inception FID of the
+    literature only if those features are Inception's, which ours are not.
 
     Source: Dowson & Landau 1982, The Fréchet distance between multivariate normal distributions; Heusel et al. 2017,
     GANs trained by a two time-scale update rule, eq. 6.
@@ -27,10 +29,20 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
         ValueError: fewer than two samples in one of them, or different sizes or feature spaces.
     """
     check_comparable(a, b)
-    first, second = a.covariance, b.covariance
-    cross = np.linalg.svd(_factor(first).T @ _factor(second), compute_uv=False).sum()
-    distance = np.sum((a.mean - b.mean) ** 2) + np.trace(first) + np.trace(second) - 2 * cross
-    return max(float(distance), 0.0)
+    return _distance(a, _factor(a.covariance), b, _factor(b.covariance))
+
+
+def frechet(features: NDArray[np.floating], reference: Gaussian, splits: int = SPLITS) -> Estimate:
+    """The Fréchet distance of features (n, size) in the reference's space from it, with :func:`frechet_error`'s.
+
+    Raises:
+        ValueError: fewer than two samples, or of another size.
+    """
+    moments = Moments(len(reference.mean), reference.space)
+    moments.update(features)
+    factor = _factor(reference.covariance)
+    value = _distance(moments, _factor(moments.covariance, features), reference, factor)
+    return Estimate.of(value, _error(features, reference, factor, splits), least=0.0)
 
 
 def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: int = SPLITS) -> float | None:
@@ -38,6 +50,17 @@ def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: i
 
     See :func:`scoresde.metrics.figures.estimate.error_of_halves`; None for n < 4.
     """
+    return _error(features, reference, _factor(reference.covariance), splits)
+
+
+def _distance(a: Gaussian, first: Array, b: Gaussian, second: Array) -> float:
+    """Of Gaussians whose covariances have these factors."""
+    cross = np.linalg.svd(first.T @ second, compute_uv=False).sum()
+    distance = np.sum((a.mean - b.mean) ** 2) + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross
+    return max(float(distance), 0.0)
+
+
+def _error(features: NDArray[np.floating], reference: Gaussian, factor: Array, splits: int) -> float | None:
     n = len(features)
     if n < 4:
         return None
@@ -45,7 +68,7 @@ def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: i
     centre = values.mean(axis=0)
     centred = values - centre
     offset, squares = centre - reference.mean, np.einsum("ij,ij->i", centred, centred)
-    turned = centred @ _factor(reference.covariance)
+    turned = centred @ factor
 
     def distance(rows: NDArray[np.int64]) -> float:
         """Up to the trace of the reference's covariance, which both halves share."""
@@ -61,8 +84,12 @@ def frechet_error(features: NDArray[np.floating], reference: Gaussian, splits: i
     return error_of_halves((distance(a), distance(b)) for a, b in halves(n, splits))
 
 
-def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """F with F Fᵀ = C, a column for each eigenvalue that is no rounding error of zero."""
-    values, vectors = np.linalg.eigh(covariance)
-    some = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors[:, some] * np.sqrt(values[some])
+def _factor(covariance: Array, features: NDArray[np.floating] | None = None) -> Array:
+    """F with F Fᵀ = C, of as many columns as C has rank; the samples themselves where they are few."""
+    if features is not None and len(features) < len(covariance):
+        values = np.asarray(features, dtype=np.float64)
+        return (values - values.mean(axis=0)).T / np.sqrt(len(values) - 1)
+    lower, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
+    factor = np.zeros((len(covariance), rank))
+    factor[pivots - 1] = np.tril(lower)[:, :rank]
+    return factor

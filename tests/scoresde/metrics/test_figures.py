@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from scoresde.metrics import (
 )
 from scoresde.metrics.figures import blocks as blocks_module
 from scoresde.metrics.figures import precision_recall as manifolds
+from scoresde.metrics.figures.frechet import frechet
 from scoresde.metrics.figures.kid import kernel_mean
 from scoresde.metrics.figures.sliced import directions
 
@@ -218,6 +220,20 @@ class TestFrechetIntervals:
                 by_moments.append((a - b) ** 2)
             expected = math.sqrt(np.mean(by_moments)) / 2
             assert frechet_error(features, reference) == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize(("n", "m", "d"), [(12, 500, 40), (60, 500, 40), (12, 9, 40), (2, 2, 40), (500, 12, 40)])
+    def test_stand_beside_the_distance_of_the_moments(self, n: int, m: int, d: int):
+        features, reference = normal(1, n, d, 0.3), moments_of(normal(0, m, d))
+        found, value = frechet(features, reference), frechet_distance(moments_of(features), reference)
+        assert found.value == pytest.approx(value, rel=1e-12)
+        error = frechet_error(features, reference)
+        assert found.high == (None if error is None else pytest.approx(value + 1.959964 * error, rel=1e-9))
+
+    def test_of_few_images_among_many_pixels_take_a_moment(self):
+        features, reference = normal(1, 30, 3072), moments_of(normal(0, 200, 3072))
+        began = time.process_time()
+        frechet(features, reference, 10)
+        assert time.process_time() - began < 8  # with eigenvectors of both covariances it is 15 s and more
 
     def test_there_is_none_for_three_samples(self):
         assert frechet_error(normal(0, 3), moments_of(normal(1, 50))) is None

@@ -75,3 +75,7 @@ def test_a_benchmark_against_one_s_own_images_has_a_pixel_distance_and_no_floors
     assert {"fid", "kid", "pixel_fd", "sliced_wasserstein", "error"} < row["metrics"].keys()
     assert row["metrics"]["fid"]["value"] > 50  # noise is no digit
     assert "Floors are not known" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    small += ["features=pixels", f"reference={tmp_path / 'mine.npz'}"]
+    assert main(["bench", *small, f"out={tmp_path / 'pixels'}"]) == 0
+    within = json.loads((tmp_path / "pixels" / "results.jsonl").read_text(encoding="utf-8"))["metrics"]
+    assert "pixel_fd" not in within and within["fid"] == row["metrics"]["pixel_fd"]
