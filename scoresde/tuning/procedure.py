@@ -296,7 +296,7 @@ class _Tuning:
             plain = self._placed(for_all(self.fit.model.process, count, scale))
             found.append(Candidate("the plan for all models", plain, best))
         found.append(Candidate("fitted", numbers, best))
-        if TEXTURE in self.spaces:
+        if TEXTURE in self.spaces and not self._smooth(count, numbers, best):
             found += self._clean(count, numbers, best, scale)
         if self.effort == "thorough":
             most = EFFORTS[self.effort]
@@ -308,6 +308,13 @@ class _Tuning:
             if (further := self._refined(whole)) is not None:
                 found.append(Candidate("refined by gradients", further, best))
         return found
+
+    def _smooth(self, count: int, numbers: Numbers, best: Fixed) -> bool:
+        """Whether a fitted plan may be chosen as it is, so that no other end need be fitted."""
+        if self.target != "both":
+            return False
+        own, base = (Candidate("", each, best).samples(self.choose, count) for each in (numbers, None))
+        return bool(torch.isfinite(own).all()) and as_well(self.spaces, own, base, self.choose.known_ends)
 
     def _clean(self, count: int, numbers: Numbers, best: Fixed, scale: float) -> list[Candidate]:
         """Plans that end with D alone, as plain ground and edges of pictures ask for.

@@ -375,15 +375,21 @@ def test_texture_is_finite_where_all_converged_samples_are_alike() -> None:
         assert not procedure.as_well({"texture": found}, noisy, ends, ends)
 
 
-def test_pictures_have_plans_that_end_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = scoresde.exact.DataPoints(VP(), pictures(60, 3), bandwidth=0.1)
-    chosen, offered = procedure._Tuning._chosen, dict[str, procedure.Candidate]()
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, procedure.Candidate]:
+    """What a tuning chooses from."""
+    chosen, found = procedure._Tuning._chosen, dict[str, procedure.Candidate]()
 
     def seen(self: procedure._Tuning, count: int, plain: procedure.Candidate, others: list[procedure.Candidate]):
-        offered.update({each.name: each for each in others})
+        found.update({each.name: each for each in others})
         return chosen(self, count, plain, others)
 
     monkeypatch.setattr(procedure._Tuning, "_chosen", seen)
+    return found
+
+
+def test_pictures_have_plans_that_end_plainly(offered: dict[str, procedure.Candidate]) -> None:
+    model = scoresde.exact.DataPoints(VP(), pictures(60, 3), bandwidth=0.1)
     found = tune(model, nfe=4, shape=(1, 16, 16), seeds=range(48), target="distribution").members[4]
     numbers = {name: each.numbers for name, each in offered.items()}
     names = ("the plan for all models", "the plan for all models with a plain end", "fitted", "fitted with a plain end")
@@ -396,6 +402,17 @@ def test_pictures_have_plans_that_end_plainly(monkeypatch: pytest.MonkeyPatch) -
     assert held.levels[1:-1] != general.levels[1:-1]
     assert f"{found.fixed}, told of less noise at first" in numbers
     assert found.report["texture"]["taken"] < found.report["texture"]["fixed"]
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_other_ends_are_fitted_where_the_fitted_plan_may_not_be_chosen(
+    offered: dict[str, procedure.Candidate], monkeypatch: pytest.MonkeyPatch, well: bool
+) -> None:
+    model = scoresde.exact.DataPoints(VP(), pictures(60, 3), bandwidth=0.1)
+    monkeypatch.setattr(procedure, "as_well", lambda *_: well)
+    tune(model, nfe=2, shape=(1, 16, 16), seeds=range(16))
+    assert ("fitted with a plain end" in offered) is not well
+    assert "fitted" in offered
 
 
 def test_a_stopped_tuning_goes_on_and_ends_as_if_it_had_not_been(tuned: scoresde.TunedSolver, tmp_path: Path) -> None:
