@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 from scoresde.metrics.figures.estimate import SPLITS, Estimate, error_of_halves, halves
 from scoresde.metrics.moments import Gaussian, Moments, check_comparable
@@ -89,7 +89,8 @@ def _factor(covariance: Array, features: NDArray[np.floating] | None = None) -> 
     if features is not None and len(features) < len(covariance):
         values = np.asarray(features, dtype=np.float64)
         return (values - values.mean(axis=0)).T / np.sqrt(len(values) - 1)
-    lower, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
+    (pivoted,) = get_lapack_funcs(("pstrf",), (covariance,))
+    lower, pivots, rank, _ = pivoted(covariance, lower=1)
     factor = np.zeros((len(covariance), rank))
     factor[pivots - 1] = np.tril(lower)[:, :rank]
     return factor
