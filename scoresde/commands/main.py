@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None takes it from the shell.
     """
     _complete_streams()
+    # Threads of torch that wait by spinning take the cores of whatever else runs: beside other work a step is several
+    # times slower by it, on an idle machine no faster. It is read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with quick_to_stop():
         app = importlib.import_module("scoresde.commands.app")

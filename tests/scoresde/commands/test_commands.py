@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -115,6 +116,18 @@ def test_every_example_in_a_help_text_is_understood(run: Run, command: str, monk
             started.clear()
             assert run(*shlex.split(example)[1:]).status == 0, example
             assert started, example
+
+
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_threads_wait_without_spinning_unless_the_user_wants_it(chosen: str | None) -> None:
+    told = (
+        "import os, sys; from scoresde.commands.main import main; assert 'torch' not in sys.modules; "
+        "main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    found = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split()[-1] == (chosen or "PASSIVE")
 
 
 def test_the_version_is_the_library_s(run: Run) -> None:
