@@ -26,7 +26,7 @@ from scoresde.models import Checkpoint
 from scoresde.runs import record
 from scoresde.runs.ranks import Ranks
 from scoresde.runs.scoring import Scoring
-from scoresde.runs.shards import Shards
+from scoresde.runs.shards import Shards, seeds_of
 from scoresde.sampling import NETWORK
 from scoresde.score import PRECISIONS
 from scoresde.tuned import TunedSolver
@@ -36,6 +36,7 @@ from solvers.errors import known, nearest
 from solvers.grids import Grid
 
 N, SEED, NFE = 64, 0, 20
+BATCH = 64  # images at once, where there are so many
 FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
 PASSING = ("out", "threads")  # what may differ when a run goes on
@@ -72,7 +73,7 @@ class Request:
         """
         settings = values.resolved(config, without=PASSING)
         _set_seeds(config, settings)
-        batch_size = values.whole(config, "batch_size")
+        batch_size = settings["batch_size"] = _batch_size(config, settings, out)
         settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
         name, device = known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
@@ -144,7 +145,8 @@ class Request:
         settings = values.resolved(config)
         name_of, options = values.named(settings["solver"])
         fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
-        device, size = values.device(config), values.whole(config, "batch_size")
+        _set_seeds(config, settings)
+        device, size = values.device(config), _batch_size(config, settings, out)
         checkpoint = loaded(settings, device)
         return precision.chosen(out, "dtype", checkpoint, size, device)
 
@@ -172,6 +174,14 @@ def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
         settings["seed"] = SEED if config.seed is None else values.whole(config, "seed", least=0)
     elif given := [f"{key}={config[key]}" for key in ("n", "seed") if config[key] is not None]:
         raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
+
+
+def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path) -> int:
+    """What is asked for; or what the folder was begun with; or all images, up to :data:`BATCH`."""
+    if config.batch_size is not None:
+        return values.whole(config, "batch_size")
+    begun = (record.recorded(out) or {}).get("batch_size")
+    return begun if type(begun) is int and begun > 0 else min(BATCH, len(seeds_of(settings)))
 
 
 def labels_of(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:

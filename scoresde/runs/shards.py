@@ -45,6 +45,16 @@ def parse_seeds(value: Any) -> NDArray[np.int64]:
     return np.concatenate([np.arange(item.start, item.stop) for item in ranges])
 
 
+def seeds_of(config: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The seeds that a configuration asks for, by ``seeds``, or by ``n`` and ``seed``, shape (n,).
+
+    Raises:
+        ValueError: see :func:`parse_seeds`.
+    """
+    seeds = config["seeds"]
+    return parse_seeds(f"{config['seed']}-{config['seed'] + config['n'] - 1}" if seeds is None else seeds)
+
+
 def _range(item: Any) -> range:
     first, dash, last = str(item).partition("-")
     numbers = [first.strip(), last.strip() if dash else first.strip()]
@@ -133,11 +143,8 @@ class Shards:
         Raises:
             KeyError, TypeError, ValueError: it is no such configuration.
         """
-        seeds = config["seeds"]
-        if seeds is None:
-            seeds = f"{config['seed']}-{config['seed'] + config['n'] - 1}"
         form = config["format"] if config["keep"] else None
-        return cls(Path(folder), parse_seeds(seeds), config["shard"], form, config["metrics"] is not False)
+        return cls(Path(folder), seeds_of(config), config["shard"], form, config["metrics"] is not False)
 
     def record(self, shard: Shard) -> dict[str, Any] | None:
         """What was recorded of a shard, or None; what it says of its files is not checked."""

@@ -266,6 +266,34 @@ def test_no_label_is_recorded_as_such_and_gives_other_images(sample: Run) -> Non
     assert np.abs(results("free")["samples"] - results("labelled")["samples"]).max() > 1e-3
 
 
+def test_few_images_are_a_batch_and_pay_for_no_more(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, output = list[int](), scoresde.ScoreModel.output
+
+    def counted(self: scoresde.ScoreModel, x: torch.Tensor, *arguments: Any, **cond: Any) -> torch.Tensor:
+        sizes.append(len(x))
+        return output(self, x, *arguments, **cond)
+
+    monkeypatch.setattr(scoresde.ScoreModel, "output", counted)
+    shared = ("sample", "model=folder", f"model.path={model}", "nfe=2")
+
+    def asked(out: str) -> int:
+        return yaml.safe_load(Path(out, "config.yaml").read_text(encoding="utf-8"))["batch_size"]
+
+    for out, arguments, size in (
+        ("few", ["n=3"], 3),
+        ("seeds", ["seeds=[0-1,7]"], 3),
+        ("many", ["n=70"], 64),
+        ("padded", ["n=3", "batch_size=5"], 5),
+    ):
+        sizes.clear()
+        assert run(*shared, *arguments, f"out={out}").status == 0
+        assert set(sizes) == {size} and asked(out) == size
+    for arguments in ([], ["batch_size=5"]):  # what the folder was begun with, where nothing else is asked for
+        assert "already in padded" in run(*shared, "n=3", *arguments, "out=padded").out
+    refused = run(*shared, "n=3", "batch_size=3", "out=padded")
+    assert refused.status == 1 and "other values of batch_size" in refused.err
+
+
 def test_the_same_configuration_twice_computes_once(sample: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     sample("out=here")
     monkeypatch.setattr(scoresde.Sampler, "sample", None)
