@@ -3,7 +3,7 @@
 import scoresde
 
 checkpoint = scoresde.models.load("mnist")
-result = scoresde.sample(checkpoint.model, solver="dpmpp_2m", nfe=10, shape=(16, 1, 28, 28), seeds=0)
+result = scoresde.sample(checkpoint, solver="dpmpp_2m", nfe=10, seeds=range(16))
 
 What is named here is loaded when it is first asked for, so that the command line is there before torch is.
 """

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import solvers
 from scoresde import conditions, tuned
+from scoresde.networks.checkpoint import Checkpoint
 from scoresde.noise import Noise, begun_at, check_seed
 from scoresde.process import Process
 from scoresde.score import ScoreModel, models, networks, precision_of
@@ -69,13 +70,20 @@ class Result:
     network_calls: list[int] = field(default_factory=list)
     noise_from: float | None = None
 
+    def __repr__(self) -> str:
+        first, last, shape = self.seeds[0], self.seeds[-1], tuple(self.samples.shape[1:])
+        in_turn = len(self.seeds) > 1 and self.seeds == list(range(first, last + 1))
+        seeds = f"seeds {first} to {last}" if in_turn else f"seed{'s' * (len(self.seeds) > 1)} {_listed(self.seeds)}"
+        kind, device = str(self.samples.dtype).removeprefix("torch."), self.samples.device
+        return f"Result({len(self.seeds)} of shape {shape}, {kind} on {device}, {self.nfe} NFE, {seeds})"
+
 
 class NonFiniteError(FloatingPointError):
     """A trajectory left the finite numbers; the message names the evaluation and the time."""
 
 
 def sample(
-    model: ScoreModel,
+    model: ScoreModel | Checkpoint,
     solver: str | Solver | Plan = "dpmpp_2m",
     *,
     steps: int | None = None,
@@ -96,7 +104,7 @@ def sample(
     """Integrate the reverse-time equation of a model from noise to samples: a :class:`Sampler`, run once.
 
     The first arguments (model, solver, steps, nfe, grid) are the sampler's, the others those of
-    :meth:`Sampler.sample`.
+    :meth:`Sampler.sample`. Of a checkpoint the shape need not be given beside a list of seeds.
 
     Raises:
         ValueError, TypeError: arguments that do not fit together; each message names the argument and its value. A
@@ -132,7 +140,9 @@ class Sampler:
     two end times, nor for a Plan, which has its own.
 
     Args:
-        model: the score model; its network is used where it lies, so move it to ``device`` yourself.
+        model: the score model; its network is used where it lies, so move it to ``device`` yourself. Or a checkpoint of
+            :func:`scoresde.models.load`: its grid, its ``decode`` and the shape of a state are then taken where none
+            are given.
         solver: a name, a Solver (``solvers.get("ddim", eta=0.5)``) or a Plan. The name ``auto`` takes the model's σ*
             where that is known (``model.noise_scale``), ``tuned`` the file that lies beside the model.
         steps: intervals of the grid, the one to zero noise included.
@@ -152,15 +162,18 @@ class Sampler:
 
     def __init__(
         self,
-        model: ScoreModel,
+        model: ScoreModel | Checkpoint,
         solver: str | Solver | Plan = "dpmpp_2m",
         *,
         steps: int | None = None,
         nfe: int | None = None,
         grid: GridLike | None = None,
     ):
+        self._checkpoint = model if isinstance(model, Checkpoint) else None
+        if isinstance(model, Checkpoint):
+            model = model.model
         if not isinstance(model, ScoreModel):
-            raise TypeError(f"model must be a scoresde.ScoreModel, got {type(model).__name__}")
+            raise TypeError(f"model must be a scoresde.ScoreModel or a Checkpoint, got {type(model).__name__}")
         self.model = model
         self.solver: Solver | str
         self.plan: Plan | None = None
@@ -175,6 +188,8 @@ class Sampler:
                 raise TypeError(f"solver must be a name, a Solver or a Plan, got {solver!r}")
             if isinstance(chosen, TunedSolver):
                 chosen.check_model(model)
+            if grid is None and self._checkpoint is not None:
+                grid = grid_of(self._checkpoint, chosen)
             self.solver, self.times = chosen, _times(chosen, model.process, steps, nfe, grid)
             if isinstance(chosen, PlannedSolver):
                 self.plan = chosen.plan(model.process, self.times, model.prediction)
@@ -207,7 +222,8 @@ class Sampler:
         batches apart as samples finish, so that they are not padded, and agrees to rounding.
 
         Args:
-            shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed.
+            shape: (batch, …) of the samples; the initial state is σ(grid[0]) times draw 0 of each seed. Of a checkpoint
+                it need not be given beside a list of seeds.
             x_init: initial state at grid[0], batch first. Below full noise the draws of a seed are other ones at each
                 noise level of the start, so that a work may be done in parts with the same seeds.
             seeds: first of consecutive seeds, or one per sample (repeats allowed); None takes fresh ones.
@@ -217,7 +233,8 @@ class Sampler:
             dtype: of the state, float32 (default) or float64; or ``"network"``, the network's own, where memory is
                 short: in 16 bits each step rounds the state (docs/python.md has the cost).
             device: where the state lives; None is the device of ``x_init`` or of the network.
-            decode: applied to the samples of each batch, such as an autoencoder's decoder.
+            decode: applied to the samples of each batch, such as an autoencoder's decoder; None is that of the
+                checkpoint, if the model is one.
             callback: called as ``callback(x, t)`` after each step with a copy of the state; a tensor that it returns,
                 or what it makes of x in place, takes the place of the state. An adaptive solver calls it once, at the
                 end.
@@ -234,7 +251,11 @@ class Sampler:
             NonFiniteError: a sample is not finite; the message names the evaluation, time and seeds that went wrong
                 first.
         """
-        model = self.model
+        model, loaded = self.model, self._checkpoint
+        if loaded is not None:
+            decode = loaded.decode if decode is None else decode
+            if shape is None and x_init is None and isinstance(seeds, (Sequence, np.ndarray, Tensor)):
+                shape = (len(seeds), *loaded.shape)
         dtype = _state_dtype(dtype, x_init, model)
         device = _device(device, model, x_init)
         if dtype == torch.float64 and not has_float64(device):
@@ -586,6 +607,17 @@ def _device(device: str | torch.device | None, model: ScoreModel, x_init: Tensor
     if chosen.type == "meta":
         raise ValueError("device = 'meta' holds no numbers")
     return chosen
+
+
+def grid_of(checkpoint: Checkpoint, solver: Solver) -> Grid | None:
+    """The grid that a checkpoint itself asks for, unless a solver has its own: adaptive, tuned, or ``auto`` with σ*."""
+    own = solver.adaptive or isinstance(solver, TunedSolver) or solver.options.get("scale") is not None
+    return None if own else checkpoint.grid
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    """The first few."""
+    return ", ".join(map(str, seeds[:4])) + (", …" if len(seeds) > 4 else "")
 
 
 def _shape(shape: Sequence[int] | None, x_init: Tensor | None) -> tuple[int, tuple[int, ...]]:

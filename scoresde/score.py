@@ -77,6 +77,15 @@ class ScoreModel:
         self.output_scale, self.skip, self.learned_variance = output_scale, skip, learned_variance
         self._isolated = Isolated("the network", ("x", "t"))
 
+    def __repr__(self) -> str:
+        name = (
+            ""
+            if getattr(self.net, "__self__", None) is self
+            else getattr(self.net, "__name__", type(self.net).__name__)
+        )
+        told = [name, f"{self.prediction} on {self.process!r}", self.guidance]
+        return f"{type(self).__name__}({', '.join(filter(None, told))})"
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_isolated"}
 

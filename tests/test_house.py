@@ -88,7 +88,7 @@ ROOMS = {
         "exact": SCORES | {"energy"},
         "guidance": SCORES | {"energy", "conditions"},
         "tuned": SCORES | {"files", "version"},
-        "sampling": SCORES | {"conditions", "noise", "tuned"},
+        "sampling": SCORES | {"conditions", "networks", "noise", "tuned"},
         "data": {"files"},
         "networks": SCORES | {"files"},
         "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},

@@ -27,9 +27,8 @@ from scoresde.runs import record
 from scoresde.runs.ranks import Ranks
 from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards, seeds_of
-from scoresde.sampling import NETWORK
+from scoresde.sampling import NETWORK, grid_of
 from scoresde.score import PRECISIONS
-from scoresde.tuned import TunedSolver
 from solvers import Solver
 from solvers.arrays import has_float64
 from solvers.errors import known, nearest
@@ -108,8 +107,7 @@ class Request:
             solver = fitting.fitted(solver, model, checkpoint, out)
             if (scale := solver.options.get("scale")) is not None:
                 settings["solver"]["scale"] = scale
-            elif not isinstance(solver, TunedSolver):
-                grid = checkpoint.grid
+            grid = grid_of(checkpoint, solver)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)

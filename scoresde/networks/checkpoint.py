@@ -41,6 +41,10 @@ class Checkpoint:
     encode: Callable[[Any], Tensor] | None = None
     grid: Grid | None = None
 
+    def __repr__(self) -> str:
+        classes = f", {self.classes} classes" if self.classes else ""
+        return f"Checkpoint(shape {tuple(self.shape)}{classes}, {self.model})"
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of their labels, as the data's folders had them; empty where unknown."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -462,7 +463,7 @@ def test_a_sampler_is_resolved_once_and_gives_what_sample_gives() -> None:
             assert repr(again).startswith(f"Sampler({sampler.plan.solver}, ")
     with pytest.raises(ValueError, match="give exactly one of steps and nfe"):
         scoresde.Sampler(model)
-    with pytest.raises(TypeError, match="model must be a scoresde.ScoreModel, got int"):
+    with pytest.raises(TypeError, match="model must be a scoresde.ScoreModel or a Checkpoint, got int"):
         scoresde.Sampler(3, nfe=5)  # type: ignore[arg-type]
 
 
@@ -562,3 +563,41 @@ def test_adaptive_sde_gives_what_each_sample_gets_alone_in_float32() -> None:
         assert alone.evaluations[0] == batch.evaluations[i]
         off = (alone.samples[0] - batch.samples[i]).abs().max() / batch.samples[i].abs().max()
         assert float(off) < 1e-3
+
+
+def test_models_checkpoints_and_results_print_themselves_in_a_line() -> None:
+    digits = scoresde.models.load("mnist")
+    network = "ScoreModel(UNet, epsilon on VP(beta_min=0.1, beta_max=20.0))"
+    assert repr(digits.model) == network
+    assert repr(digits) == f"Checkpoint(shape (1, 28, 28), 10 classes, {network})"
+    guided = scoresde.guidance.ClassifierFree(digits.model, {"label": 10}, scale=2.0)
+    assert repr(guided).startswith("ClassifierFree(") and "2" in repr(guided)
+    exact = scoresde.exact.GaussianMixture(scoresde.Flow(), weights=[1.0], means=[[0.0]], variances=[1.0])
+    assert repr(exact) == "GaussianMixture(sample on Flow())"
+    assert repr(scoresde.ScoreModel(lambda x, t: x, scoresde.EDM())).startswith("ScoreModel(<lambda>, epsilon on EDM(")
+    for seeds, told in ((5, "seeds 5 to 8"), ([7, 1, 3, 4], "seeds 7, 1, 3, 4")):
+        result = scoresde.sample(exact, "ddim", steps=2, shape=(4, 1), seeds=seeds)
+        assert repr(result) == f"Result(4 of shape (1,), float32 on cpu, 2 NFE, {told})"
+    assert repr(scoresde.sample(exact, "ddim", steps=2, shape=(1, 1), seeds=9)).endswith("2 NFE, seed 9)")
+    many = scoresde.sample(exact, "ddim", steps=2, shape=(6, 1), seeds=[9, 3, 1, 2, 8, 7])
+    assert repr(many).endswith("seeds 9, 3, 1, 2, …)")
+
+
+def test_a_checkpoint_is_sampled_like_its_model_with_its_grid_and_decoder() -> None:
+    digits = scoresde.models.load("mnist")
+    wanted = scoresde.sample(digits.model, "ddim", nfe=3, shape=(2, *digits.shape), seeds=[4, 9])
+    found = scoresde.sample(digits, "ddim", nfe=3, seeds=[4, 9])
+    assert torch.equal(found.samples, wanted.samples)
+    with pytest.raises(ValueError, match="exactly one of shape"):
+        scoresde.sample(digits, "ddim", nfe=3, seeds=4)
+    asking = replace(digits, grid=solvers.grids.get("uniform"), decode=lambda x: x[:, :, :1])
+    assert (
+        scoresde.Sampler(asking, "ddim", nfe=3).times
+        == scoresde.Sampler(digits.model, "ddim", nfe=3, grid="uniform").times
+    )
+    assert scoresde.Sampler(asking, "ddim", nfe=3, grid="karras").times != scoresde.Sampler(asking, "ddim", nfe=3).times
+    for own in ("tuned", solvers.get("auto", scale=3.0)):  # which have grids of their own
+        assert scoresde.Sampler(asking, own, nfe=5).times == scoresde.Sampler(digits.model, own, nfe=5).times
+    assert scoresde.sample(asking, "ddim", nfe=3, seeds=range(2)).samples.shape == (2, 1, 1, 28)
+    kept = scoresde.sample(asking, "ddim", nfe=3, seeds=range(2), decode=lambda x: x)
+    assert kept.samples.shape == (2, 1, 28, 28)
