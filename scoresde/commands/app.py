@@ -55,6 +55,7 @@ NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which
 NUMBERS = re.compile(r"[\[\]\s,\d.eE+]+")  # a number, a list of such, or a sweep over them
 POWER = re.compile(r"\d+(\.\d+)?[eE]\+?\d{1,2}")
 EXACT = 2**53  # up to which a float is a whole number for certain
+MODEL = "model"  # the group of which a choice may be a place
 RANGED = ("guidance", "scale")  # a choice's number that may be a range of two, for scoresde tune
 
 
@@ -144,6 +145,7 @@ def launch(command: str, arguments: Sequence[str]) -> None:
             raise UsageError(f"settings are neither added nor removed: write {item.lstrip('~+').partition('=')[0]}=…")
     with quick_to_stop():
         _plug(folder, arguments)
+    arguments = [part for item in arguments for part in placed(folder, item)]
     # argparse does not read on after a flag that stands between settings.
     arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
 
@@ -197,6 +199,22 @@ def as_typed(argument: str) -> str:
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
     other |= isinstance(read, str) and read != value and not value.startswith(("'", '"')) and "\\" not in value
     return f"{key}={quoted(value)}" if value and other else argument
+
+
+def placed(folder: Path, argument: str) -> list[str]:
+    """``model=PLACE`` as the choice and the setting that it stands for: a folder, whatever it holds, or a hub id.
+
+    A word that is no folder here is a choice, perhaps a mistyped one.
+    """
+    group, _, place = argument.partition("=")
+    place = place.strip("'\"")
+    if group != MODEL or _chosen(folder, argument) or place[:1] in ("", "["):
+        return [argument]
+    path = Path(place).expanduser()
+    if "/" not in place and not path.exists():
+        return [argument]
+    here = path.exists() or place[0] in "/.~" or place.count("/") > 1 or path.parent.is_dir()
+    return ["model=folder", f"model.path={place}"] if here else ["model=diffusers", f"model.id={place}"]
 
 
 def _whole(found: re.Match[str]) -> str:

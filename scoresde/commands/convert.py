@@ -36,5 +36,5 @@ def run(config: DictConfig, out: Path) -> None:
         f"{path}: {card['network']}, images of {checkpoint.shape}, {of}\n"
         "Unpickling can run any code that a file names. This one was read as weights and settings alone: the source "
         "code that it carries has not run, and is not needed from now on.\n"
-        f"{out}: {models.CONFIG}, {models.WEIGHTS}; use it with model=folder model.path={out}"
+        f"{out}: {models.CONFIG}, {models.WEIGHTS}; use it with model={out}"
     )

@@ -127,7 +127,9 @@ def test_options_and_kinds() -> None:
     with pytest.raises(ValueError, match="unknown method 'dopri6' of pf_ode; did you mean 'dopri"):
         solvers.get("pf_ode", method="dopri6")
     refused(TypeError, "solver must be a name, a Solver or a Plan, got 3", solver=3, steps=4)
-    refused(TypeError, "model must be a scoresde.ScoreModel or a Checkpoint, got function", model=lambda x, t: x, steps=4)
+    refused(
+        TypeError, "model must be a scoresde.ScoreModel or a Checkpoint, got function", model=lambda x, t: x, steps=4
+    )
     refused(TypeError, "unexpected keyword argument 'step'", step=4)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde.commands import train
-from scoresde.commands.app import as_typed, config_folder
+from scoresde.commands.app import as_typed, config_folder, placed
 from scoresde.commands.main import COMMANDS, main
 
 TINY = ("network.channels=[16,32]", "network.depth=1", "warmup=2", "every=6")
@@ -601,6 +602,39 @@ def test_files_left_out_are_a_note_of_one_line(run: Run, tmp_path: Path) -> None
     (folders(tmp_path / "data", "a", "b") / "a" / "notes.txt").write_text("x")
     status, _, err = run("train", "data=folder", "data.path=data", *SMALL, "out=run")
     assert status == 0 and err == "scoresde: note: 1 file left out: .txt (1), in 'data'\n"
+
+
+@pytest.mark.parametrize("place", ["run/model", "a folder", "word", "./word", "absolute"])
+def test_a_model_is_the_folder_that_it_is_in(run: Run, model: str, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    shutil.copytree(model, folder)
+    named = str(folder) if place == "absolute" else place
+    assert run("sample", f"model={named}", "n=1", "nfe=1", "out=a").status == 0
+    assert run("sample", "model=folder", f"model.path={model}", "n=1", "nfe=1", "out=b").status == 0
+    assert (results("a")["samples"] == results("b")["samples"]).all()
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("model=mnist", ["model=mnist"]),
+        ("model=mnits", ["model=mnits"]),
+        ("model=folder", ["model=folder"]),
+        ("model=folder,mnist", ["model=folder,mnist"]),
+        ("model=google/ddpm-cifar10-32", ["model=diffusers", "model.id=google/ddpm-cifar10-32"]),
+        ("model=~/runs", ["model=folder", "model.path=~/runs"]),
+        ("model=../ddpm", ["model=folder", "model.path=../ddpm"]),
+        ("model=a/b/c", ["model=folder", "model.path=a/b/c"]),
+        ("model='my runs/b'", ["model=folder", "model.path=my runs/b"]),
+        ("solver=a/b", ["solver=a/b"]),
+    ],
+)
+def test_a_place_is_told_from_a_choice(
+    typed: str, meant: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my runs").mkdir()
+    assert placed(config_folder(), typed) == meant
 
 
 @pytest.mark.parametrize(
