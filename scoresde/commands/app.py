@@ -159,7 +159,7 @@ def launch(command: str, arguments: Sequence[str]) -> None:
         if status:
             raise SystemExit(status)
 
-    for name, resolver in (("choices", _choices), ("options", _options)):
+    for name, resolver in (("choices", _choices), ("settings", _settings)):
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     with _typed(command, arguments):
         try:
@@ -367,22 +367,43 @@ def _destination(config: DictConfig, arguments: Sequence[str]) -> Path:
     return out / ",".join(varied).replace(os.sep, "_")
 
 
-def _choices(group: str) -> str:
+def _choices(group: str, *, _root_: DictConfig) -> str:
     """Names in a config group, wrapped to stand in the second column of a help text."""
-    names = sorted([*(path.stem for path in (config_folder() / group).glob("*.yaml")), *_PLUGGED.get(group, ())])
+    files = (path.stem for folder in _folders(_root_) for path in (folder / group).glob("*.yaml"))
+    names = sorted({*files, *_PLUGGED.get(group, ())})
     return textwrap.fill(", ".join(names), 100, subsequent_indent=" " * 12, break_on_hyphens=False)
 
 
-def _options(group: str, *, _root_: DictConfig) -> str:
-    """The settings of what is chosen from a group, with the comments beside them."""
-    choice = _root_.hydra.runtime.choices[group]
+def _settings(*, _root_: DictConfig) -> str:
+    """The settings of all that is chosen, a paragraph for each group, with the comments beside them."""
+    blocks = []
+    for group, choice in _root_.hydra.runtime.choices.items():
+        if not str(group).isidentifier() or (text := _text(_folders(_root_), str(group), str(choice))) is None:
+            continue
+        found = re.findall(r"^(?!name:)(\w+): ([^#\n]*?) *(?:# *(.*))?$", text, re.MULTILINE)
+        width = max((len(f"{group}.{key}={value}") for key, value, _ in found), default=0)
+        lines = [f"  {f'{group}.{key}={value}':<{width}}  {comment}".rstrip() for key, value, comment in found]
+        if lines:
+            blocks.append("\n".join([f"Settings of the chosen {group}, {choice}", *lines]))
+    return "\n\n".join(blocks) or "What is chosen has no settings of its own"
+
+
+def _folders(config: DictConfig) -> list[Path]:
+    """Where choices are: in our folder, and in what --config-dir names."""
+    sources = config.hydra.runtime.config_sources
+    return list(dict.fromkeys([*(Path(each.path) for each in sources if each.schema == "file"), config_folder()]))
+
+
+def _text(folders: Sequence[Path], group: str, choice: str) -> str | None:
+    """The file of a choice, of another name for one that of what it names; None where nothing is chosen."""
     text = _PLUGGED.get(group, {}).get(choice)
     if text is None:
-        text = (config_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
-    settings = re.findall(r"^(?!name:)(\w+): ([^#\n]*?) *(?:# *(.*))?$", text, re.MULTILINE)
-    width = max((len(f"{group}.{key}={value}") for key, value, _ in settings), default=0)
-    lines = [f"{f'{group}.{key}={value}':<{width}}  {comment}".rstrip() for key, value, comment in settings]
-    return "\n  ".join(lines) or f"{choice} has no settings"
+        paths = [path for folder in folders if (path := folder / group / f"{choice}.yaml").is_file()]
+        if not paths:
+            return None
+        text = paths[0].read_text(encoding="utf-8")
+    other = re.fullmatch(r"(?:#.*\n)*defaults:\n *- (\w+)\n", text)
+    return _text(folders, group, other[1]) if other else text
 
 
 def _explain(error: Exception, command: str, arguments: Sequence[str]) -> str:

@@ -106,6 +106,23 @@ def test_the_help_tells_the_settings_of_another_choice(run: Run) -> None:
         assert re.search(rf"solver\.{option}=\S+ +\w+", out)
 
 
+def test_the_help_tells_the_settings_of_everything_that_is_chosen(run: Run) -> None:
+    out = run("sample", "solver=unipc", "grid=karras", "guidance=classifier_free", "process=edm", "--help").out
+    for setting in ("solver.corrector=true", "grid.rho=7.0", "guidance.batched=true", "process.sigma_max=80.0"):
+        assert re.search(rf"^  {re.escape(setting)} +\w+", out, re.MULTILINE), setting
+    assert re.search(r"^  data.split=train +\w+", run("train", "--help").out, re.MULTILINE)
+
+
+def test_the_help_has_what_a_folder_of_one_s_own_adds(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "solver").mkdir(parents=True)
+    own = "# Heun's method as we take it.\nname: heun\ns_churn: 5.0  # as in our last paper\n"
+    (tmp_path / "mine" / "solver" / "ours.yaml").write_text(own, encoding="utf-8")
+    for where in ("mine", str(tmp_path / "mine")):
+        assert re.search(r"^ +.*\bours\b", run("sample", "--config-dir", where, "--help").out, re.MULTILINE)
+        out = run("sample", "--config-dir", where, "solver=ours", "--help").out
+        assert "Settings of the chosen solver, ours\n  solver.s_churn=5.0  as in our last paper\n" in out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_in_a_help_text_is_understood(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
