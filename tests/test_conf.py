@@ -63,6 +63,7 @@ def test_nothing_else_lies_among_what_is_written() -> None:
 def test_every_grid_has_its_file_and_the_recommended_one_names_none() -> None:
     grids = group("grid")
     assert grids.pop("recommended") == {"name": None}
+    assert grids.pop("times") == {"name": "times", "times": "???"}
     assert sorted(grids) == solvers.grids.names()
 
 

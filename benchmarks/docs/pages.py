@@ -35,7 +35,8 @@ ABOUT_GRIDS = """\
 A grid of N steps is N + 1 times from t_max to zero noise; the last step is a denoise. Fractions u run evenly from 0 to
 1 over the noisy times, of which the first is t_max (λ = −5 in formulas where α is 0 there) and the last has the noise
 level σ/α = `end`: a number, `by_steps` (4/steps², at most 0.1, as recommended grids have it), or none, which is t_min.
-Any decreasing list of times is a grid too."""
+Any decreasing list of times is a grid too: `grid=[1, 0.6, 0.2, 0]` in Python, `'grid=[1,0.6,0.2,0]'` on the command
+line."""
 Results = Mapping[str, Any]
 
 
@@ -269,7 +270,7 @@ def configurations() -> dict[str, str]:
     """What the files in conf/solver and conf/grid should hold: all that signatures and docstrings say of options."""
     groups = {
         "solver": choices.folder(SOLVERS, {"tuned.yaml": choices.TUNED}),
-        "grid": choices.folder(GRIDS, {"recommended.yaml": choices.RECOMMENDED}),
+        "grid": choices.folder(GRIDS, {"recommended.yaml": choices.RECOMMENDED, "times.yaml": choices.TIMES}),
     }
     return {f"{group}/{name}": text for group, files in groups.items() for name, text in files.items()}
 

@@ -52,10 +52,11 @@ PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
 
-NUMBERS = re.compile(r"[\[\]\s,\d.eE+]+")  # a number, a list of such, or a sweep over them
+NUMBERS = re.compile(r"[\[\]\s,\d.eE+-]+")  # a number, a list of such, or a sweep over them
 POWER = re.compile(r"\d+(\.\d+)?[eE]\+?\d{1,2}")
 EXACT = 2**53  # up to which a float is a whole number for certain
-MODEL = "model"  # the group of which a choice may be a place
+MODEL, GRID = "model", "grid"  # groups of which a choice may be a place, or a list of times
+TIMES = "times"  # the grid that is such a list
 RANGED = ("guidance", "scale")  # a choice's number that may be a range of two, for scoresde tune
 
 
@@ -139,13 +140,13 @@ def launch(command: str, arguments: Sequence[str]) -> None:
     """
     folder = config_folder()
     _check_dashes(command, arguments)
+    arguments = [part for item in arguments for part in placed(folder, item)]
     _check_lists(folder, arguments)
     for item in arguments:
         if item.startswith(("~", "+")) and not item.lstrip("~+").startswith("hydra"):
             raise UsageError(f"settings are neither added nor removed: write {item.lstrip('~+').partition('=')[0]}=…")
     with quick_to_stop():
         _plug(folder, arguments)
-    arguments = [part for item in arguments for part in placed(folder, item)]
     # argparse does not read on after a flag that stands between settings.
     arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
 
@@ -202,11 +203,13 @@ def as_typed(argument: str) -> str:
 
 
 def placed(folder: Path, argument: str) -> list[str]:
-    """``model=PLACE`` as the choice and the setting that it stands for: a folder, whatever it holds, or a hub id.
+    """A choice and its setting, of ``grid=[1,0.5,0]`` and of ``model=PLACE``: a folder, whatever it holds, or a hub id.
 
     A word that is no folder here is a choice, perhaps a mistyped one.
     """
     group, _, place = argument.partition("=")
+    if group == GRID and place.startswith("[") and NUMBERS.fullmatch(place):
+        return [f"grid={TIMES}", f"grid.{TIMES}={place}"]
     place = place.strip("'\"")
     if group != MODEL or _chosen(folder, argument) or place[:1] in ("", "["):
         return [argument]

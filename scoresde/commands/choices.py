@@ -17,6 +17,10 @@ name: tuned
 path: null  # of the file tuned.json; null is the one beside the model
 foreign: false  # true lets it serve another model than the one it was fitted to
 """
+TIMES = """# Times of your own, from noise to data: grid=[1,0.6,0.2,0].
+name: times
+times: ???  # decreasing process times
+"""
 RECOMMENDED = "# The grid that each solver recommends, or the checkpoint asks for.\nname: null\n"
 
 

@@ -18,6 +18,7 @@ import solvers
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
+from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
 from scoresde.files.text import say
@@ -56,7 +57,7 @@ class Request:
     sampler: scoresde.Sampler
     checkpoint: Checkpoint
     solver: Solver
-    grid: Grid | None
+    grid: Grid | tuple[float, ...] | None
     labels: NDArray[np.int64]
     columns: Sequence[str]
     device: torch.device
@@ -84,9 +85,9 @@ class Request:
         name_of, options = values.named(settings["solver"])
         solver, settings["solver"] = fitting.named(str(name_of), options, config.model.path)
         grid_name, options = values.named(settings["grid"])
-        grid = None if grid_name is None else solvers.grids.get(grid_name, **options)
+        grid = _grid(grid_name, options)
         steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
-        if steps is None and nfe is None and not solver.adaptive:
+        if steps is None and nfe is None and not solver.adaptive and not isinstance(grid, tuple):
             settings["nfe"] = NFE
 
         settings["dtype"] = name
@@ -172,6 +173,16 @@ def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
         settings["seed"] = SEED if config.seed is None else values.whole(config, "seed", least=0)
     elif given := [f"{key}={config[key]}" for key in ("n", "seed") if config[key] is not None]:
         raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
+
+
+def _grid(name: str | None, options: dict[str, Any]) -> Grid | tuple[float, ...] | None:
+    """The grid of a configuration: by its name, times as they are given, or none."""
+    if name != TIMES:
+        return None if name is None else solvers.grids.get(name, **options)
+    times = options[TIMES]
+    if not isinstance(times, list) or not all(type(time) in (int, float) for time in times):
+        raise ValueError(f"grid.times must be a list of numbers such as [1,0.5,0], got {times!r}")
+    return tuple(map(float, times))
 
 
 def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path) -> int:

@@ -158,7 +158,10 @@ class Run:
         mean /= self.shards.total
         taken = f"{most} NFE" if mean == most else f"{mean:.1f} NFE on average, {most} at most"
         solver, model = request.solver, request.sampler.model
-        where = "steps of its own" if solver.adaptive else f"the grid {request.grid or solver.recommended}"
+        if isinstance(request.grid, tuple):
+            where = f"{len(request.grid)} given times"
+        else:
+            where = "steps of its own" if solver.adaptive else f"the grid {request.grid or solver.recommended}"
         processes = f", {ranks.size} processes" if ranks.size > 1 else ""
         guidance = f", {model.guidance}" if model.guidance else ""
         lines = [f"{solver.name} on {where}, {model.process.name} process{guidance}: {taken}"]

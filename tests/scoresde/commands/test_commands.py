@@ -621,6 +621,26 @@ def test_files_left_out_are_a_note_of_one_line(run: Run, tmp_path: Path) -> None
     assert status == 0 and err == "scoresde: note: 1 file left out: .txt (1), in 'data'\n"
 
 
+def test_a_grid_may_be_times_of_one_s_own(run: Run, model: str) -> None:
+    shared = ("sample", f"model={model}", "solver=heun", "n=2")
+    done = run(*shared, "grid=[1,0.4,0.1,0]", "out=a")
+    assert done.status == 0 and "heun on 4 given times" in done.out and "5 NFE" in done.out
+    checkpoint = models.load(model)
+    labels = {"label": torch.tensor([0, 1])} if checkpoint.classes else {}
+    expected = scoresde.sample(checkpoint, "heun", grid=[1, 0.4, 0.1, 0], seeds=range(2), cond=labels, batch_size=2)
+    assert torch.equal(torch.from_numpy(results("a")["samples"]), expected.samples)
+    assert "already in a" in run(*shared, "grid=times", "grid.times=[1,0.4,0.1,0]", "out=a").out
+    for wrong, told in (
+        ("grid=[0.1,0.4]", "0.1 is followed by 0.4"),
+        ("grid=times", "grid.times must be given"),
+        ("grid.times=[1,x]", "grid.times must be a list of numbers such as [1,0.5,0], got [1, 'x']"),
+    ):
+        refused = run(*shared, *(["grid=times"] if wrong.startswith("grid.") else []), wrong, "out=b")
+        assert refused.status in (1, 2) and told in refused.err
+    refused = run(*shared, "grid=[1,0]", "nfe=4", "out=b")
+    assert refused.status == 1 and "neither steps" in refused.err
+
+
 @pytest.mark.parametrize("place", ["run/model", "a folder", "word", "./word", "absolute"])
 def test_a_model_is_the_folder_that_it_is_in(run: Run, model: str, tmp_path: Path, place: str) -> None:
     folder = tmp_path / place
