@@ -42,8 +42,6 @@ FLAGS += (
     "-cn",
     "--config-dir",
     "-cd",
-    "--shell-completion",
-    "-sc",
     "--run",
     "-r",
 )
@@ -299,7 +297,7 @@ def _check_dashes(command: str, arguments: Sequence[str]) -> None:
             continue
         flag, _, _ = item.partition("=")
         name = flag.lstrip("-").replace("-", "_")
-        if name in _composed(command, ()) and flag not in FLAGS:
+        if name in composed(command, ()) and flag not in FLAGS:
             raise UsageError(f"settings are written without dashes: {name}=…")
         if flag not in FLAGS:
             raise UsageError(f"unknown flag {item!r}{nearest(flag, FLAGS)}")
@@ -313,7 +311,7 @@ def _check_lists(folder: Path, arguments: Sequence[str]) -> None:
             continue
         several = f"{group}s"  # what a list of them is called
         advice = (
-            f"compare several with scoresde bench '{several}={value}', or " if several in _composed("bench", ()) else ""
+            f"compare several with scoresde bench '{several}={value}', or " if several in composed("bench", ()) else ""
         )
         each = value.strip("[] ").replace(" ", "")
         raise UsageError(f"{group}={value} would be merged into one {group}: {advice}run each with -m {group}={each}")
@@ -429,7 +427,7 @@ def _explain_key(key: str, command: str, arguments: Sequence[str]) -> str:
         given = next(item for item in arguments if item.startswith("experiment="))
         return f"{given} is in no folder: name yours with --config-dir, where it is experiment/<name>.yaml"
     parent, _, last = key.rpartition(".")
-    config = _composed(command, [item for item in arguments if not item.startswith((key, "-"))])
+    config = composed(command, [item for item in arguments if not item.startswith((key, "-"))])
     siblings = OmegaConf.select(config, parent) if parent else config
     if not isinstance(siblings, DictConfig):
         return f"{command} has no setting {key!r}{nearest(parent, _keys(config))}"
@@ -444,7 +442,7 @@ def _keys(config: DictConfig) -> list[str]:
     return [str(key) for key in config if key != "name"]
 
 
-def _composed(command: str, arguments: Sequence[str]) -> Any:
+def composed(command: str, arguments: Sequence[str]) -> Any:
     """The configuration without what could not be understood, to look for what was meant."""
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # times slower by it, on an idle machine no faster. It is read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        importlib.import_module("scoresde.commands.completion").complete(COMMANDS)
     with quick_to_stop():
         app = importlib.import_module("scoresde.commands.app")
     status = app.guarded(lambda: _dispatch(arguments, app))
@@ -54,6 +56,10 @@ def _dispatch(arguments: list[str], app: Any) -> None:
     if arguments[0] == "--version":
         print(f"scoresde {scoresde.__version__}")
         return
+    if arguments[0] == "--completion":
+        completion = importlib.import_module("scoresde.commands.completion")
+        print(completion.script(" ".join(arguments[1:])))
+        return
     command, *rest = arguments
     if command not in COMMANDS:
         raise app.UsageError(f"unknown command {command!r}{app.nearest(command, COMMANDS)}")
@@ -66,7 +72,11 @@ def _help() -> str:
     lines = ["scoresde: score-based generative models, and every way of sampling from them", ""]
     for name, (what, example) in COMMANDS.items():
         lines += [f"  scoresde {name:<8} {what}", f"      {example}", ""]
-    return "\n".join([*lines, "scoresde <command> --help tells what a command can be given."])
+    lines += [
+        "scoresde <command> --help tells what a command can be given.",
+        'eval "$(scoresde --completion bash)" completes what is typed, by the tabulator; zsh and fish alike.',
+    ]
+    return "\n".join(lines)
 
 
 def _complete_streams() -> None:
