@@ -28,7 +28,7 @@ from scoresde.runs.shards import Shard, Shards
 
 GRID = "grid.png"
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
-SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes
+SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -149,6 +149,8 @@ class Run:
         if shard.place == 0 and samples.shape[1] in (1, 3):
             pictures.append(self.out / GRID)
             _draw(self.out / GRID, samples, request.columns)
+            if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:
+                pictures += self.shards.single_pictures(shard, samples)
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
 
     def _report(self, made: int, seconds: float) -> None:

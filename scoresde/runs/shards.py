@@ -210,6 +210,15 @@ class Shards:
         with replacing(self._path(shard)) as path:
             path.write_text(_sealed(content), encoding="utf-8")
 
+    def single_pictures(self, shard: Shard, samples: Tensor) -> list[Path]:
+        """Write each sample as a PNG beside the arrays of a shard, where no other format makes them."""
+        if not isinstance(self._format, formats.Npz):
+            return []
+        png = formats.Png(self.folder, max(DIGITS, len(str(shard.seeds[-1]))), single=True)
+        names = png.names(shard.name, shard.seeds)
+        png.write(shard.name, samples, shard.seeds, np.empty(0), 0)
+        return [self.folder / name for name in names]
+
     def features(self, shard: Shard) -> NDArray[np.float32]:
         """The features of a shard that is whole, (n, size)."""
         with Npz(self.folder / self._feature_file(shard)) as arrays:

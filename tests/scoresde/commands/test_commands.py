@@ -30,6 +30,7 @@ from scoresde import models
 from scoresde.commands import train
 from scoresde.commands.app import as_typed, config_folder, placed
 from scoresde.commands.main import COMMANDS, main
+from scoresde.data import to_pixels
 
 TINY = ("network.channels=[16,32]", "network.depth=1", "warmup=2", "every=6")
 
@@ -259,8 +260,21 @@ def test_sampling_leaves_samples_with_seeds_labels_nfe_and_what_made_them(sample
     assert recorded["solver"]["name"] == "heun"
     assert recorded["nfe"] == 4
     assert torch.__version__ in Path("here/versions.json").read_text(encoding="utf-8")
-    names = {"samples.npz", "grid.png", "shards", "config.yaml", "versions.json"}
+    names = {"samples.npz", "images", "grid.png", "shards", "config.yaml", "versions.json"}
     assert {path.name for path in Path("here").iterdir()} == names
+    pictures = sorted(Path("here/images").iterdir())
+    assert [path.name for path in pictures] == [f"{seed:06}.png" for seed in range(5, 17)]
+    shown = np.stack([np.asarray(Image.open(path)) for path in pictures])
+    assert (shown == to_pixels(expected.samples)[:, 0].numpy()).all()
+    pictures[3].unlink()  # what is missing is made again
+    assert sample("solver=heun", "seed=5", "out=here").status == 0 and pictures[3].is_file()
+
+
+def test_many_images_are_arrays_alone(sample: Run) -> None:
+    assert sample("n=101", "batch_size=101", "nfe=1", "out=many").status == 0
+    assert sample("shard=8", "out=parts").status == 0
+    for folder in ("many", "parts"):
+        assert not Path(folder, "images").exists()
 
 
 def test_the_picture_has_a_column_for_each_class(sample: Run) -> None:
