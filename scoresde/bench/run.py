@@ -101,6 +101,10 @@ class Bench:
     def run(self, cases: Sequence[Case]) -> Outcome:
         """Each case, or what the folder has of it; a case that fails is told and kept as such, and the next begins.
 
+        Returns:
+            Rows of these cases in their order, and after them what else the folder has; of another file that was tuned
+            it has the rows no longer where this one has such a row.
+
         Raises:
             ValueError: a results file in ``out`` that is damaged, or every case failed.
             OSError: the folder cannot be written.
@@ -113,7 +117,7 @@ class Bench:
             spent, worked = spent + time.perf_counter() - start, worked + _work(case)
             left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
             self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
-        failures = [self.store.failures[case.key] for case in cases if case.key in self.store.failures]
+        rows, failures = self._there(cases)
         cases = [case for case in cases if case.key not in self.store.failures]
         if not cases:
             raise ValueError(f"none of {len(failures)} rows could be measured, the first not: {failures[0]}")
@@ -136,13 +140,26 @@ class Bench:
             metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
             seconds=float("nan"),
         )
-        images = [self.store.images(case.key) for case in cases] + [to_pixels(states[:SHOWN])]
+        images = [self.store.images(key) for key in rows] + [to_pixels(states[:SHOWN])]
         labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
-        rows = [self.store.rows[case.key] for case in cases]
-        if others := [case.key for case, image in zip(cases, images, strict=False) if image.shape != images[-1].shape]:
+        if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own = not isinstance(self.measure, Measure)
-        return Outcome(rows, converged, error, self.floors, torch.stack(images), labels, failures=failures, own=own)
+        own, found = not isinstance(self.measure, Measure), list(rows.values())
+        return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failures, own=own)
+
+    def _there(self, cases: Sequence[Case]) -> tuple[dict[str, Row], list[Failure]]:
+        """Rows by their keys, those of the cases first, and what has failed."""
+        asked = {case.key for case in cases}
+        names = {_name(case.label, case.place, case) for case in cases}
+        keys = [*(case.key for case in cases), *(key for key in self.store.rows if key not in asked)]
+        rows = {
+            key: row
+            for key in keys
+            if (row := self.store.rows.get(key)) is not None
+            and (key in asked or (key in self.store and _name(row.solver, row.grid, row) not in names))
+        }
+        failures = [failure for key, failure in self.store.failures.items() if key not in rows]
+        return rows, failures
 
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""
@@ -277,6 +294,11 @@ class Bench:
     def _sync(self) -> None:
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
+
+
+def _name(solver: str, grid: str, of: Case | Row) -> tuple[object, ...]:
+    """By which a row is found in a table."""
+    return solver, grid, of.budget, of.guidance, of.dtype, of.compile
 
 
 def _work(case: Case) -> float:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
+from scoresde.bench.cases import OWN_STEPS
 from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
 from scoresde.commands import fitting, measured, precision, values
@@ -104,12 +105,29 @@ def run(config: DictConfig, out: Path) -> None:
             found = bench.run(rows)
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+        if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
+            lists = _lists(found.rows)
+            say(f"{len(found.rows)} rows are in {out} with those of before")
         outcome = replace(found, config={**common, **lists}, environment=environment)
         written = report.write(outcome, out)
     say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
-    if outcome.failures:
-        first = outcome.failures[0]
-        raise ValueError(f"{len(outcome.failures)} of {len(rows)} rows failed, and are tried again next time: {first}")
+    if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
+        raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+
+
+def _lists(rows: list[Row]) -> dict[str, Any]:
+    """What was varied, by the rows themselves."""
+    on_grids, adaptive = ([row for row in rows if (row.grid == OWN_STEPS) is own] for own in (False, True))
+    found = {
+        "solvers": [row.solver for row in rows],
+        "grids": [row.grid for row in on_grids],
+        "nfe": sorted(row.budget for row in on_grids),
+        "tolerances": sorted(row.budget for row in adaptive),
+        "guidances": [row.guidance for row in rows],
+        "dtype": [row.dtype for row in rows],
+        "compile": [row.compile for row in rows],
+    }
+    return {key: list(dict.fromkeys(values)) for key, values in found.items()}
 
 
 def _weak(entries: list[Any]) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -242,3 +243,34 @@ def test_samples_are_compared_with_the_model_s_own_of_other_seeds(tmp_path):
     before = (tmp_path / "results.jsonl").read_bytes()
     assert main(command) == 0 and (tmp_path / "results.jsonl").read_bytes() == before
     assert main(["bench", *many]) == 1  # another reference needs another folder
+
+
+def table(folder) -> list[dict]:
+    return list(csv.DictReader((folder / "table.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_a_report_has_everything_in_its_folder(tmp_path, capsys):
+    out = tmp_path / "out"
+    small = [*SMALL, f"out={out}"]
+    assert main(["bench", *small, "solvers=[ddim,heun]", "nfe=[4,5]"]) == 0
+    capsys.readouterr()
+    assert main(["bench", *small, "solvers=[dpmpp_2m]", "nfe=[6]"]) == 0
+    assert "5 rows are in" in capsys.readouterr().out
+    shown = [row["solver"] for row in table(out) if row["solver"] != "converged"]
+    assert shown == ["dpmpp_2m", "ddim", "ddim", "heun", "heun"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "- heun" in page and "- dpmpp_2m" in page  # in its configuration
+
+
+def test_a_plan_that_was_tuned_again_takes_the_place_of_its_rows(tmp_path):
+    solver = scoresde.tuned.of(scoresde.models.load("mnist").model, "tuned")
+    old = {4: replace(solver.members[4], numbers=None), 5: solver.members[5]}
+    arguments = ["bench", *SMALL, f"out={tmp_path / 'out'}"]
+    for members, nfe in ((old, "[4,5]"), ({4: solver.members[4]}, "[4]")):
+        path = tmp_path / f"{len(members)}.json"
+        scoresde.TunedSolver(members, solver.about).save(path)
+        assert main([*arguments, f"solvers=[{{name: tuned, path: {path}}}]", f"nfe={nfe}"]) == 0
+    shown = [row for row in table(tmp_path / "out") if row["solver"] == "tuned"]
+    assert sorted(float(row["budget"]) for row in shown) == [4, 5]
+    newest = rows(tmp_path / "out")[-1]
+    assert newest["budget"] == 4 and float(shown[0]["error"]) == newest["metrics"]["error"]["value"]
