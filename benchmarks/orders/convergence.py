@@ -34,6 +34,7 @@ from solvers import PlannedSolver, Solver
 from solvers.certificate.orders import OrderCertificate, certify_order, ode_error
 from solvers.certificate.slopes import SHAPES, Slopes, smooth_grid
 from solvers.certificate.weak import certify_weak, check_quadrature, remembered
+from solvers.errors import nearest
 
 RESULTS = recorded.RESULTS / "convergence.json"
 FULL_STEPS = (16, 32, 64, 128)
@@ -180,6 +181,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--only", nargs="+", metavar="SOLVER", help="measure these alone, into the results that are there"
     )
     args = parser.parse_args(arguments)
+    measured = {case[0] for cases in (DETERMINISTIC, STOCHASTIC) for case in cases}
+    for name in args.only or ():
+        if name not in measured:
+            parser.error(f"no case is called {name!r}{nearest(name, measured)}")
     chosen = [
         [case for case in cases if not args.only or case[0] in args.only] for cases in (DETERMINISTIC, STOCHASTIC)
     ]
