@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
     "tune": ("fit a solver to a model, so that it needs fewer steps", "scoresde tune nfe=5 out=runs/tuned"),
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
+    "plan": ("see what a solver does, as numbers and a picture", "scoresde plan solver=heun nfe=9"),
     "certify": ("measure the order of a solver", "scoresde certify solver=heun"),
     "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
 }

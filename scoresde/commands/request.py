@@ -40,6 +40,62 @@ BATCH = 64  # images at once, where there are so many
 FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
 PASSING = ("out", "threads")  # what may differ when a run goes on
+Times = Grid | tuple[float, ...] | None  # a grid, times as they are given, or what the solver recommends
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A solver on a grid, as far as they are known before the model."""
+
+    solver: Solver
+    grid: Times
+    steps: int | None
+
+    @classmethod
+    def of(cls, config: DictConfig, settings: dict[str, Any]) -> Asked:
+        """What a configuration asks for; what is recorded of it goes into ``settings``.
+
+        Raises:
+            ValueError: an unknown name, or an option out of range.
+        """
+        name, options = values.named(settings["solver"])
+        solver, settings["solver"] = fitting.named(str(name), options, config.model.path)
+        grid = _grid(*values.named(settings["grid"]))
+        steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
+        if steps is None and nfe is None and not solver.adaptive and not isinstance(grid, tuple):
+            settings["nfe"] = NFE
+        return cls(solver, grid, steps)
+
+    def sampler(
+        self, config: DictConfig, settings: dict[str, Any], checkpoint: Checkpoint, device: torch.device, out: Path
+    ) -> tuple[scoresde.Sampler, Solver, Times]:
+        """The sampler of a model, on the process asked for and guided; the solver, with σ*, and its grid.
+
+        Raises:
+            ValueError: settings that do not fit together.
+        """
+        solver, grid, dtype = self.solver, self.grid, PRECISIONS[settings.get("dtype", "float32")]
+        drop(settings)
+        settings["model"]["sha256"] = models.fingerprint(config.model.path)
+        process_name, options = values.named(settings["process"])
+        model = checkpoint.model
+        if process_name is not None:
+            model = model.on(processes.get(process_name, **options))
+        model = guided(model, settings["guidance"], checkpoint, device, dtype)
+        if model.scales is not None:
+            raise ValueError(f"images are made at one guidance scale, got a range, {model.guidance}; tune takes one")
+        settings["guidance"] = recorded(settings["guidance"])
+        if grid is None and not solver.adaptive:
+            solver = fitting.fitted(solver, model, checkpoint, out)
+            if (scale := solver.options.get("scale")) is not None:
+                settings["solver"]["scale"] = scale
+            grid = grid_of(checkpoint, solver)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            sampler = scoresde.Sampler(model, solver, steps=self.steps, nfe=settings["nfe"], grid=grid)
+        for each in said:
+            say(f"note: {each.message}")
+        return sampler, solver, grid
 
 
 @dataclass(frozen=True)
@@ -57,7 +113,7 @@ class Request:
     sampler: scoresde.Sampler
     checkpoint: Checkpoint
     solver: Solver
-    grid: Grid | tuple[float, ...] | None
+    grid: Times
     labels: NDArray[np.int64]
     columns: Sequence[str]
     device: torch.device
@@ -82,38 +138,12 @@ class Request:
             raise ValueError(f"device {str(device)!r} has no float64: take dtype=float32")
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        name_of, options = values.named(settings["solver"])
-        solver, settings["solver"] = fitting.named(str(name_of), options, config.model.path)
-        grid_name, options = values.named(settings["grid"])
-        grid = _grid(grid_name, options)
-        steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
-        if steps is None and nfe is None and not solver.adaptive and not isinstance(grid, tuple):
-            settings["nfe"] = NFE
-
+        asked = Asked.of(config, settings)
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
         checkpoint = loaded(settings, device, PRECISIONS[name])
-        drop(settings)
-        settings["model"]["sha256"] = models.fingerprint(config.model.path)
-        process_name, options = values.named(settings["process"])
-        model = checkpoint.model
-        if process_name is not None:
-            model = model.on(processes.get(process_name, **options))
-        model = guided(model, settings["guidance"], checkpoint, device, PRECISIONS[name])
-        if model.scales is not None:
-            raise ValueError(f"images are made at one guidance scale, got a range, {model.guidance}; tune takes one")
-        settings["guidance"] = recorded(settings["guidance"])
-        if grid is None and not solver.adaptive:
-            solver = fitting.fitted(solver, model, checkpoint, out)
-            if (scale := solver.options.get("scale")) is not None:
-                settings["solver"]["scale"] = scale
-            grid = grid_of(checkpoint, solver)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            sampler = scoresde.Sampler(model, solver, steps=steps, nfe=settings["nfe"], grid=grid)
-        for each in said:
-            say(f"note: {each.message}")
+        sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
@@ -175,7 +205,7 @@ def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
         raise ValueError(f"give seeds, or n and seed, not both: got seeds={config.seeds} and {' '.join(given)}")
 
 
-def _grid(name: str | None, options: dict[str, Any]) -> Grid | tuple[float, ...] | None:
+def _grid(name: str | None, options: dict[str, Any]) -> Times:
     """The grid of a configuration: by its name, times as they are given, or none."""
     if name != TIMES:
         return None if name is None else solvers.grids.get(name, **options)

@@ -62,7 +62,7 @@ def steps(outcome: Outcome, path: str | Path) -> None:
             fontsize=9.5,
         )
     _legend(figure, len(chosen))
-    _save(figure, path)
+    save(figure, path)
 
 
 def front(outcome: Outcome, path: str | Path) -> None:
@@ -97,7 +97,7 @@ def front(outcome: Outcome, path: str | Path) -> None:
         axes.set_ylabel(METRICS[metric].label)
         _logarithmic(axes, title, [cost(row) for row in rows])
     _legend(figure, len(chosen))
-    _save(figure, path)
+    save(figure, path)
 
 
 def images(outcome: Outcome, path: str | Path) -> None:
@@ -121,7 +121,7 @@ def images(outcome: Outcome, path: str | Path) -> None:
         axes.set_axis_off()
     labels = ", classes above" if outcome.labels else ""
     figure.suptitle(f"rows: NFE · columns: the same seeds everywhere{labels}", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _style(curve: Curve) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]])
     axes.tick_params(length=0)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     dateless = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
     with matplotlib.rc_context({"svg.hashsalt": "scoresde"}), replacing(path) as temporary, warnings.catch_warnings():

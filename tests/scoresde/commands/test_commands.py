@@ -404,6 +404,20 @@ def test_an_adaptive_solver_needs_no_budget(run: Run, model: str, name: str) -> 
     assert results("a")["nfe"] > 6
 
 
+def test_a_plan_is_printed_kept_and_drawn_before_any_run(run: Run, model: str) -> None:
+    asked = ("plan", f"model={model}", "solver=heun", "nfe=5", "out=here")
+    status, out, _ = run(*asked)
+    assert status == 0 and out.count("EVAL") == 5 and "here: plan.json, plan.png" in out
+    kept, sampler = solvers.Plan.load("here/plan.json"), scoresde.Sampler(models.load(model), "heun", nfe=5)
+    assert sampler.plan is not None and kept.instructions == sampler.plan.instructions
+    assert Path("here/plan.png").stat().st_size > 10_000
+    assert run(*asked).status == 0
+    refused = run(*asked[:-2], "nfe=7", "out=here")
+    assert refused.status == 1 and "other values of nfe" in refused.err
+    refused = run("plan", f"model={model}", "solver=rk_adaptive", "out=other")
+    assert refused.status == 1 and "chooses its steps as it goes" in refused.err and not Path("other").exists()
+
+
 # Training
 
 
