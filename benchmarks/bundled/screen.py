@@ -226,7 +226,8 @@ class Screen:
                 if reference is None:
                     states = bench._solved("", DTYPE, settings.seed + settings.n)[0]
                     reference = _of_images(self.space, to_pixels(states), out / "own_features.npz")
-                known[key] = _interval(_figures(self.space, reference, _kept(out, row))["fid"])
+                moments = Reference(reference.moments)  # without features there is nothing but the distance to compute
+                known[key] = _interval(_figures(self.space, moments, _kept(out, row))["fid"])
                 _keep(kept, known)
             return replace(row, metrics={**row.metrics, "own_fd": Estimate(*known[key])})
 
