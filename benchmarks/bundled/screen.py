@@ -116,6 +116,7 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 FLOOR = ("real images", 0.0)
 Chosen = Sequence[tuple[Solver, Grid | None]]
 METRICS = ("error", "own_fd", "fid", "pixel_fd")
+OWN, BY_OTHERS = "own.json", "efficientnet.json"  # figures that are kept beside the rows
 
 
 @dataclass(frozen=True)
@@ -211,12 +212,13 @@ class Screen:
         limits = floors(settings.n, self.folder) if (self.folder / "converged_features.npz").is_file() else None
         bench = Bench(self.checkpoint, measure, limits, settings, out, device=CPU, report=kept)
         found = bench.run(self.cases(chosen))
-        _save(out, found.converged, measure.last[0])
+        if not _place(out, found.converged).is_file():
+            _save(out, found.converged, measure.last[0])
         return self.with_own(found, bench, out)
 
     def with_own(self, outcome: Outcome, bench: Bench, out: Path) -> Outcome:
         """The outcome with ``own_fd`` in every row, the converged solution's too."""
-        kept, settings, reference = out / "own.json", bench.settings, None
+        kept, settings, reference = out / OWN, bench.settings, None
         known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
 
         def with_figure(row: Row) -> Row:
@@ -273,7 +275,7 @@ class Screen:
 
         The first ``REAL`` real images are what all are compared with, and ``ELSEWHERE`` more the floor.
         """
-        space, kept = spaces.get("efficientnet_lite"), out / "efficientnet.json"
+        space, kept = spaces.get("efficientnet_lite"), out / BY_OTHERS
         known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
         reference, found = None, {}
         for row in (None, outcome.converged, *sorted(outcome.rows, key=lambda row: row.budget)):
@@ -359,6 +361,11 @@ def _place(out: Path, row: Row) -> Path:
 
 
 def _save(out: Path, row: Row, images: Tensor) -> None:
+    """Keep the images of a row that was measured; what was found in those before, by an older plan, is not theirs."""
+    for figures in (out / OWN, out / BY_OTHERS):
+        known = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
+        if known.pop(_key(row), None) is not None:
+            _keep(figures, known)
     _place(out, row).parent.mkdir(exist_ok=True)
     with replacing(_place(out, row)) as temporary:
         np.savez_compressed(temporary, pixels=images.numpy())

@@ -6,6 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
 Progress = Callable[[Row | Failure, int, int, float], None]
+Within = Callable[[str, int], AbstractContextManager[Callable[[float], object]]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Bench:
         guides: by the names that cases have in ``guidance``.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
             seconds left.
+        within: called with what is sampled, and how many; gives for the time of it a function that is told after each
+            evaluation how many images' worth of work that was.
     """
 
     def __init__(
@@ -88,9 +92,11 @@ class Bench:
         device: torch.device,
         guides: Mapping[str, Guide] | None = None,
         report: Progress = lambda row, done, total, left: None,
+        within: Within = lambda what, images: nullcontext(lambda done: None),
     ):
         self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
-        self.out, self.device, self.guides, self.report = Path(out), device, dict(guides or {}), report
+        self.out, self.device, self.guides = Path(out), device, dict(guides or {})
+        self.report, self.within = report, within
         self.store = Store(self.out)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
@@ -179,7 +185,8 @@ class Bench:
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
         measure = self._figures(case.guidance, case.dtype)
-        result, seconds = self._sample(case, None if case.solver.adaptive else int(case.budget), self.settings.n)
+        nfe, what = None if case.solver.adaptive else int(case.budget), f"{case.label} at {case.budget:g}"
+        result, seconds = self._sample(case, nfe, self.settings.n, what)
         pixels = to_pixels(result.samples).cpu()
         metrics = measure.of(pixels, self.labels)
         if converged is not None:
@@ -217,25 +224,29 @@ class Bench:
             self._own[guidance, dtype] = found
         return found
 
-    def _sample(self, case: Case, nfe: int | None, n: int, seed: int | None = None) -> tuple[Result, float]:
+    def _sample(
+        self, case: Case, nfe: int | None, n: int, what: str = "", seed: int | None = None
+    ) -> tuple[Result, float]:
         size = min(self.settings.batch_size, n)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
             sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
         cond = None if self.labels is None else {"label": self.labels[:n]}
-        self._sync()
-        start = time.perf_counter()
-        result = sampler.sample(
-            shape=(n, *self.checkpoint.shape),
-            seeds=self.settings.seed if seed is None else seed,
-            cond=cond,
-            batch_size=size,
-            dtype=torch.float64 if case.dtype == "float64" else torch.float32,
-            device=self.device,
-            decode=self.checkpoint.decode,
-        )
-        self._sync()
-        return result, time.perf_counter() - start
+        with self.within(what, n) as tell:
+            self._sync()
+            start = time.perf_counter()
+            result = sampler.sample(
+                shape=(n, *self.checkpoint.shape),
+                seeds=self.settings.seed if seed is None else seed,
+                cond=cond,
+                batch_size=size,
+                dtype=torch.float64 if case.dtype == "float64" else torch.float32,
+                device=self.device,
+                decode=self.checkpoint.decode,
+                progress=tell,
+            )
+            self._sync()
+            return result, time.perf_counter() - start
 
     def _model(self, case: Case) -> ScoreModel:
         """The network in a precision and compiled, warmed up, and guided."""
@@ -283,9 +294,10 @@ class Bench:
             pass  # missing or damaged: it is made (again)
         solver = solvers.get(REFERENCE)
         case = Case(solver, settings.reference, None, guidance, dtype, "")
-        states = self._sample(case, settings.reference, settings.n, seed)[0].samples.cpu()
+        what = "converged solution, for figures" if seed != settings.seed else "converged solution"
+        states = self._sample(case, settings.reference, settings.n, what, seed)[0].samples.cpu()
         few = min(settings.n, settings.batch_size)
-        half = self._sample(case, settings.reference // 2, few, seed)[0].samples.cpu()
+        half = self._sample(case, settings.reference // 2, few, f"{what}, half", seed)[0].samples.cpu()
         error = rms_error(half, states[:few]).value
         with replacing(path) as temporary:
             np.savez(temporary, samples=states.numpy(), error=error)

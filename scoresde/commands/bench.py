@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from scoresde.data import Resizing
 from scoresde.files.text import say
 from scoresde.metrics import Floors, Measure, floors
 from scoresde.runs import record
+from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
 from scoresde.score import PRECISIONS
 from solvers.errors import known
@@ -96,6 +99,7 @@ def run(config: DictConfig, out: Path) -> None:
             device=device,
             guides=guides,
             report=_report,
+            within=_within,
         )
         there = sum(row.key in bench.store for row in rows)
         say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
@@ -111,6 +115,7 @@ def run(config: DictConfig, out: Path) -> None:
         outcome = replace(found, config={**common, **lists}, environment=environment)
         written = report.write(outcome, out)
     say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
+    say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
 
@@ -160,6 +165,15 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
         return None
     folder = models.find(settings["model"]["path"])
     return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
+
+
+@contextmanager
+def _within(what: str, images: int) -> Iterator[Callable[[float], None]]:
+    """What is under way, on a terminal or, of what takes long, in lines."""
+    if what.startswith("converged"):
+        say(f"{what}: {images} images")
+    with Progress(images, 0, lambda: 0, left=False) as progress:
+        yield progress.advance
 
 
 def _report(row: Row | Failure, done: int, total: int, left: float) -> None:

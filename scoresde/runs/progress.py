@@ -20,14 +20,20 @@ class Progress:
         done: of them before this run.
         others: asks how many others have made during this run.
         shown: False is silent.
+        left: whether the bar stays on the terminal when it is full.
     """
 
-    def __init__(self, total: int, done: int, others: Callable[[], int], *, shown: bool = True):
+    def __init__(self, total: int, done: int, others: Callable[[], int], *, shown: bool = True, left: bool = True):
         self._total, self._before, self._others = total, done, others
         self._own, self._theirs, self._shown = 0.0, 0, shown
         self._begin = self._line = self._look = time.monotonic()
         self._bar = tqdm(
-            total=total, initial=done, unit="img", dynamic_ncols=True, disable=not (shown and sys.stderr.isatty())
+            total=total,
+            initial=done,
+            unit="img",
+            dynamic_ncols=True,
+            leave=left,
+            disable=not (shown and sys.stderr.isatty()),
         )
 
     def advance(self, images: float) -> None:

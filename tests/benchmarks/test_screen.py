@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_a_screen_goes_on_where_it_stopped_and_its_tables_have_every_figure(
     lines = tables(small.study, few, many, other)
     assert sum(line.startswith("## ") for line in lines) == 10
     assert any(line.startswith("| own samples, FID |") for line in lines)
+
+
+def test_figures_of_a_row_that_is_measured_again_are_not_those_of_before(tmp_path: Path) -> None:
+    one, two = row("tuned", 5), row("heun", 5)
+    for name in (screen.OWN, screen.BY_OTHERS):
+        screen._keep(tmp_path / name, {screen._key(each): [1.0] for each in (one, two)})
+    screen._save(tmp_path, one, torch.ones(3, 1, 8, 8, dtype=torch.uint8))
+    for name in (screen.OWN, screen.BY_OTHERS):
+        assert json.loads((tmp_path / name).read_text(encoding="utf-8")) == {screen._key(two): [1.0]}
+    assert torch.equal(screen._kept(tmp_path, one), torch.ones(3, 1, 8, 8, dtype=torch.uint8))
 
 
 def test_every_stretch_of_the_real_images_has_all_classes(tmp_path: Path) -> None:
