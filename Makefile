@@ -30,7 +30,10 @@ browser: ## install Chromium for the tests of the report, where there is neither
 		"install Chromium or Chrome for the tests of the report" >&2; exit 1; }
 
 demo: $(STAMP) ## compare the solvers by FID on the bundled model: table, plots and image grids in outputs/bench
+	@echo "ten solvers at five budgets: some 5 to 10 minutes on two idle cores that compute in bfloat16, several times" \
+		"that beside other work or without; Ctrl-C stops it, and the same command goes on"
 	$(BIN)/scoresde bench 'solvers=[tuned,auto,$(DEMO)]'
+	@echo "and then: . .venv/bin/activate && scoresde --help"
 
 certify: $(STAMP) ## measure every solver's order again: numbers, table and figure in benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/orders/convergence.py
