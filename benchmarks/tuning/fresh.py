@@ -42,9 +42,10 @@ def judged(own: Trajectories, tuned: TunedSolver) -> str:
     fixed, taken = map(own.errors, fixed_and_tuned(own, tuned, NFE))
     apart = fixed - taken
     error = float(apart.std()) / math.sqrt(len(apart))
+    gain = f"{float(apart.mean()) / error:.1f}" if error else "–"  # where the fixed solver was kept
     return (
         f"{float(fixed.mean()):.4f} | {float(taken.mean()):.4f} | {float(taken.mean() / fixed.mean()):.2f} | "
-        f"{float(taken.median() / fixed.median()):.2f} | {float(apart.mean()) / error:.1f} | "
+        f"{float(taken.median() / fixed.median()):.2f} | {gain} | "
         f"{float((taken < fixed).double().mean()):.1%}"
     )
 
