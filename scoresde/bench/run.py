@@ -123,10 +123,11 @@ class Bench:
             spent, worked = spent + time.perf_counter() - start, worked + _work(case)
             left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
             self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
-        rows, failures = self._there(cases)
-        cases = [case for case in cases if case.key not in self.store.failures]
-        if not cases:
-            raise ValueError(f"none of {len(failures)} rows could be measured, the first not: {failures[0]}")
+        rows, failures = self._there(cases), self.store.failures
+        if all(case.key in failures for case in cases):
+            first = failures[cases[0].key]
+            raise ValueError(f"none of {len(cases)} rows could be measured, the first not: {first}")
+        cases = [case for case in cases if case.key not in failures]
         first = cases[0]
         states, error = self._converged(first.guidance, _finest(cases))
         settings, measure = self.settings, self._figures(first.guidance, _finest(cases))
@@ -150,22 +151,16 @@ class Bench:
         labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
         if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own, found = not isinstance(self.measure, Measure), list(rows.values())
-        return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failures, own=own)
+        own, found, failed = not isinstance(self.measure, Measure), list(rows.values()), list(failures.values())
+        return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failed, own=own)
 
-    def _there(self, cases: Sequence[Case]) -> tuple[dict[str, Row], list[Failure]]:
-        """Rows by their keys, those of the cases first, and what has failed."""
-        asked = {case.key for case in cases}
-        names = {_name(case.label, case.place, case) for case in cases}
-        keys = [*(case.key for case in cases), *(key for key in self.store.rows if key not in asked)]
-        rows = {
-            key: row
-            for key in keys
-            if (row := self.store.rows.get(key)) is not None
-            and (key in asked or (key in self.store and _name(row.solver, row.grid, row) not in names))
-        }
-        failures = [failure for key, failure in self.store.failures.items() if key not in rows]
-        return rows, failures
+    def _there(self, cases: Sequence[Case]) -> dict[str, Row]:
+        """Rows by their keys, those of the cases first; without what has failed, though there be a row of before."""
+        keys, names = [case.key for case in cases], {_name(case.label, case.place, case) for case in cases}
+        for key, row in self.store.rows.items():
+            if key not in keys and _name(row.solver, row.grid, row) not in names and key in self.store:
+                keys.append(key)
+        return {key: self.store.rows[key] for key in keys if key not in self.store.failures}
 
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""

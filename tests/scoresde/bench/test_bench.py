@@ -274,3 +274,21 @@ def test_a_plan_that_was_tuned_again_takes_the_place_of_its_rows(tmp_path):
     assert sorted(float(row["budget"]) for row in shown) == [4, 5]
     newest = rows(tmp_path / "out")[-1]
     assert newest["budget"] == 4 and float(shown[0]["error"]) == newest["metrics"]["error"]["value"]
+
+
+def test_what_failed_before_is_told_apart_from_what_is_asked_now(tmp_path, capsys):
+    def failing(self, case, converged):
+        raise ArithmeticError(f"no {case.solver.name} today")
+
+    small = [*SMALL, f"out={tmp_path / 'out'}", "nfe=[4]"]
+    assert main(["bench", *small, "solvers=[ddim]"]) == 0
+    with mock.patch.object(bench_run.Bench, "_measure", failing):
+        for name in ("heun", "dpmpp_2m"):
+            assert main(["bench", *small, f"solvers=[{name}]"]) == 1
+            told = capsys.readouterr().err
+            assert "none of 1 rows could be measured" in told and f"no {name} today" in told
+        next((tmp_path / "out" / "images").iterdir()).unlink()  # its row stands, and cannot be shown
+        assert main(["bench", *small, "solvers=[ddim]"]) == 1
+        assert "no ddim today" in capsys.readouterr().err
+    assert main(["bench", *small, "solvers=[ddim,heun]"]) == 0
+    assert sorted(row["solver"] for row in table(tmp_path / "out") if row["solver"] != "converged") == ["ddim", "heun"]
