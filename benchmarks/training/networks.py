@@ -9,7 +9,6 @@ were trained on. ``--data`` is the folder of cifar10-train.tar.xz and cifar10-te
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
 from dataclasses import replace
@@ -20,7 +19,7 @@ import torch
 
 from benchmarks.bundled.feature_statistics import fairly, labelled
 from benchmarks.recorded import RESULTS, write
-from benchmarks.training.variants import Study, Variant, all_of, step_seconds, trainer
+from benchmarks.training.variants import Study, Variant, all_of, asked, step_seconds, trainer
 from scoresde.data import load
 from scoresde.files import replacing
 from scoresde.metrics import Moments, load_features
@@ -81,11 +80,7 @@ def lengths(data: str, out: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of both tars")
-    parser.add_argument("--out", type=Path, default=Path("build/networks_cifar10"))
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, "folder of both tars", "networks_cifar10")
     steps = lengths(arguments.data, arguments.out)
     tasks = [(variant, 0, steps[variant.name]) for variant in VARIANTS]
     found = all_of(study, [arguments.data], tasks, arguments.out, arguments.jobs)

@@ -8,16 +8,14 @@ in ``--out``, and a run that was stopped goes on there; the table is ``results/o
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import textwrap
-from pathlib import Path
 
 import torch
 
 from benchmarks.bundled.feature_statistics import fairly, labelled
 from benchmarks.recorded import RESULTS, write
-from benchmarks.training.variants import Study, Variant, all_of
+from benchmarks.training.variants import Study, Variant, all_of, asked
 from scoresde.data import load
 from scoresde.metrics import BUNDLED, Moments, load_features
 from scoresde.runs.hardware import describe
@@ -52,11 +50,7 @@ def study(data: str) -> Study:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="mnist.npz.xz")
-    parser.add_argument("--out", type=Path, default=Path("build/objectives"))
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = asked(__doc__, "mnist.npz.xz", "objectives")
     tasks = [(variant, seed, STEPS) for seed in SEEDS for variant in VARIANTS]
     found = all_of(study, [arguments.data], tasks, arguments.out, arguments.jobs)
     words = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import operator
@@ -54,6 +55,15 @@ class Variant:
     network: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     flip: bool = False
+
+
+def asked(about: str | None, data: str, out: str) -> argparse.Namespace:
+    """The command line of a comparison: its ``data``, the folder ``out`` of what is done, and ``jobs`` side by side."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help=data)
+    parser.add_argument("--out", type=Path, default=Path("build", out))
+    parser.add_argument("--jobs", type=int, default=2)
+    return parser.parse_args()
 
 
 def trainer(variant: Variant, data: Images, steps: int, seed: int, folder: Path) -> Trainer:
