@@ -78,11 +78,8 @@ class ScoreModel:
         self._isolated = Isolated("the network", ("x", "t"))
 
     def __repr__(self) -> str:
-        name = (
-            ""
-            if getattr(self.net, "__self__", None) is self
-            else getattr(self.net, "__name__", type(self.net).__name__)
-        )
+        own = getattr(self.net, "__self__", None) is self  # an exact model, which is its own network
+        name = "" if own else getattr(self.net, "__name__", type(self.net).__name__)
         told = [name, f"{self.prediction} on {self.process!r}", self.guidance]
         return f"{type(self).__name__}({', '.join(filter(None, told))})"
 
