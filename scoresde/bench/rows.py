@@ -33,6 +33,11 @@ class Row:
             ``error`` (root mean square per pixel of [−1, 1] images from the converged solution of the same seeds; not
             for stochastic solvers). Those that were not asked for are missing.
         seconds: wall time of sampling, network included.
+        model: what the model is called, its path or its id; "" where nobody said.
+        seeds: the first seed of each run that is in the row: one, or several that were joined.
+        versions: of scoresde and torch, and the hardware, in words.
+        folder: where the same seeds were taken on several machines and joined, the run; else "".
+        spread: of a row of several runs the lowest and the highest value of each metric.
     """
 
     solver: str
@@ -49,6 +54,11 @@ class Row:
     feature_space: str
     metrics: dict[str, Estimate]
     seconds: float
+    model: str = ""
+    seeds: tuple[int, ...] = ()
+    versions: str = ""
+    folder: str = ""
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -63,13 +73,28 @@ class Row:
             ValueError: a number that cannot be one of a row.
         """
         metrics = {name: Estimate(**value) for name, value in content["metrics"].items() if value is not None}
-        row = cls(**{**content, "metrics": metrics})
-        for name in ("solver", "name", "grid", "guidance", "dtype", "compile", "feature_space"):
+        seeds, spread = tuple(content.get("seeds", ())), content.get("spread", {})
+        row = cls(**{**content, "metrics": metrics, "seeds": seeds, "spread": {k: tuple(v) for k, v in spread.items()}})
+        for name in (
+            "solver",
+            "name",
+            "grid",
+            "guidance",
+            "dtype",
+            "compile",
+            "feature_space",
+            "model",
+            "versions",
+            "folder",
+        ):
             if not isinstance(getattr(row, name), str):
                 raise TypeError(f"{name} = {getattr(row, name)!r:.40} is no text")
         if not isinstance(row.options, dict):
             raise TypeError(f"options = {row.options!r:.40} is no mapping")
         numbers = {name: getattr(row, name) for name in ("budget", "nfe", "samples", "seconds")}
+        for value in (*seeds, *(end for ends in row.spread.values() for end in ends)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{value!r:.40} is no seed or end of a spread")
         for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} = {value!r:.40} is no number of a row")
@@ -103,22 +128,37 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a benchmark found: rows in the order asked for, the converged solution's row, the floors, and pictures.
+class Limits:
+    """What the rows of one model are read against.
 
     Attributes:
-        rows: one for each solver, budget and whatever else was varied.
         converged: the reference solution itself; its solver is called ``converged``, its NFE is the budget.
         reference_error: how far the reference solution is from one with half its evaluations, on some of the seeds.
         floors: FID of real images and of the model's own converged samples, at the same sample count; None where they
             are not known.
-        images: uint8 pixels (rows + 1, shown, channels, height, width) of the first seeds, the converged solution's
-            last.
+    """
+
+    converged: Row
+    reference_error: float
+    floors: Floors | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a benchmark found: rows in the order asked for, what they are read against, and pictures.
+
+    Attributes:
+        rows: one for each solver, budget and whatever else was varied.
+        converged, reference_error, floors: as in :class:`Limits`, of the first model.
+        images: uint8 pixels (rows + models, shown, channels, height, width) of the first seeds, the converged solution
+            of each model last.
         labels: classes of those images; empty for a model without.
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
         failures: what was asked for and has no row.
         own: whether samples were compared with the model's own converged ones of other seeds.
+        features: how many numbers the feature space has for an image; 0 where nobody said.
+        others: of further models, where benchmarks of several were joined.
     """
 
     rows: list[Row]
@@ -131,3 +171,10 @@ class Outcome:
     environment: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     own: bool = False
+    features: int = 0
+    others: list[Limits] = field(default_factory=list)
+
+    @property
+    def limits(self) -> list[Limits]:
+        """Of each model, the first before the others."""
+        return [Limits(self.converged, self.reference_error, self.floors), *self.others]

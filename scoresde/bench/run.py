@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from torch import Tensor, nn
 
 import solvers
 from scoresde.bench.cases import Case
-from scoresde.bench.rows import Estimate, Failure, Outcome, Row
-from scoresde.bench.store import Store
+from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row
+from scoresde.bench.store import CONVERGED, OUTCOME, Store
 from scoresde.data import to_pixels
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
@@ -35,7 +37,6 @@ from scoresde.models import Checkpoint
 from scoresde.sampling import Result, Sampler
 from scoresde.score import PRECISIONS, ScoreModel
 
-CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
 LONGEST = 500  # characters of why a row failed
@@ -75,6 +76,7 @@ class Bench:
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
         device: where the network is.
         guides: by the names that cases have in ``guidance``.
+        model, versions: what rows say of the model and of what they are measured with.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
             seconds left.
         within: called with what is sampled, and how many; gives for the time of it a function that is told after each
@@ -91,21 +93,26 @@ class Bench:
         *,
         device: torch.device,
         guides: Mapping[str, Guide] | None = None,
+        model: str = "",
+        versions: str = "",
         report: Progress = lambda row, done, total, left: None,
         within: Within = lambda what, images: nullcontext(lambda done: None),
     ):
         self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
         self.out, self.device, self.guides = Path(out), device, dict(guides or {})
-        self.report, self.within = report, within
+        self.model, self.versions, self.report, self.within = model, versions, report, within
         self.store = Store(self.out)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
         self._nets: dict[tuple[str, str], ScoreModel] = {}
         self._own: dict[tuple[str, str], Measure] = {}
+        self._limit: dict[tuple[str, str], Row] = {}
         self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
 
     def run(self, cases: Sequence[Case]) -> Outcome:
         """Each case, or what the folder has of it; a case that fails is told and kept as such, and the next begins.
+
+        What rows are read against is kept with the first of them, so that a report can be made of what there is.
 
         Returns:
             Rows of these cases in their order, and after them what else the folder has; of another file that was tuned
@@ -123,44 +130,55 @@ class Bench:
             spent, worked = spent + time.perf_counter() - start, worked + _work(case)
             left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
             self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
-        rows, failures = self._there(cases), self.store.failures
+            if isinstance(row, Row) and not case.solver.stochastic and not (self.out / OUTCOME).exists():
+                self._conclude(cases)
+        failures = self.store.failures
         if all(case.key in failures for case in cases):
             first = failures[cases[0].key]
             raise ValueError(f"none of {len(cases)} rows could be measured, the first not: {first}")
-        cases = [case for case in cases if case.key not in failures]
-        first = cases[0]
-        states, error = self._converged(first.guidance, _finest(cases))
-        settings, measure = self.settings, self._figures(first.guidance, _finest(cases))
-        converged = Row(
-            solver=CONVERGED,
-            name=REFERENCE,
-            options=dict(solvers.get(REFERENCE).options),
-            stochastic=False,
-            grid=str(solvers.get(REFERENCE).recommended),
-            budget=float(settings.reference),
-            nfe=settings.reference,
-            guidance=first.guidance,
-            dtype=_finest(cases),
-            compile="",
-            samples=settings.n,
-            feature_space=measure.space.name,
-            metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
-            seconds=float("nan"),
-        )
-        images = [self.store.images(key) for key in rows] + [to_pixels(states[:SHOWN])]
-        labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
-        if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
-            raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own, found, failed = not isinstance(self.measure, Measure), list(rows.values()), list(failures.values())
-        return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failed, own=own)
+        self._conclude(cases)
+        return self.store.outcome()
 
-    def _there(self, cases: Sequence[Case]) -> dict[str, Row]:
-        """Rows by their keys, those of the cases first; without what has failed, though there be a row of before."""
-        keys, names = [case.key for case in cases], {_name(case.label, case.place, case) for case in cases}
-        for key, row in self.store.rows.items():
-            if key not in keys and _name(row.solver, row.grid, row) not in names and key in self.store:
-                keys.append(key)
-        return {key: self.store.rows[key] for key in keys if key not in self.store.failures}
+    def _conclude(self, cases: Sequence[Case]) -> None:
+        """Keep what the rows of these cases are read against."""
+        measured = [case for case in cases if case.key not in self.store.failures]
+        guidance, dtype = measured[0].guidance, _finest(measured)
+        states, error = self._converged(guidance, dtype)
+        if (converged := self._limit.get((guidance, dtype))) is None:
+            solver, measure = solvers.get(REFERENCE), self._figures(guidance, dtype)
+            converged = self._limit[guidance, dtype] = Row(
+                solver=CONVERGED,
+                name=REFERENCE,
+                options=dict(solver.options),
+                stochastic=False,
+                grid=str(solver.recommended),
+                budget=float(self.settings.reference),
+                nfe=self.settings.reference,
+                guidance=guidance,
+                dtype=dtype,
+                compile="",
+                samples=self.settings.n,
+                feature_space=measure.space.name,
+                metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+                seconds=math.nan,
+                **self._about,
+            )
+        labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
+        limits, own = Limits(converged, error, self.floors), not isinstance(self.measure, Measure)
+        features = self._figures(guidance, dtype).reference.moments.mean.size
+        keys, pixels = [case.key for case in cases], to_pixels(states[:SHOWN])
+        self.store.conclude(keys, self._stale(cases), limits, labels, own, features, pixels)
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {"model": self.model, "seeds": (self.settings.seed,), "versions": self.versions}
+
+    def _stale(self, cases: Sequence[Case]) -> list[str]:
+        """Keys of rows that those of the cases have replaced, though they are of another file that was tuned."""
+        keys, names = {case.key for case in cases}, {_name(case.label, case.place, case) for case in cases}
+        return [
+            key for key, row in self.store.rows.items() if key not in keys and _name(row.solver, row.grid, row) in names
+        ]
 
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""
@@ -201,6 +219,7 @@ class Bench:
             feature_space=measure.space.name,
             metrics=metrics,
             seconds=seconds,
+            **self._about,
         )
         return row, pixels[:SHOWN]
 

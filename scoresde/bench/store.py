@@ -1,11 +1,15 @@
-"""Rows on disk: a line each, added as soon as it is done; the first images of each row beside it."""
+"""Rows on disk: a line each, added as soon as it is done; the first images of each row beside it.
+
+What they are read against lies in ``outcome.json``, so that the report can be made again of the folder alone.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.bench.rows import Failure, Row
+from scoresde.bench.cases import OWN_STEPS
+from scoresde.bench.rows import Failure, Limits, Outcome, Row
 from scoresde.files import regular, replacing
 from scoresde.files.arrays import Npz
+from scoresde.metrics import Floors, Score
+from scoresde.runs import record
 
-ROWS, IMAGES = "results.jsonl", "images"
+ROWS, IMAGES, OUTCOME = "results.jsonl", "images", "outcome.json"
+FORMAT = "scoresde-outcome-1"
+CONVERGED = "converged"  # the folder of converged solutions; and the key of their pictures, which lie there
 
 
 class Store:
@@ -28,12 +37,13 @@ class Store:
 
     Args:
         folder: holds ``results.jsonl`` and ``images/``; made if missing.
+        mend: take an unfinished line away; not for who only reads, beside a benchmark that may be adding it.
 
     Raises:
         ValueError: the results file is damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, mend: bool = True):
         self.folder, self.rows, self.failures = folder, dict[str, Row](), dict[str, Failure]()
         self._lines: dict[str, bytes] = {}
         path = folder / ROWS
@@ -50,7 +60,7 @@ class Store:
             raise ValueError(
                 f"{str(path)!r} is damaged in line {number}: {reason}; remove it and start again"
             ) from error
-        if torn:
+        if torn and mend:
             self._write()
 
     def _keep(self, content: dict[str, Any], line: bytes) -> None:
@@ -96,6 +106,79 @@ class Store:
             raise ValueError(f"{str(self._picture(key))!r} holds no pictures but {content.dtype} {content.shape}")
         return torch.from_numpy(content)
 
+    def conclude(
+        self,
+        keys: Sequence[str],
+        stale: Sequence[str],
+        limits: Limits,
+        labels: Sequence[int],
+        own: bool,
+        features: int,
+        pixels: Tensor,
+    ) -> None:
+        """Keep what rows are read against, with pictures of the converged solution; again when there are more rows.
+
+        Args:
+            keys: of the rows in the order asked for.
+            stale: of rows that others have replaced.
+            limits: the converged solution and the floors.
+            labels: classes of the pictures.
+            own, features: as in :class:`Outcome`.
+            pixels: as in :meth:`add`, of the converged solution.
+        """
+        with replacing(self._picture(CONVERGED)) as path:
+            np.savez_compressed(path, pixels=pixels.numpy())
+        content = {"format": FORMAT, "rows": list(keys), "stale": list(stale), **asdict(limits)}
+        content |= {"labels": list(labels), "own": own, "features": features}
+        content["converged"]["seconds"] = None  # of how many evaluations they are is no matter of the report
+        with replacing(self.folder / OUTCOME) as path:
+            path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def outcome(self) -> Outcome:
+        """Everything in the folder: rows in the order asked for, others after them.
+
+        Rows that an earlier version wrote say the model, seed and versions that the folder records.
+
+        Raises:
+            ValueError: nothing has been concluded yet, or a file is damaged.
+        """
+        path = self.folder / OUTCOME
+        try:
+            content = json.loads(regular(path).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"it is of format {content['format']!r:.40}")
+            limits, stale = _limits(content), set(content["stale"])
+            order, own = [str(key) for key in content["rows"]], bool(content["own"])
+            labels, features = [int(label) for label in content["labels"]], int(content["features"])
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{str(self.folder)!r} holds no {OUTCOME}: the same scoresde bench command makes it, and keeps the rows"
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{str(path)!r} is damaged: {reason}; the same scoresde bench command makes it") from error
+        order += [key for key in self.rows if key not in order and key not in stale]
+        order = [key for key in order if key in self and key not in self.failures]
+        config, environment = record.recorded(self.folder) or {}, record.versions_of(self.folder)
+        about = {"model": model(config), "seeds": (config.get("seed", 0),), "versions": record.said(environment)}
+        rows = [_told(self.rows[key], about) for key in order]
+        pictures = [self.images(key) for key in (*order, CONVERGED)]
+        if others := [key for key, image in zip(order, pictures, strict=False) if image.shape != pictures[-1].shape]:
+            raise ValueError(f"the pictures {others[:3]} in {str(self.folder)!r} are of another size: remove them")
+        return Outcome(
+            rows,
+            _told(limits.converged, about),
+            limits.reference_error,
+            limits.floors,
+            torch.stack(pictures),
+            labels,
+            config={**config, **_varied(rows)},
+            environment=environment,
+            failures=list(self.failures.values()),
+            own=own,
+            features=features,
+        )
+
     def _append(self, key: str, content: Mapping[str, Any]) -> None:
         again, line = key in self._lines, (json.dumps({"key": key, **content}) + "\n").encode()
         self._keep({"key": key, **content}, line)
@@ -114,4 +197,52 @@ class Store:
             path.write_bytes(b"".join(self._lines.values()))
 
     def _picture(self, key: str) -> Path:
-        return self.folder / IMAGES / f"{key}.npz"
+        return self.folder / (CONVERGED if key == CONVERGED else IMAGES) / f"{IMAGES if key == CONVERGED else key}.npz"
+
+
+def read(folder: str | Path) -> Outcome:
+    """What a benchmark's folder holds, of one that is under way too.
+
+    Raises:
+        ValueError: it is no such folder, nothing is there yet, or a file is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / ROWS).is_file():
+        raise ValueError(f"{str(folder)!r} is no folder of scoresde bench: it has no {ROWS}")
+    return Store(folder, mend=False).outcome()
+
+
+def model(config: Mapping[str, Any]) -> str:
+    """What a configuration calls its model; "" where it has none."""
+    chosen = config.get("model")
+    return str((chosen.get("path") if isinstance(chosen, Mapping) else chosen) or "")
+
+
+def _told(row: Row, about: Mapping[str, Any]) -> Row:
+    """The row with what it does not say itself."""
+    return replace(row, **{name: value for name, value in about.items() if not getattr(row, name)})
+
+
+def _varied(rows: Sequence[Row]) -> dict[str, Any]:
+    """What was varied, by the rows themselves."""
+    on_grids, adaptive = ([row for row in rows if (row.grid == OWN_STEPS) is own] for own in (False, True))
+    found = {
+        "solvers": [row.solver for row in rows],
+        "grids": [row.grid for row in on_grids],
+        "nfe": sorted(row.budget for row in on_grids),
+        "tolerances": sorted(row.budget for row in adaptive),
+        "guidances": [row.guidance for row in rows],
+        "dtype": [row.dtype for row in rows],
+        "compile": [row.compile for row in rows],
+    }
+    return {key: list(dict.fromkeys(values)) for key, values in found.items()}
+
+
+def _limits(content: Mapping[str, Any]) -> Limits:
+    """What rows are read against, as it was kept."""
+    converged = Row.of({**content["converged"], "seconds": 0.0})
+    floors = content["floors"]
+    if floors is not None:
+        spread = None if floors["spread"] is None else float(floors["spread"])
+        floors = Floors(Score(**floors["real"]), spread, Score(**floors["converged"]))
+    return Limits(replace(converged, seconds=math.nan), float(content["reference_error"]), floors)

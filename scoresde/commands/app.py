@@ -241,6 +241,19 @@ def converted(arguments: Sequence[str]) -> list[str]:
     return [*named, *(item for item in rest if item not in words)]
 
 
+def reported(arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``scoresde report``: ``FOLDER FOLDER …`` as the setting ``folders=[…]``.
+
+    The report of one folder is written into it, unless ``out`` says otherwise.
+    """
+    words = [item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).exists())]
+    if not words:
+        return list(arguments)
+    rest = [item for item in arguments if item not in words]
+    own = [f"out={quoted(words[0])}"] if len(words) == 1 and not any(item.startswith("out=") for item in rest) else []
+    return [f"folders=[{','.join(map(quoted, words))}]", *own, *rest]
+
+
 def quoted(word: str) -> str:
     """The word as Hydra reads it back, whatever is in it."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (f"\\{found[2]}" if found[2] else ""), word)

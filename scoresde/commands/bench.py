@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from omegaconf import DictConfig
 import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
-from scoresde.bench.cases import OWN_STEPS
-from scoresde.bench.run import CONVERGED, Guide
-from scoresde.bench.store import IMAGES, ROWS
+from scoresde.bench.run import Guide
+from scoresde.bench.store import CONVERGED, IMAGES, ROWS, model
 from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
@@ -98,41 +96,24 @@ def run(config: DictConfig, out: Path) -> None:
             out,
             device=device,
             guides=guides,
+            model=model(common),
+            versions=record.said(record.versions(device)),
             report=_report,
             within=_within,
         )
         there = sum(row.key in bench.store for row in rows)
         say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
-        lists["dtype"] = dtypes
-        environment = record.versions(device)
         try:
             found = bench.run(rows)
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
         if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
-            lists = _lists(found.rows)
             say(f"{len(found.rows)} rows are in {out} with those of before")
-        outcome = replace(found, config={**common, **lists}, environment=environment)
-        written = report.write(outcome, out)
-    say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
+        written = report.write(found, out)
+    say(f"\n{report.tables.markdown(found)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
-
-
-def _lists(rows: list[Row]) -> dict[str, Any]:
-    """What was varied, by the rows themselves."""
-    on_grids, adaptive = ([row for row in rows if (row.grid == OWN_STEPS) is own] for own in (False, True))
-    found = {
-        "solvers": [row.solver for row in rows],
-        "grids": [row.grid for row in on_grids],
-        "nfe": sorted(row.budget for row in on_grids),
-        "tolerances": sorted(row.budget for row in adaptive),
-        "guidances": [row.guidance for row in rows],
-        "dtype": [row.dtype for row in rows],
-        "compile": [row.compile for row in rows],
-    }
-    return {key: list(dict.fromkeys(values)) for key, values in found.items()}
 
 
 def _weak(entries: list[Any]) -> list[str]:

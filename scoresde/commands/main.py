@@ -20,6 +20,7 @@ from scoresde.runs.torchrun import several
 COMMANDS = {
     "sample": ("draw images from a model", "scoresde sample solver=heun nfe=20 grid=karras n=64"),
     "bench": ("compare solvers by FID, error and speed", "scoresde bench 'solvers=[heun,dpmpp_2m]' 'nfe=[10,20]'"),
+    "report": ("make a benchmark's report again, or one of several", "scoresde report runs/seed0 runs/seed1000"),
     "tune": ("fit a solver to a model, so that it needs fewer steps", "scoresde tune nfe=5 out=runs/tuned"),
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
     "plan": ("see what a solver does, as numbers and a picture", "scoresde plan solver=heun nfe=9"),
@@ -27,6 +28,8 @@ COMMANDS = {
     "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
 }
 
+# Commands that take words without a name, and what makes settings of them.
+WORDS = {"convert": lambda app, words: app.converted(words), "report": lambda app, words: app.reported(words)}
 SHARED = {"sample", "train"}  # by several processes, as torchrun starts them
 
 
@@ -66,7 +69,7 @@ def _dispatch(arguments: list[str], app: Any) -> None:
         raise app.UsageError(f"unknown command {command!r}{app.nearest(command, COMMANDS)}")
     if several() and command not in SHARED:
         raise app.UsageError(f"{command} is the work of one process: start it without torchrun")
-    app.launch(command, app.converted(rest) if command == "convert" else rest)
+    app.launch(command, WORDS[command](app, rest) if command in WORDS else rest)
 
 
 def _help() -> str:

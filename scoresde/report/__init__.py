@@ -10,13 +10,13 @@ from scoresde.files import replacing
 from scoresde.report import figures, tables
 from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
-from scoresde.report.quantities import distance, measured
+from scoresde.report.quantities import METRICS, Metric, distance, measured
 
-__all__ = ["figures", "html", "pareto", "recommendations", "tables", "write"]
+__all__ = ["METRICS", "Metric", "figures", "html", "pareto", "recommendations", "tables", "write"]
 
 
-def write(outcome: Outcome, folder: str | Path) -> list[str]:
-    """Write everything into a folder.
+def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
+    """Write everything into a folder; the page is called by its models where no title is given.
 
     ``report.html``; ``steps_vs_fid.png`` and ``.svg``; ``pareto.png`` and ``.svg`` where FID was measured;
     ``samples.png``; ``table.md``, ``table.tex`` (FID and error by NFE) and ``table.csv`` (all in full precision).
@@ -25,13 +25,13 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
         The files' names.
 
     Raises:
-        ValueError: there are no rows, or one has an unknown metric.
+        ValueError: there are no rows.
     """
     folder = Path(folder)
     known = measured(outcome.rows)
     shown = [name for name in ("own_fd", "fid", "error") if name in known]
     texts = {
-        "report.html": html(outcome),
+        "report.html": html(outcome, title),
         "table.md": tables.markdown(outcome) + "\n",
         "table.tex": "\n".join(tables.latex(outcome, name) for name in shown),
         "table.csv": tables.table(outcome),

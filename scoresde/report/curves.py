@@ -20,7 +20,8 @@ COLORS = (
 )  # Okabe & Ito, less yellow
 MARKERS = "osD^vPX*ph<"  # a number without common factor with that of the colors, so that pairs repeat late
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (1, 3))
-CONDITIONS = ("grid", "guidance", "dtype", "compile")
+CONDITIONS = ("grid", "guidance", "dtype", "compile", "model", "folder")
+ALWAYS = ("model", "folder")  # of these there is no usual one
 OWN_STEPS = "own steps"  # the grid of solvers that choose their own
 NOTHING = {"guidance": "no guidance", "compile": "not compiled"}
 
@@ -33,7 +34,7 @@ class Curve:
         label: the solver, its grid if it has several, and the conditions that are not the usual ones.
         solver: as in the rows.
         stochastic: whether it draws noise.
-        conditions: grid, guidance, dtype and compile mode in words; only those that vary.
+        conditions: grid, guidance, dtype, compile mode, model and folder in words; only those that vary.
         rows: their positions in the list, by measured NFE.
         color, marker, dash: positions in ``COLORS``, ``MARKERS`` and ``DASHES``; the color is the solver's.
     """
@@ -93,7 +94,8 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
     for keys, indices in found.items():
         first = rows[indices[0]]
         conditions = {name: condition(first, name) for name in names}
-        said = [value for name, value in conditions.items() if name != "grid" and value != usual(rows, name)]
+        named = {name: value for name, value in conditions.items() if name != "grid"}
+        said = [value for name, value in named.items() if name in ALWAYS or value != usual(rows, name)]
         if len(grids[first.solver]) > 1:
             said.insert(0, first.grid)
         place, variant = solvers.index(first.solver), alike[first.solver].index(keys)

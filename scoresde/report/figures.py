@@ -20,7 +20,16 @@ from scoresde.report import words
 from scoresde.report.choice import pareto
 from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
 from scoresde.report.printable import printable
-from scoresde.report.quantities import METRICS, count, distance, interval, measured, per_thousand, value
+from scoresde.report.quantities import (
+    count,
+    described,
+    distance,
+    interval,
+    measured,
+    per_thousand,
+    useful,
+    value,
+)
 
 MOST = 12  # curves in one figure that can still be told apart
 MANTISSAS = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
@@ -51,8 +60,10 @@ def steps(outcome: Outcome, path: str | Path) -> None:
         floors = _reference(axes, outcome) if name == "error" else _floors(axes, outcome, name)
         if near:
             _close(axes, outcome, name, floors)
-        _logarithmic(axes, NFE, [row.nfe for row in outcome.rows])
-        axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else METRICS[name].label)
+        else:
+            _edge(axes, outcome.rows, chosen[:MOST], name)
+        _logarithmic(axes, NFE, [row.nfe for row in outcome.rows], measured=True)
+        axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else described(name).label)
         axes.set_title(
             "Error from the converged solution of the same seeds"
             if name == "error"
@@ -94,8 +105,8 @@ def front(outcome: Outcome, path: str | Path) -> None:
         _close(axes, outcome, metric, _floors(axes, outcome, metric), top=1.1 * max(height for _, height in points))
         above = sum((value(row, metric) or 0.0) > axes.get_ylim()[1] for row in rows)
         axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
-        axes.set_ylabel(METRICS[metric].label)
-        _logarithmic(axes, title, [cost(row) for row in rows])
+        axes.set_ylabel(described(metric).label)
+        _logarithmic(axes, title, [cost(row) for row in rows], measured=title == NFE)
     _legend(figure, len(chosen))
     save(figure, path)
 
@@ -110,7 +121,9 @@ def images(outcome: Outcome, path: str | Path) -> None:
     outcome = printable(outcome, label)
     chosen = curves(outcome.rows)
     panels = [(curve.label, [(count(outcome.rows[i].nfe), i) for i in curve.rows]) for curve in chosen]
-    panels.append(("converged solution", [(count(outcome.converged.nfe), len(outcome.rows))]))
+    for number, limits in enumerate(outcome.limits):
+        of = f" of {limits.converged.model}" if outcome.others else ""
+        panels.append((f"converged solution{of}", [(count(limits.converged.nfe), len(outcome.rows) + number)]))
     columns, most = 3, max(len(rows) for _, rows in panels)
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(4.4 * columns, (0.42 * most + 0.5) * lines), layout="constrained")
@@ -153,12 +166,26 @@ def _curve(
     axes.errorbar(places, heights, margins, capsize=2.5, elinewidth=1, **(_style(curve) | style))
 
 
+def _edge(axes: Axes, rows: Sequence[Row], chosen: Sequence[Curve], metric: str) -> None:
+    """End the axis above what is useful, and mark at its edge what lies further up."""
+    if (top := useful(rows, metric)) is None:
+        return
+    axes.set_ylim(top=top)
+    for curve in chosen:
+        above = [rows[index].nfe for index in curve.rows if (value(rows[index], metric) or 0.0) > top]
+        style = {"marker": "^", "color": COLORS[curve.color], "linestyle": "", "markersize": 7, "clip_on": False}
+        axes.plot(above, [1.0] * len(above), transform=axes.get_xaxis_transform(), **style)
+    axes.text(0.99, 0.985, "▲ above this range", transform=axes.transAxes, ha="right", va="top", fontsize=8)
+
+
 def _floors(axes: Axes, outcome: Outcome, metric: str) -> tuple[float, float]:
-    if outcome.floors is None or metric != "fid":
-        converged = outcome.converged.metrics[metric].value
+    if outcome.floors is None or metric != "fid" or outcome.others:
         told = "floor: converged solution" if metric == "own_fd" else "converged solution"
-        axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label=told)
-        return converged, converged
+        found = {each.converged.model: each.converged.metrics[metric].value for each in outcome.limits}
+        for name, converged in found.items():
+            of = f"{told} of {name}" if outcome.others else told
+            axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label=of)
+        return min(found.values()), max(found.values())
     real, spread, converged = outcome.floors.real.value, outcome.floors.spread, outcome.floors.converged.value
     axes.axhline(converged, color="0.35", linestyle="--", linewidth=1, label="floor: converged solution")
     axes.axhline(real, color="0.35", linestyle=":", linewidth=1.2, label="floor: real test images")
@@ -168,7 +195,7 @@ def _floors(axes: Axes, outcome: Outcome, metric: str) -> tuple[float, float]:
 
 
 def _reference(axes: Axes, outcome: Outcome) -> tuple[float, float]:
-    reference = outcome.reference_error
+    reference = max(each.reference_error for each in outcome.limits)
     axes.axhline(reference, color="0.35", linestyle="-.", linewidth=1, label="reference against half its NFE")
     return reference, reference
 
@@ -180,7 +207,8 @@ def _close(axes: Axes, outcome: Outcome, metric: str, floors: tuple[float, float
     axes.set_ylim(0.97 * lowest, max(top, NEAR * floors[1]))
 
 
-def _logarithmic(axes: Axes, label: str, costs: Sequence[float]) -> None:
+def _logarithmic(axes: Axes, label: str, costs: Sequence[float], measured: bool = False) -> None:
+    """Logarithmic axes that are easily read; ``measured`` has the ticks of the first where measurements are."""
     axes.set(xscale="log", yscale="log", xlabel=label)
     for axis, (low, high) in ((axes.xaxis, (min(costs), max(costs))), (axes.yaxis, axes.get_ylim())):
         if high / low < 100:  # else the decades that matplotlib numbers are enough
@@ -188,7 +216,21 @@ def _logarithmic(axes: Axes, label: str, costs: Sequence[float]) -> None:
             axis.set_major_locator(FixedLocator(ticks or [low]))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    if measured:
+        axes.xaxis.set_major_locator(FixedLocator(apart(costs)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count(tick)))
     axes.grid(alpha=0.25, which="both")
+
+
+def apart(costs: Sequence[float], share: float = 0.05) -> list[float]:
+    """The costs, without those nearer to one before them than this share of the logarithmic axis."""
+    known, found = sorted(set(costs)), list[float]()
+    least = (known[-1] / known[0]) ** share
+    for cost in known:
+        if not found or cost >= found[-1] * least:
+            found.append(cost)
+    return found
 
 
 def _legend(figure: Figure, total: int) -> None:

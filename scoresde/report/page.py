@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import yaml
 
-from scoresde.bench.rows import Outcome, Row
+from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.files.text import plain
 from scoresde.report import words
 from scoresde.report.choice import Pick, overlap, pareto, recommendations
 from scoresde.report.curves import DASHES, asked, condition, curves, varied
@@ -16,62 +18,73 @@ from scoresde.report.markup import cell, chart, charted, grid, select, tag, term
 from scoresde.report.pictures import panels
 from scoresde.report.printable import printable
 from scoresde.report.quantities import (
-    METRICS,
     Axis,
     brackets,
     count,
+    described,
     distance,
     interval,
     measured,
     parts,
     per_thousand,
     text,
+    useful,
     value,
 )
+from scoresde.report.tables import table
 
 COSTS: dict[str, tuple[Axis, Callable[[Row], float]]] = {
-    "nfe": (Axis("NFE", "model evaluations (NFE)"), lambda row: row.nfe),
+    "nfe": (Axis("NFE", "model evaluations (NFE)", measured=True), lambda row: row.nfe),
     "seconds": (Axis("s per 1000 images", "seconds per 1000 images"), per_thousand),
 }
 
 
-def html(outcome: Outcome) -> str:
-    """The report as the text of one HTML file.
+def html(outcome: Outcome, title: str = "") -> str:
+    """The report as the text of one HTML file; without a title it is called by its models.
 
     The script that draws is our own, 20 kB inline: with a chart library, megabytes, each report would weigh ten times
     as much as its figures and images.
 
     Raises:
-        ValueError: there are no rows, or one has an unknown metric.
+        ValueError: there are no rows.
     """
     if not outcome.rows:
         raise ValueError("a report needs at least one row")
-    page = _Page(printable(outcome))
+    page = _Page(printable(outcome), plain(title))
     return charted(page.title, "report.js", page.figures(), *page.sections())
 
 
 class _Page:
-    def __init__(self, outcome: Outcome):
+    def __init__(self, outcome: Outcome, title: str = ""):
         self.outcome, self.rows = outcome, outcome.rows
         self.curves, self.metrics = curves(outcome.rows), measured(outcome.rows)
         self.owner = {index: number for number, curve in enumerate(self.curves) for index in curve.rows}
         self.distance = distance(self.rows)
         self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in COSTS.items()}
-        name = words.model(outcome.config)
-        self.title = f"Solvers compared on {name}" if name else "Solvers compared"
+        self.title = title or words.title(outcome)
 
     def sections(self) -> list[Element]:
-        parts = [tag("h1", self.title), self.about(), self.chooser(), self.steps()]
+        parts = [tag("h1", self.title), *self.verdict(), self.chooser(), self.steps()]
         if self.fronts["nfe"]:
             parts += self.front()
         parts += [
-            *self.recommended(),
             *self.table(),
             *self.failed(),
             *panels(self.outcome, self.curves),
+            tag("h2", "What the figures are, and are not"),
+            self.about(),
             *self.setting(),
         ]
         return parts
+
+    def verdict(self) -> list[Element]:
+        """What was found, and what to take at each budget; then what must be known to read it."""
+        warning = words.few(self.outcome)
+        return [
+            tag("p", tag("strong", words.verdict(self.outcome)), class_="verdict"),
+            *self.recommended(),
+            *([tag("p", tag("strong", "Few samples. "), warning, class_="warning")] if warning else []),
+        ]
 
     def figures(self) -> dict[str, Any]:
         """What the script draws; what is not finite is null."""
@@ -86,9 +99,11 @@ class _Page:
             costs = {name: cost(row) for name, (_, cost) in COSTS.items()}
             about = {"asked for": asked(row)}
             rows.append({"curve": self.owner[index], "about": about, **costs, "metrics": found, "front": fronts})
+        tops = {name: top for name in self.metrics if (top := useful(self.rows, name)) is not None}
         return {
+            "tops": tops,
             "axes": {name: vars(axis) for name, (axis, _) in COSTS.items()},
-            "metrics": {name: vars(METRICS[name]) for name in self.metrics},
+            "metrics": {name: vars(described(name)) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
             "lines": {name: self.lines(name) for name in self.metrics},
@@ -96,18 +111,24 @@ class _Page:
 
     def lines(self, metric: str) -> list[dict[str, Any]]:
         """What a metric is read against: the floors of FID, the converged solution's value of the others."""
-        floors = self.outcome.floors
-        if metric == "fid" and floors is not None:
-            real = {"label": "real test images", "value": floors.real.value, "spread": floors.spread, "style": "dotted"}
-            return [real, {"label": "converged solution", "value": floors.converged.value, "style": "dashed"}]
-        if metric == "error":
-            reference = self.outcome.reference_error
-            return [{"label": "reference against half its NFE", "value": reference, "style": "dashed"}]
-        found = value(self.outcome.converged, metric)
-        return [] if found is None else [{"label": "converged solution", "value": found, "style": "dashed"}]
+        made = []
+        for limits in self.outcome.limits:
+            of = f" of {limits.converged.model}" if self.outcome.others else ""
+            floors, converged = limits.floors, value(limits.converged, metric)
+            if metric == "error":
+                made.append((f"reference{of} against half its NFE", limits.reference_error, None, "dashed"))
+                continue
+            if metric == "fid" and floors is not None:
+                converged = floors.converged.value
+                made.append((f"real test images{of}", floors.real.value, floors.spread, "dotted"))
+            if converged is not None:
+                made.append((f"converged solution{of}", converged, None, "dashed"))
+        return [dict(zip(("label", "value", "spread", "style"), line, strict=True)) for line in made]
 
     def about(self) -> Element:
         about = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
+        if told := words.runs(self.outcome):
+            about["Of"] = f"{told}."
         about["FID and floors"] = (
             f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
             "with these floors, not with figures from elsewhere."
@@ -147,11 +168,11 @@ class _Page:
         return tag("div", *(self.chart(f"steps-{name}", y=name) for name in first), class_="charts")
 
     def chart(self, id: str, y: str, x: str = "nfe", front: bool = False) -> Element:
-        metrics = {name: METRICS[name].label for name in self.metrics}
-        ranges = {"all": "all values", "near": "near the floor"}
+        metrics = {name: described(name).label for name in self.metrics}
+        ranges = {"useful": "without what failed", "all": "all values", "near": "near the floor"}
         choices = [] if front else [select("y", "Metric", metrics, y)]
         choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in COSTS.items()}, x)]
-        chosen = "near" if front else "all"
+        chosen = "near" if front else "useful"
         choices.append(select("range", "Range", ranges, chosen))
         return chart(id, choices, data_x=x, data_y=y, data_range=chosen, data_front=front)
 
@@ -171,14 +192,14 @@ class _Page:
                 ]
                 body.append(tag("tr", *cells))
                 before = row
-            heads = [axis.label, "solver", METRICS[self.distance].label, "gain over the line above"]
+            heads = [axis.label, "solver", described(self.distance).label, "gain over the line above"]
             lists.append(grid(f"Pareto front against {axis.label}", heads, body))
         return [
             tag("h2", "Pareto front"),
             tag(
                 "p",
                 "Of all rows, whatever is chosen above: those that no other row beats in "
-                f"{METRICS[self.distance].label} at no more cost.",
+                f"{described(self.distance).label} at no more cost.",
             ),
             tag(
                 "div",
@@ -192,19 +213,21 @@ class _Page:
         """The smallest FID and error within each budget, ties named."""
         body = []
         for found in recommendations(self.rows):
-            fid, error = self.picked(found.fid, "fid"), self.picked(found.error, "error")
-            cheapest = "" if found.fid is None else self.label(found.fid.cheapest, nfe=True)
+            fid, error = self.picked(found.distance, self.distance), self.picked(found.error, "error")
+            cheapest = "" if found.distance is None else self.label(found.distance.cheapest, nfe=True)
             body.append(tag("tr", cell(count(found.budget)), *fid, tag("td", cheapest), *error))
-        heads = ["NFE at most", "smallest FID", "indistinguishable from", "cheapest of them"]
-        heads += ["smallest error (deterministic)", "indistinguishable from"]
+        heads = ["NFE at most", f"smallest {described(self.distance).label}", "indistinguishable from"]
+        heads += ["cheapest of them", "smallest error (deterministic)", "indistinguishable from"]
+        for line in body:
+            for head, entry in zip(heads, line, strict=True):
+                entry.set("data-head", head)
         explained = (
             "Of all rows with at most so many evaluations. Rows are called indistinguishable where their 95 % "
             "intervals overlap, of each solver the best such row; the cheapest has the fewest evaluations of them all."
         )
         return [
-            tag("h2", "Recommended solver per budget"),
-            tag("p", explained),
             grid("recommended solver per budget", heads, body, class_="budgets"),
+            tag("p", explained, class_="soft"),
         ]
 
     def picked(self, pick: Pick | None, metric: str) -> list[Element]:
@@ -221,7 +244,7 @@ class _Page:
 
     def table(self) -> list[Element]:
         names = [name for name in varied(self.rows) if name != "grid"]
-        heads = ["solver", "grid", *names, "asked for", "NFE", *(METRICS[name].label for name in self.metrics)]
+        heads = ["solver", "grid", *names, "asked for", "NFE", *(described(name).label for name in self.metrics)]
         heads += [COSTS["seconds"][0].label, "images/s"]
         body = []
         for index, row in enumerate(self.rows):
@@ -231,8 +254,17 @@ class _Page:
             cells += [self.figure(row, name) for name in self.metrics]
             cells += [cell(f"{speed:.4g}", speed) for speed in (per_thousand(row), row.images_per_second)]
             body.append(tag("tr", *cells, data_curve=self.owner[index]))
-        about = "In brackets 95 % intervals. A heading sorts; a second time, the other way round."
-        return [tag("h2", "All rows"), tag("p", about), grid("all rows", heads, body, class_="rows")]
+        made = grid("all rows", heads, body, class_="rows")
+        main = {"solver", "NFE", *(described(name).label for name in (self.distance, "error"))}
+        minor = [number for number, head in enumerate(heads) if head not in main]
+        for line in made.iter("tr"):
+            for number in minor:
+                line[number].set("class", f"{line[number].get('class') or ''} minor".strip())
+        about = "In brackets 95 % intervals. A heading sorts; a second time, the other way round. "
+        csv = base64.b64encode(table(self.outcome).encode()).decode()
+        link = tag("a", "table.csv", href=f"data:text/csv;base64,{csv}", download="table.csv")
+        columns = tag("label", tag("input", type="checkbox", id="columns"), " all columns", class_="columns")
+        return [tag("h2", "All rows"), tag("p", about, "In full precision: ", link, ". ", columns), made]
 
     def failed(self) -> list[Element]:
         """What was asked for and has no row."""
@@ -253,11 +285,14 @@ class _Page:
         estimate = row.metrics.get(name)
         if estimate is None:
             return cell("", "")
-        percent, known = METRICS[name].percent, value(row, name)
+        percent, known = described(name).percent, value(row, name)
         ends = brackets(estimate, percent)
         made = cell(parts(estimate, percent)[0] + (" " if ends else ""), "" if known is None else known)
         if ends:
             made.append(tag("span", ends, class_="interval"))
+        if name in row.spread:
+            low, high = (text(Estimate(end), percent) for end in row.spread[name])
+            made.append(tag("span", f" {{{low} … {high}}}", class_="interval"))
         return made
 
     def setting(self) -> list[Element]:

@@ -20,7 +20,10 @@ LARGEST = 96  # pixels of an image's longer side in the report; larger ones are 
 def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
     """The images' heading and, for each curve, its rows with the converged solution's below for comparison."""
     shown, _, *size = outcome.images.shape[1:]
-    converged = _row("converged", outcome.images[-1], f"converged solution, {count(outcome.converged.nfe)} evaluations")
+    converged = {}
+    for limits, images in zip(outcome.limits, outcome.images[len(outcome.rows) :], strict=True):
+        told = f"converged solution, {count(limits.converged.nfe)} evaluations"
+        converged[limits.converged.model] = _row("converged", images, told)
     made = []
     for number, curve in enumerate(curves):
         lines = []
@@ -30,7 +33,7 @@ def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
         for index in curve.rows:
             nfe = count(outcome.rows[index].nfe)
             lines.append(_row(nfe, outcome.images[index], f"{curve.label}, {nfe} evaluations"))
-        lines.append(converged)
+        lines.append(converged[outcome.rows[curve.rows[0]].model])
         heading = tag("h3", curve.label)
         made.append(tag("section", heading, tag("table", tag("tbody", *lines)), data_curve=number))
     smaller = f" Made smaller, from {size[1]} × {size[0]} pixels." if max(size) > LARGEST else ""

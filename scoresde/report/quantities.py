@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from scoresde.bench.rows import Estimate, Row
-from solvers.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Axis:
         label: short name, for headings.
         title: the axis's own, with its unit.
         whole: whether it has whole numbers alone.
+        measured: whether its ticks are where measurements are.
     """
 
     label: str
     title: str
     whole: bool = False
+    measured: bool = False
 
 
 METRICS = {
@@ -65,24 +68,34 @@ METRICS = {
 }
 
 
-def measured(rows: Sequence[Row]) -> list[str]:
-    """Names of the metrics that any row has, in the order of ``METRICS``.
+def described(name: str) -> Metric:
+    """How a metric is shown: as ``METRICS`` has it, or by its name, on a linear axis."""
+    return METRICS.get(name) or Metric(name.replace("_", " "), "as its measure has it", log=False)
 
-    Raises:
-        ValueError: a row has a metric that is not one of them.
+
+def measured(rows: Sequence[Row]) -> list[str]:
+    """Names of the metrics that any row has: in the order of ``METRICS``, then whatever else was measured."""
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [*(name for name in METRICS if name in names), *(name for name in names if name not in METRICS)]
+
+
+def useful(rows: Sequence[Row], name: str) -> float | None:
+    """Where an axis ends that rows which failed shall not flatten; None where none is far out.
+
+    Far out of logarithms is above Q3 + 3 (Q3 − Q1), with the quartiles no nearer than a factor 3/2.
+
+    Source: Tukey 1977, Exploratory Data Analysis, §2D (outer fences).
     """
-    names = {name for row in rows for name in row.metrics}
-    for name in sorted(names - set(METRICS)):
-        raise ValueError(f"no metric {name!r}{nearest(name, METRICS)}")
-    return [name for name in METRICS if name in names]
+    known = [found for row in rows if (found := value(row, name)) is not None and found > 0]
+    if not described(name).log or not known:
+        return None
+    low, high = np.quantile(np.log(known), (0.25, 0.75))
+    fence = math.exp(high + 3 * max(high - low, math.log(1.5)))
+    return fence if max(known) > fence else None
 
 
 def distance(rows: Sequence[Row]) -> str:
-    """The Fréchet distance that rows are first judged by: ``own_fd``, which the network's own error is not in, or FID.
-
-    Raises:
-        ValueError: a row has a metric that is not one of ``METRICS``.
-    """
+    """The Fréchet distance that rows are judged by first: ``own_fd``, which has not the network's own error, or FID."""
     return "own_fd" if "own_fd" in measured(rows) else "fid"
 
 

@@ -7,17 +7,17 @@ import io
 import json
 from dataclasses import fields
 
-from scoresde.bench.rows import Outcome, Row
+from scoresde.bench.rows import Estimate, Outcome, Row
 from scoresde.files.text import cell as csv_cell
 from scoresde.files.text import latex as escaped_latex
 from scoresde.files.text import markdown as escaped_markdown
 from scoresde.report import words
 from scoresde.report.curves import OWN_STEPS, asked, condition, curves, varied
 from scoresde.report.printable import printable
-from scoresde.report.quantities import METRICS, count, measured, parts, per_thousand, text, value
+from scoresde.report.quantities import count, described, measured, parts, per_thousand, text, value
 
 SYMBOLS = {"·": r"$\cdot$", "±": r"$\pm$", "−": "$-$", "η": r"$\eta$"}
-FIELDS = [field.name for field in fields(Row) if field.name != "metrics"]
+FIELDS = [field.name for field in fields(Row) if field.name not in ("metrics", "spread")]
 
 
 def markdown(outcome: Outcome) -> str:
@@ -25,10 +25,14 @@ def markdown(outcome: Outcome) -> str:
     outcome = printable(outcome, escaped_markdown)
     metrics, names = measured(outcome.rows), varied(outcome.rows)
     shown = [name for name in names if name != "grid"]
-    columns = ["solver", "grid", *shown, "asked for", "NFE", *(METRICS[name].label for name in metrics), "images/s"]
+    columns = ["solver", "grid", *shown, "asked for", "NFE", *(described(name).label for name in metrics), "images/s"]
     lines = [words.fid(outcome), ""]
     if "error" in metrics:
         lines += [words.error(outcome), ""]
+    if told := words.runs(outcome):
+        lines += [f"{told[0].upper()}{told[1:]}.", ""]
+    if warning := words.few(outcome):
+        lines += [warning, ""]
     lines += [
         f"±: the longer side of the interval. {words.INTERVALS}",
         "",
@@ -37,12 +41,19 @@ def markdown(outcome: Outcome) -> str:
     ]
     for row in outcome.rows:
         cells = [row.solver, row.grid, *(condition(row, name) for name in shown), asked(row), count(row.nfe)]
-        cells += [text(row.metrics.get(name), METRICS[name].percent) for name in metrics]
+        cells += [_spread(row, name) for name in metrics]
         cells.append(f"{row.images_per_second:.4g}")
         lines.append(f"| {' | '.join(cells)} |")
     if outcome.failures:
         lines += ["", "Failed:", "", *(f"- {failure}" for failure in outcome.failures)]
     return "\n".join(lines)
+
+
+def _spread(row: Row, name: str) -> str:
+    """A value with its interval, and the lowest and the highest of the runs where there are several."""
+    percent = described(name).percent
+    ends = [text(Estimate(end), percent) for end in row.spread.get(name, ())]
+    return " ".join([text(row.metrics.get(name), percent), *([f"{{{' … '.join(ends)}}}"] if ends else [])])
 
 
 def table(outcome: Outcome) -> str:
@@ -53,14 +64,17 @@ def table(outcome: Outcome) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     ends = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
-    writer.writerow([*FIELDS, "seconds_per_1000_images", *ends])
+    runs = [f"{name}_{end}est_run" for name in metrics if any(row.spread for row in rows) for end in ("low", "high")]
+    writer.writerow([*FIELDS, "seconds_per_1000_images", *ends, *runs])
     for row in rows:
         known = {**{name: getattr(row, name) for name in FIELDS}, "options": json.dumps(row.options)}
+        known["seeds"] = " ".join(map(str, row.seeds))
         found = [row.metrics.get(name) for name in metrics]
         figures = [
             getattr(estimate, end, None) if estimate else None for estimate in found for end in ("value", "low", "high")
         ]
-        writer.writerow([*map(csv_cell, known.values()), per_thousand(row), *figures])
+        spread = [end for name in metrics for end in row.spread.get(name, (None, None))] if runs else []
+        writer.writerow([*map(csv_cell, known.values()), per_thousand(row), *figures, *spread])
     return file.getvalue()
 
 
@@ -89,7 +103,7 @@ def latex(outcome: Outcome, metric: str = "fid") -> str:
         body.append(f"    {_escape(label)} & {' & '.join(cells)} \\\\")
     about = words.error(outcome) if metric == "error" else words.fid(outcome)
     caption = (
-        f"{METRICS[metric].label} by model evaluations (NFE). {about} ±: longer side of the 95 % interval over draws "
+        f"{described(metric).label} by model evaluations (NFE). {about} ±: longer side of the 95 % interval over draws "
         "of the samples. In brackets: evaluations made, where they are fewer. Bold: smallest of the column."
     )
     return "\n".join(

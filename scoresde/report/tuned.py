@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 import yaml
 
 from scoresde.bench.rows import Estimate
+from scoresde.bench.store import model
 from scoresde.files.text import plain
-from scoresde.report import words
 from scoresde.report.curves import COLORS, DASHES, MARKERS
 from scoresde.report.markup import cell, chart, charted, grid, select, tag, terms
 from scoresde.report.printable import nested
@@ -67,7 +67,7 @@ class _Page:
             name: metric for name, metric in COMPARED.items() if all(name in report for report in self.reports.values())
         }
         self.counted = {nfe: report["lost"] for nfe, report in self.reports.items() if "lost" in report}
-        name = words.model(config)
+        name = model(config)
         self.title = f"A solver tuned to {name}" if name else "A tuned solver"
 
     def sections(self) -> list[Element]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scoresde.bench.rows import Outcome, Row
-from scoresde.report.curves import usual, varied
-from scoresde.report.quantities import METRICS, count, text
+from scoresde.report.choice import recommendations
+from scoresde.report.curves import curves, usual, varied
+from scoresde.report.quantities import count, described, distance, text
 
 INTERVALS = (
     "Intervals are 95 % over draws of the samples: the uncertainty that comes from these samples and not others. They "
@@ -16,10 +17,64 @@ INTERVALS = (
 )
 
 
-def model(config: Mapping[str, Any]) -> str | None:
-    """What a configuration calls its model."""
-    chosen = config.get("model")
-    return chosen.get("path") if isinstance(chosen, Mapping) else chosen
+def title(outcome: Outcome) -> str:
+    """Solvers compared on what: the models that the rows name."""
+    names = ", ".join(dict.fromkeys(row.model for row in outcome.rows if row.model))
+    return f"Solvers compared on {names}" if names else "Solvers compared"
+
+
+def verdict(outcome: Outcome) -> str:
+    """What was found, in a sentence: the best at each budget, and from where on it cannot be told from others."""
+    found = [
+        (each, pick) for each in recommendations(outcome.rows) if (pick := each.distance or each.error) is not None
+    ]
+    if not found:
+        return "No row has a finite distance or error."
+    labels = {index: curve.label for curve in curves(outcome.rows) for index in curve.rows}
+    label = described(distance(outcome.rows) if found[0][0].distance else "error").label
+    ranges: list[list[Any]] = []
+    for each, pick in found:
+        if not ranges or ranges[-1][0] != labels[pick.row]:
+            ranges.append([labels[pick.row], each.budget, each.budget])
+        ranges[-1][2] = each.budget
+    told = [f"{name} with {count(low)}{'' if low == high else f' to {count(high)}'}" for name, low, high in ranges]
+    best = f"Smallest {label}: {', '.join(told)} model evaluations"
+    last, pick = found[-1]
+    if not pick.ties:
+        return f"{best}."
+    return (
+        f"{best}; with {count(last.budget)} it is level, within its interval, with {len(pick.ties)} of "
+        f"{len(set(labels.values())) - 1} others, and {labels[pick.cheapest]} is there with "
+        f"{count(outcome.rows[pick.cheapest].nfe)}."
+    )
+
+
+def runs(outcome: Outcome) -> str:
+    """Models, seeds and versions, as far as the rows name them."""
+    rows = outcome.rows
+    told = []
+    if models := list(dict.fromkeys(row.model for row in rows if row.model)):
+        told.append(f"model {', '.join(models)}")
+    if seeds := sorted({seed for row in rows for seed in row.seeds}):
+        several = max(len(row.seeds) for row in rows)
+        told.append(f"seeds from {', '.join(map(str, seeds))} on")
+        if several > 1:
+            told.append(f"rows of up to {several} runs: mean, and in braces the lowest and the highest of them")
+    if versions := list(dict.fromkeys(row.versions for row in rows if row.versions)):
+        told.append("; ".join(versions))
+    return "; ".join(told)
+
+
+def few(outcome: Outcome) -> str:
+    """A warning where samples are fewer than features; "" where they are not."""
+    least = min(row.samples for row in outcome.rows)
+    if not least < outcome.features:
+        return ""
+    return (
+        f"{least:,} samples are fewer than the {outcome.features:,} numbers of the feature space: their covariance has "
+        "not its full rank, and the distance is mostly that of too few samples. It ranks solvers at one count; as a "
+        "figure of quality it says little."
+    )
 
 
 def samples(rows: Sequence[Row]) -> str:
@@ -39,10 +94,10 @@ def fid(outcome: Outcome) -> str:
 
 
 def _own_fd(outcome: Outcome) -> str:
-    if (floor := outcome.converged.metrics.get("own_fd")) is None:
+    if (floor := outcome.converged.metrics.get("own_fd")) is None or outcome.others:
         return ""
     return (
-        f" {METRICS['own_fd'].label}: from as many of the model's own converged samples, of other seeds, which have "
+        f" {described('own_fd').label}: from as many of the model's own converged samples, of other seeds, which have "
         f"the network's error too; its floor, the converged samples of these seeds: {text(floor)}."
     )
 
@@ -57,6 +112,9 @@ def _fid(outcome: Outcome) -> str:
             f"{start} Compared with as many of the model's own converged samples, of other seeds; floor, its converged "
             f"samples of these seeds: {', '.join(seeds)}."
         )
+    if outcome.others:
+        known = [f"{each.converged.model} {text(each.converged.metrics.get('fid'))}" for each in outcome.limits]
+        return f"{start} The models' converged solutions: {', '.join(known)}."
     if floors is None:
         return f"{start} Floors are not known; the model's converged solution: {', '.join(seeds)}."
     spread = "" if floors.spread is None else f" ± {floors.spread:.2f} from one set to another"

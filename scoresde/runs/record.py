@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,18 +137,36 @@ def write(out: Path, config: dict[str, Any], device: torch.device) -> None:
             path.write_text(json.dumps(versions(device), indent=2) + "\n", encoding="utf-8")
 
 
+def versions_of(out: Path) -> dict[str, str]:
+    """The versions that a folder was begun with; empty where it records none.
+
+    Raises:
+        ValueError: its record of them is damaged.
+    """
+    path = out / VERSIONS
+    try:
+        found = json.loads(regular(path).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no versions")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it, and the same command goes on") from error
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def said(found: Mapping[str, str]) -> str:
+    """Of versions, those that figures and times depend on most, in words."""
+    named = [f"{name} {found[name]}" for name in ("scoresde", "torch") if name in found]
+    return ", ".join([*named, *filter(None, [found.get("device")])])
+
+
 def changes(out: Path, device: torch.device) -> str:
     """What is not as it was when the folder was begun, in words; empty if all is.
 
     Raises:
         ValueError: its record of versions is damaged.
     """
-    path, new = out / VERSIONS, versions(device)
-    try:
-        old = json.loads(regular(path).read_text(encoding="utf-8"))
-        if not isinstance(old, dict):
-            raise ValueError("it holds no versions")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it, and the same command goes on") from error
+    old, new = versions_of(out), versions(device)
     old.setdefault("noise", noise.VERSION)  # before there were numbers: what commands draw has not changed since
     return "; ".join(f"{key} {old.get(key)}, now {new.get(key)}" for key in differences(old, new))

@@ -78,12 +78,14 @@ class Chart {
       const top = Math.max(NEAR * floor, ...members.map((point) => 1.1 * point.y));
       figures = figures.filter((value) => value <= top).concat(top);
     }
+    const edge = host.dataset.range === "useful" ? (data.tops?.[name] ?? Infinity) : Infinity;
+    if (figures.some((value) => value <= edge)) figures = figures.filter((value) => value <= edge);
     let across = points.map((point) => point.x);
     if ("pairs" in host.dataset) across = figures = figures.concat(across);
     const ends = "falling" in host.dataset ? [box.right, box.left] : [box.left, box.right];
     const xs = scale(across, true, ...ends, 0.04);
     const ys = scale(figures, metric.log, box.bottom, box.top, 0.04);
-    this.axes(root, box, xs, ys, metric);
+    this.axes(root, box, xs, ys, metric, points);
     svg("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top },
       svg("clipPath", { id: this.clip }, root));
     const area = svg("g", { "clip-path": `url(#${this.clip})` }, root);
@@ -91,25 +93,37 @@ class Chart {
     for (const point of points) {
       point.px = xs.place(point.x);
       point.py = ys.place(point.y);
+      point.beyond = point.y > edge && point.py < box.top;
       const end = (value) => (usable(value) ? ys.place(value) : box.bottom + 9);
       if (point.low !== null && point.high !== null) [point.bottom, point.top] = [end(point.low), end(point.high)];
     }
-    this.points = points.filter((point) => point.py >= box.top - 1);
+    this.points = points.filter((point) => point.beyond || point.py >= box.top - 1);
     if ("front" in host.dataset) this.front(area, points);
     if ("pairs" in host.dataset) {
       const [low, high] = [Math.max(xs.low, ys.low), Math.min(xs.high, ys.high)];
       svg("path", { d: `M${xs.place(low)},${ys.place(low)}L${xs.place(high)},${ys.place(high)}`, class: "floor dashed" }, area);
     }
     data.curves.forEach((curve, index) => this.curve(area, curve, points.filter((point) => point.row.curve === index)));
+    for (const point of points.filter(({ beyond }) => beyond)) this.beyond(area, box, point);
     this.ring = svg("circle", { r: 10, class: "ring", visibility: "hidden" }, root);
     this.legend(metric, lines);
     const outside = points.length - this.points.length;
+    const beyond = points.filter((point) => point.beyond).length;
     const notes = [];
+    if (beyond) notes.push(`${beyond} of ${points.length} points lie above this range, marked ▲ at its edge`);
     if (outside) notes.push(`${outside} of ${points.length} points lie above this range`);
     if (counts.below) notes.push(`${counts.below} at or below zero, which a logarithmic axis does not have`);
     if (counts.missing) notes.push(`${counts.missing} not finite`);
     const bars = points.some((point) => point.top !== undefined) ? " Bars: 95 % intervals." : "";
     this.note.textContent = `${metric.label}: ${metric.meaning}.${bars}${notes.length ? ` ${notes.join("; ")}.` : ""}`;
+  }
+
+  // A point above the range, at the range's edge; where it lies the pointer tells.
+  beyond(area, box, point) {
+    const curve = this.data.curves[point.row.curve];
+    const group = svg("g", { class: `curve c${curve.color}`, "data-curve": point.row.curve }, area);
+    point.py = box.top + 7;
+    svg("path", { d: markerPath(3, point.px, point.py, 6), class: "point", "data-row": point.index }, group);
   }
 
   // What the lines across the chart are, and the curves where nothing else on the page says so.
@@ -139,7 +153,7 @@ class Chart {
     return !("front" in this.host.dataset || "pairs" in this.host.dataset);
   }
 
-  axes(root, box, xs, ys, metric) {
+  axes(root, box, xs, ys, metric, points) {
     const along = this.data.axes[this.host.dataset.x];
     for (const tick of ticksOf(ys, metric.whole, Math.round((box.bottom - box.top) / 34))) {
       const y = ys.place(tick);
@@ -147,7 +161,9 @@ class Chart {
       const text = metric.percent ? `${tickText(100 * tick)} %` : tickText(tick);
       svg("text", { x: box.left - 7, y: y + 4, class: "end" }, root, text);
     }
-    for (const tick of ticksOf(xs, along.whole, Math.round((box.right - box.left) / 40))) {
+    const room = (box.right - box.left) / 30;
+    const ticks = along.measured ? measuredTicks(points, xs) : ticksOf(xs, along.whole, Math.round(0.75 * room));
+    for (const tick of ticks) {
       const x = xs.place(tick);
       svg("line", { x1: x, x2: x, y1: box.top, y2: box.bottom, class: "grid" }, root);
       svg("text", { x, y: box.bottom + 18, class: "middle" }, root, tickText(tick));

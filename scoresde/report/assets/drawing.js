@@ -104,3 +104,11 @@ function ticksOf(found, whole, most) {
   const ticks = found.ticks(found.low, found.high, most);
   return whole ? ticks.filter((tick) => Math.abs(tick - Math.round(tick)) < 1e-9) : ticks;
 }
+
+// Where measurements are, without those whose numbers would run into the one before.
+function measuredTicks(points, xs) {
+  const ticks = [];
+  for (const value of [...new Set(points.map((point) => point.x))].sort((a, b) => a - b))
+    if (!ticks.length || xs.place(value) - xs.place(ticks.at(-1)) >= 26) ticks.push(value);
+  return ticks;
+}
