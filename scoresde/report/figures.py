@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def steps(outcome: Outcome, path: str | Path) -> None:
         if near:
             _close(axes, outcome, name, floors)
         else:
-            _edge(axes, outcome.rows, chosen[:MOST], name)
+            _edge(axes, outcome.rows, chosen[:MOST], name, floors[0])
         _logarithmic(axes, NFE, [row.nfe for row in outcome.rows], measured=True)
         axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else described(name).label)
         axes.set_title(
@@ -97,12 +98,19 @@ def front(outcome: Outcome, path: str | Path) -> None:
         if not best:
             raise ValueError("no row has a finite FID: there is no Pareto front")
         points = [(cost(rows[index]), rows[index].metrics[metric].value) for index in best]
+        top = useful(rows, metric) or math.inf
         axes.step(*zip(*points, strict=True), where="post", color="0.25", linewidth=1.2, zorder=1)
         ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "color": "0.25", "linestyle": ""}
         axes.plot(*zip(*points, strict=True), **ring, label="on the front: no other row is better at no more cost")
         for curve in chosen[:MOST]:
             _curve(axes, [rows[index] for index in curve.rows], curve, metric, cost, linestyle="")
-        _close(axes, outcome, metric, _floors(axes, outcome, metric), top=1.1 * max(height for _, height in points))
+        _close(
+            axes,
+            outcome,
+            metric,
+            _floors(axes, outcome, metric),
+            top=1.1 * max(min(height, top) for _, height in points),
+        )
         above = sum((value(row, metric) or 0.0) > axes.get_ylim()[1] for row in rows)
         axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
         axes.set_ylabel(described(metric).label)
@@ -166,15 +174,17 @@ def _curve(
     axes.errorbar(places, heights, margins, capsize=2.5, elinewidth=1, **(_style(curve) | style))
 
 
-def _edge(axes: Axes, rows: Sequence[Row], chosen: Sequence[Curve], metric: str) -> None:
+def _edge(axes: Axes, rows: Sequence[Row], chosen: Sequence[Curve], metric: str, floor: float) -> None:
     """End the axis above what is useful, and mark at its edge what lies further up."""
     if (top := useful(rows, metric)) is None:
         return
-    axes.set_ylim(top=top)
+    known = [found for row in rows if (found := value(row, metric)) is not None and found > 0]
+    axes.set_ylim(0.8 * min([*known, *([floor] if floor > 0 else [])]), top)
     for curve in chosen:
         above = [rows[index].nfe for index in curve.rows if (value(rows[index], metric) or 0.0) > top]
         style = {"marker": "^", "color": COLORS[curve.color], "linestyle": "", "markersize": 7, "clip_on": False}
-        axes.plot(above, [1.0] * len(above), transform=axes.get_xaxis_transform(), **style)
+        if above:  # of a line without points the layout takes a place at zero, far from here on this axis
+            axes.plot(above, [1.0] * len(above), transform=axes.get_xaxis_transform(), **style)
     axes.text(0.99, 0.985, "▲ above this range", transform=axes.transAxes, ha="right", va="top", fontsize=8)
 
 

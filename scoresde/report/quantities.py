@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from scoresde.bench.cases import OWN_STEPS
 from scoresde.bench.rows import Estimate, Row
 
 
@@ -47,6 +46,7 @@ class Axis:
     measured: bool = False
 
 
+FAILED = 10.0  # times the best at its cost, from where on a row is no use
 METRICS = {
     "fid": Metric("FID", "Fréchet distance between Gaussians fitted to features; smaller is better"),
     "error": Metric(
@@ -80,18 +80,26 @@ def measured(rows: Sequence[Row]) -> list[str]:
 
 
 def useful(rows: Sequence[Row], name: str) -> float | None:
-    """Where an axis ends that rows which failed shall not flatten; None where none is far out.
+    """Where a logarithmic axis ends that rows which failed shall not flatten; None where none has.
 
-    Far out of logarithms is above Q3 + 3 (Q3 − Q1), with the quartiles no nearer than a factor 3/2.
-
-    Source: Tukey 1977, Exploratory Data Analysis, §2D (outer fences).
+    A row has failed whose value is more than ten times the upper end of the best row's interval with no more
+    evaluations, those asked for.
     """
-    known = [found for row in rows if (found := value(row, name)) is not None and found > 0]
+    known = [(_spent(row), row.metrics[name]) for row in rows if (value(row, name) or 0.0) > 0]
     if not described(name).log or not known:
         return None
-    low, high = np.quantile(np.log(known), (0.25, 0.75))
-    fence = math.exp(high + 3 * max(high - low, math.log(1.5)))
-    return fence if max(known) > fence else None
+    kept = []
+    for spent, estimate in known:
+        best = min((other for cost, other in known if cost <= spent), key=lambda other: other.value)
+        _, high = interval(best) or (best.value, best.value)
+        limit = FAILED * max(best.value, high)
+        kept += [estimate.value] if estimate.value <= limit else []
+    return None if len(kept) == len(known) else 1.1 * max(kept)
+
+
+def _spent(row: Row) -> float:
+    """What may be spent on a row: the evaluations asked for, which need not all have been made."""
+    return row.nfe if row.grid == OWN_STEPS else max(row.budget, row.nfe)
 
 
 def distance(rows: Sequence[Row]) -> str:

@@ -74,7 +74,8 @@ class Chart {
     figures = figures.filter(usable);
     if (host.dataset.range === "near" && metric.log) {
       const floor = Math.max(Math.min(...points.map((point) => point.y)), ...lines.map((line) => line.value));
-      const members = "front" in host.dataset ? points.filter((point) => this.onFront(point)) : [];
+      const limit = data.tops?.[name] ?? Infinity;
+      const members = "front" in host.dataset ? points.filter((point) => this.onFront(point) && point.y <= limit) : [];
       const top = Math.max(NEAR * floor, ...members.map((point) => 1.1 * point.y));
       figures = figures.filter((value) => value <= top).concat(top);
     }

@@ -253,7 +253,11 @@ def test_a_solver_that_failed_does_not_flatten_the_others_and_stands_at_the_edge
     outcome = found(good + failed)
     top = quantities.useful(outcome.rows, "fid")
     assert top is not None and max(each.metrics["fid"].value for each in good) < top < 1e5
-    assert quantities.useful(good, "fid") is None and quantities.useful(outcome.rows, "precision") is None
+    assert quantities.useful(good, "fid") is None
+    early = [row("ddim", 3), row("heun", 5, budget=6.0), row("ddim", 6), replace(failed[0], nfe=5, budget=6.0)]
+    assert quantities.useful(early, "fid") == pytest.approx(1.1 * early[0].metrics["fid"].value)
+    assert quantities.useful(outcome.rows, "kid") is None  # of which the best is at most its interval from zero
+    assert quantities.useful(outcome.rows, "precision") is None
     page = show(outcome)
     ticks = page.locator("#steps-fid text.end").all_text_contents()
     assert max(float(text) for text in ticks) < 1e4
@@ -270,7 +274,9 @@ def test_ticks_are_where_measurements_are(show):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_main_columns_need_no_travel_sideways(show, width):
+    more = {name: Estimate(0.9, 0.8654, 0.9321) for name in ("recall", "sliced_wasserstein", "pixel_fd")}
     rows = [row(name, nfe, place) for place, name in enumerate(SOLVERS) for nfe in NFE]
+    rows = [replace(each, metrics={**each.metrics, **more}, grid="quadratic(end='by_steps')") for each in rows]
     page = show(found(rows), width=width)
     for name in ("budgets", "rows"):
         holder = page.locator(f".scroll:has(table.{name})")
