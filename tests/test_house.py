@@ -98,7 +98,7 @@ ROOMS = {
         "training": SCORES | {"files", "data", "preconditioning", "runs"},
         "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
-        "bench": SCORES | {"files", "data", "metrics", "models", "sampling", "tuned"},
+        "bench": SCORES | {"files", "data", "metrics", "models", "runs", "sampling", "tuned"},
         "report": {"files", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES

@@ -178,8 +178,8 @@ def _edge(axes: Axes, rows: Sequence[Row], chosen: Sequence[Curve], metric: str,
     """End the axis above what is useful, and mark at its edge what lies further up."""
     if (top := useful(rows, metric)) is None:
         return
-    known = [found for row in rows if (found := value(row, metric)) is not None and found > 0]
-    axes.set_ylim(0.8 * min([*known, *([floor] if floor > 0 else [])]), top)
+    known = [found for row in rows if (found := value(row, metric) or 0.0) > 0]
+    axes.set_ylim(0.8 * min(*known, floor if floor > 0 else top), top)
     for curve in chosen:
         above = [rows[index].nfe for index in curve.rows if (value(rows[index], metric) or 0.0) > top]
         style = {"marker": "^", "color": COLORS[curve.color], "linestyle": "", "markersize": 7, "clip_on": False}
