@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row
+from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row, Timing
 
 T = TypeVar("T")
 BACKGROUND = 255  # around pictures that are smaller than those of other models
@@ -61,7 +61,19 @@ def join(outcomes: Mapping[str, Outcome]) -> Outcome:
         own=found[0].own,
         features=found[0].features,
         others=others,
+        timings=_timings(outcomes),
     )
+
+
+def _timings(outcomes: Mapping[str, Outcome]) -> list[Timing]:
+    """Of all, each once: where one was taken on several machines those of each, which ``folder`` names then."""
+    found: dict[tuple[object, ...], list[Timing]] = {}
+    for name, outcome in outcomes.items():
+        for each in outcome.timings:
+            key = (*_asked(each), each.batch, each.model)
+            found.setdefault(key, []).append(replace(each, folder=name))
+    single = all(len(members) == 1 for members in found.values())
+    return [replace(each, folder="" if single else each.folder) for members in found.values() for each in members]
 
 
 def _check(outcomes: Mapping[str, Outcome]) -> None:
@@ -100,7 +112,7 @@ def _by_machine(members: Sequence[tuple[Row, Tensor]]) -> list[list[tuple[Row, T
     return [[(replace(row, folder=names[key]), image) for row, image in part] for key, part in parts.items()]
 
 
-def _asked(row: Row | Failure) -> tuple[object, ...]:
+def _asked(row: Row | Failure | Timing) -> tuple[object, ...]:
     return row.solver, row.grid, row.budget, row.guidance, row.dtype, row.compile
 
 

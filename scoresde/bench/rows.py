@@ -128,6 +128,48 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long one solver takes for a batch at one budget, by warmed-up repeats.
+
+    Attributes:
+        solver, grid, budget, nfe, guidance, dtype, compile, model, versions, folder: as in :class:`Row`.
+        batch: images at once.
+        seconds: median of the runs, network and host included, and the first and third quartile.
+        runs: how many.
+    """
+
+    solver: str
+    grid: str
+    budget: float
+    nfe: float
+    guidance: str
+    dtype: str
+    compile: str
+    batch: int
+    seconds: tuple[float, float, float]
+    runs: int
+    model: str = ""
+    versions: str = ""
+    folder: str = ""
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Timing:
+        """A timing from what ``dataclasses.asdict`` made of it.
+
+        Raises:
+            TypeError: fields are missing or unknown.
+            ValueError: a number that cannot be one of a timing.
+        """
+        made = cls(**{**content, "seconds": tuple(content["seconds"])})
+        for value in (made.batch, made.runs, made.nfe, made.budget, *made.seconds):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{value!r:.40} is no number of a timing")
+        if len(made.seconds) != 3 or not made.seconds[1] <= made.seconds[0] <= made.seconds[2] or made.batch < 1:
+            raise ValueError(f"seconds = {made.seconds!r:.60} are no median and quartiles")
+        return made
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the rows of one model are read against.
 
@@ -159,6 +201,7 @@ class Outcome:
         own: whether samples were compared with the model's own converged ones of other seeds.
         features: how many numbers the feature space has for an image; 0 where nobody said.
         others: of further models, where benchmarks of several were joined.
+        timings: how fast the solvers are, where that was asked for.
     """
 
     rows: list[Row]
@@ -173,6 +216,7 @@ class Outcome:
     own: bool = False
     features: int = 0
     others: list[Limits] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
 
     @property
     def limits(self) -> list[Limits]:

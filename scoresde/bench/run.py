@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import solvers
 from scoresde.bench.cases import Case
-from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row
+from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row, Timing
 from scoresde.bench.store import CONVERGED, OUTCOME, Store
 from scoresde.data import to_pixels
 from scoresde.files import digest_of, replacing
@@ -33,6 +33,7 @@ from scoresde.metrics import (
     class_labels,
     rms_error,
 )
+from scoresde.metrics.measure import NAMES
 from scoresde.models import Checkpoint
 from scoresde.sampling import Result, Sampler
 from scoresde.score import PRECISIONS, ScoreModel
@@ -40,6 +41,7 @@ from scoresde.score import PRECISIONS, ScoreModel
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
 LONGEST = 500  # characters of why a row failed
+RUNS, LEAST_RUNS, LONG = 7, 3, 20.0  # of a timing, at most and at least; seconds after which the least are enough
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
@@ -76,6 +78,7 @@ class Bench:
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
         device: where the network is.
         guides: by the names that cases have in ``guidance``.
+        names: of the figures, where ``measure`` is a space alone.
         model, versions: what rows say of the model and of what they are measured with.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
             seconds left.
@@ -93,6 +96,7 @@ class Bench:
         *,
         device: torch.device,
         guides: Mapping[str, Guide] | None = None,
+        names: Sequence[str] = NAMES,
         model: str = "",
         versions: str = "",
         report: Progress = lambda row, done, total, left: None,
@@ -100,7 +104,7 @@ class Bench:
     ):
         self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
         self.out, self.device, self.guides = Path(out), device, dict(guides or {})
-        self.model, self.versions, self.report, self.within = model, versions, report, within
+        self.names, self.model, self.versions, self.report, self.within = tuple(names), model, versions, report, within
         self.store = Store(self.out)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
@@ -138,6 +142,59 @@ class Bench:
             raise ValueError(f"none of {len(cases)} rows could be measured, the first not: {first}")
         self._conclude(cases)
         return self.store.outcome()
+
+    def time(self, cases: Sequence[Case], batches: Sequence[int]) -> None:
+        """How long each case takes for batches of these sizes, kept beside the rows; those that are there are not anew.
+
+        Each is run once to warm up, then ``RUNS`` times, or fewer of what takes long; of the times the median and the
+        quartiles are kept. Failures of cases are those of their rows, and are passed over.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        there = self.store.timings()
+        for case in cases:
+            for batch in batches:
+                if (key := f"{case.key}-{batch}") not in there and case.key not in self.store.failures:
+                    self.store.time(key, self._timed(case, batch))
+
+    def _timed(self, case: Case, batch: int) -> Timing:
+        labels = None if self.labels is None else self.labels[torch.arange(batch) % len(self.labels)]
+        cond = None if labels is None else {"label": labels}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nfe = None if case.solver.adaptive else int(case.budget)
+            sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
+        times: list[float] = []
+        while len(times) <= RUNS and (len(times) <= LEAST_RUNS or sum(times) < LONG):  # the first warms up
+            self._sync()
+            start = time.perf_counter()
+            result = sampler.sample(
+                shape=(batch, *self.checkpoint.shape),
+                seeds=self.settings.seed,
+                cond=cond,
+                batch_size=batch,
+                dtype=torch.float64 if case.dtype == "float64" else torch.float32,
+                device=self.device,
+                decode=self.checkpoint.decode,
+            )
+            self._sync()
+            times.append(time.perf_counter() - start)
+        low, middle, high = (float(each) for each in np.quantile(times[1:], (0.25, 0.5, 0.75)))
+        return Timing(
+            solver=case.label,
+            grid=case.place,
+            budget=case.budget,
+            nfe=sum(result.evaluations) / len(result.evaluations),
+            guidance=case.guidance,
+            dtype=case.dtype,
+            compile=case.compile,
+            batch=batch,
+            seconds=(middle, low, high),
+            runs=len(times) - 1,
+            model=self.model,
+            versions=self.versions,
+        )
 
     def _conclude(self, cases: Sequence[Case]) -> None:
         """Keep what the rows of these cases are read against."""
@@ -233,7 +290,10 @@ class Bench:
             labels = np.zeros(n, np.int64) if self.labels is None else self.labels.numpy()
             own = SampleFeatures(space.name, space.features(images).numpy(), labels, {"images": CONVERGED})
             found = Measure(
-                space, Reference(own.moments(n), own), classifier=space if isinstance(space, FeatureSpace) else None
+                space,
+                Reference(own.moments(n), own),
+                classifier=space if isinstance(space, FeatureSpace) else None,
+                names=self.names,
             )
             self._own[guidance, dtype] = found
         return found

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from scoresde.bench.cases import OWN_STEPS
-from scoresde.bench.rows import Failure, Limits, Outcome, Row
+from scoresde.bench.rows import Failure, Limits, Outcome, Row, Timing
 from scoresde.files import regular, replacing
 from scoresde.files.arrays import Npz
 from scoresde.metrics import Floors, Score
 from scoresde.runs import record
 
-ROWS, IMAGES, OUTCOME = "results.jsonl", "images", "outcome.json"
+ROWS, IMAGES, OUTCOME, TIMINGS = "results.jsonl", "images", "outcome.json", "timings.jsonl"
 FORMAT = "scoresde-outcome-1"
 CONVERGED = "converged"  # the folder of converged solutions; and the key of their pictures, which lie there
 
@@ -134,6 +134,31 @@ class Store:
         with replacing(self.folder / OUTCOME) as path:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
+    def timings(self) -> dict[str, Timing]:
+        """Timings by key, the last of each; what a killed process left unfinished is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path, found = self.folder / TIMINGS, dict[str, Timing]()
+        if not path.exists():
+            return found
+        whole, _, _ = regular(path).read_bytes().rpartition(b"\n")
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                content = json.loads(line)
+                found[str(content.pop("key"))] = Timing.of(content)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise ValueError(f"{str(path)!r} is damaged in line {number}: {error}; remove it") from error
+        return found
+
+    def time(self, key: str, timing: Timing) -> None:
+        """Keep a timing; one that was there of this key is replaced."""
+        found = {**self.timings(), key: timing}
+        lines = [json.dumps({"key": key, **asdict(each)}) + "\n" for key, each in found.items()]
+        with replacing(self.folder / TIMINGS) as path:
+            path.write_text("".join(lines), encoding="utf-8")
+
     def outcome(self) -> Outcome:
         """Everything in the folder: rows in the order asked for, others after them.
 
@@ -177,6 +202,7 @@ class Store:
             failures=list(self.failures.values()),
             own=own,
             features=features,
+            timings=list(self.timings().values()),
         )
 
     def _append(self, key: str, content: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
 from scoresde.metrics import Floors, Measure, floors
+from scoresde.metrics.measure import NAMES
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
@@ -40,6 +42,11 @@ def run(config: DictConfig, out: Path) -> None:
     settings = values.resolved(config)
     lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
     common = {key: value for key, value in settings.items() if key not in LISTS}
+    wanted = tuple(
+        known("metric", name, NAMES) for name in (NAMES if settings["metrics"] is None else settings["metrics"])
+    )
+    if settings["metrics"] is None:
+        del common["metrics"]  # as before there was such a choice
     chosen = Settings(
         n=values.whole(config, "n", least=2),
         seed=values.whole(config, "seed", least=0),
@@ -48,6 +55,9 @@ def run(config: DictConfig, out: Path) -> None:
     )
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
     tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
+    del common["timing"]  # what is timed besides is no other benchmark
+    given = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
+    batches = [values.whole_number("timing", each) for each in given if each is not None]
     device = values.device(config)
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
@@ -62,6 +72,7 @@ def run(config: DictConfig, out: Path) -> None:
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
     measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
+    measure = replace(measure, names=wanted) if isinstance(measure, Measure) else measure
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
@@ -96,6 +107,7 @@ def run(config: DictConfig, out: Path) -> None:
             out,
             device=device,
             guides=guides,
+            names=wanted,
             model=model(common),
             versions=record.said(record.versions(device)),
             report=_report,
@@ -105,6 +117,10 @@ def run(config: DictConfig, out: Path) -> None:
         say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
         try:
             found = bench.run(rows)
+            if batches:
+                say(f"timing batches of {', '.join(map(str, batches))}")
+                bench.time(rows, batches)
+                found = bench.store.outcome()
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
         if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
@@ -162,7 +178,7 @@ def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     if isinstance(row, Failure):
         say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return
-    figures = [f"FID {row.metrics['fid'].value:8.2f}"]
+    figures = [f"FID {row.metrics['fid'].value:8.2f}"] if "fid" in row.metrics else []
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
     say(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from scoresde.metrics.spaces.pixels import PixelSpace
 from scoresde.metrics.spaces.space import Space
 
 FORMAT = "scoresde-figures-1"
+FIGURES = ("fid", "kid", "precision", "recall", "sliced_wasserstein", "pixel_fd")
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,20 @@ class Collector:
             raise ValueError(f"features in {ours} and in {theirs} have nothing to do with each other")
         self._add(other.seeds, other.features, other.images)
 
-    def figures(self, reference: Reference, pixels: Gaussian | None = None, splits: int = SPLITS) -> Figures:
-        """All figures that the references allow, with 95 % intervals over draws of the samples.
+    def figures(
+        self,
+        reference: Reference,
+        pixels: Gaussian | None = None,
+        splits: int = SPLITS,
+        names: Container[str] = FIGURES,
+    ) -> Figures:
+        """The figures that the references allow, with 95 % intervals over draws of the samples.
 
         Args:
             reference: in the feature space.
             pixels: moments of real images in pixel space.
             splits: number of halvings that errors are measured by; a fifth of them in pixel space.
+            names: of the figures wanted, of ``FIGURES``.
 
         Raises:
             ValueError: fewer than two images, a reference of another space, or one in pixel space where no pixels were
@@ -140,15 +148,20 @@ class Collector:
         features = self.features
         in_pixels = max(1, splits // 5)  # each half costs the eigenvalues of a matrix of up to 4,096 dimensions
         halvings = in_pixels if isinstance(self.space, PixelSpace) else splits
-        metrics = {"fid": frechet(features, _comparable(reference.moments, self.space), halvings)}
+        metrics: dict[str, Estimate] = {}
+        if "fid" in names:
+            metrics["fid"] = frechet(features, _comparable(reference.moments, self.space), halvings)
         if reference.features is not None:
             real = reference.array
-            metrics["kid"] = kid(features, real, reference.kernel_mean)
-            if min(len(features), len(real)) > NEIGHBOURS:
-                found = precision_recall(features, real, reference.squared_radii, splits)
-                metrics["precision"], metrics["recall"] = found
-            metrics["sliced_wasserstein"] = sliced_wasserstein(features, real, splits)
-        if pixels is not None:
+            if "kid" in names:
+                metrics["kid"] = kid(features, real, reference.kernel_mean)
+            if ("precision" in names or "recall" in names) and min(len(features), len(real)) > NEIGHBOURS:
+                both = precision_recall(features, real, reference.squared_radii, splits)
+                found = dict(zip(("precision", "recall"), both, strict=True))
+                metrics |= {name: estimate for name, estimate in found.items() if name in names}
+            if "sliced_wasserstein" in names:
+                metrics["sliced_wasserstein"] = sliced_wasserstein(features, real, splits)
+        if pixels is not None and "pixel_fd" in names:
             if self.pixels is None:
                 raise ValueError("no pixels were collected: give Collector a PixelSpace")
             metrics["pixel_fd"] = frechet(self.images, _comparable(pixels, self.pixels), in_pixels)

@@ -19,7 +19,8 @@ def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
     """Write everything into a folder; the page is called by its models where no title is given.
 
     ``report.html``; ``steps_vs_fid.png`` and ``.svg``; ``pareto.png`` and ``.svg`` where FID was measured;
-    ``samples.png``; ``table.md``, ``table.tex`` (FID and error by NFE) and ``table.csv`` (all in full precision).
+    ``samples.png``; ``table.md``, ``table.tex`` (FID and error by NFE) and ``table.csv`` (all in full precision);
+    ``timings.csv``, ``speed.png`` and ``.svg`` where solvers were timed.
 
     Returns:
         The files' names.
@@ -36,6 +37,8 @@ def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
         "table.tex": "\n".join(tables.latex(outcome, name) for name in shown),
         "table.csv": tables.table(outcome),
     }
+    if outcome.timings:
+        texts["timings.csv"] = tables.timings(outcome)
     for name, content in texts.items():
         with replacing(folder / name) as path:
             path.write_text(content, encoding="utf-8")
@@ -44,6 +47,8 @@ def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
         drawings |= {"steps_vs_fid.png": figures.steps, "steps_vs_fid.svg": figures.steps}
     if pareto(outcome.rows, lambda row: row.nfe, distance(outcome.rows)):
         drawings |= {"pareto.png": figures.front, "pareto.svg": figures.front}
+    if outcome.timings:
+        drawings |= {"speed.png": figures.speed, "speed.svg": figures.speed}
     for name, draw in drawings.items():
         draw(outcome, folder / name)
     return [*texts, *drawings]

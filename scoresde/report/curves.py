@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scoresde.bench.rows import Failure, Row
+from scoresde.bench.rows import Failure, Row, Timing
 
 COLORS = (
     "#0072b2",
@@ -49,19 +49,25 @@ class Curve:
     dash: int
 
 
-def condition(row: Row, name: str) -> str:
+def condition(row: Row | Timing, name: str) -> str:
     """The value of a condition in words that are never empty."""
     return getattr(row, name) or NOTHING.get(name, "none")
 
 
-def asked(row: Row | Failure) -> str:
+def asked(row: Row | Failure | Timing) -> str:
     """The budget in words: evaluations, or the tolerance of a solver that chooses its own steps."""
     return f"tolerance {row.budget:g}" if row.grid == OWN_STEPS else f"{row.budget:g} NFE"
 
 
-def key(row: Row) -> tuple[str, ...]:
+def key(row: Row | Timing) -> tuple[str, ...]:
     """What rows on one curve have in common."""
     return (row.solver, *(condition(row, name) for name in CONDITIONS))
+
+
+def alike(timing: Timing, row: Row) -> bool:
+    """Whether a timing is of the solver of a row, under its conditions."""
+    same = (condition(timing, name) == condition(row, name) for name in CONDITIONS if name != "folder")
+    return timing.solver == row.solver and all(same)
 
 
 def _grids(rows: Sequence[Row]) -> dict[str, set[str]]:

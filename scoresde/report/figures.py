@@ -19,7 +19,7 @@ from scoresde.files import replacing
 from scoresde.files.text import label
 from scoresde.report import words
 from scoresde.report.choice import pareto
-from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, curves
+from scoresde.report.curves import COLORS, DASHES, MARKERS, Curve, alike, curves
 from scoresde.report.printable import printable
 from scoresde.report.quantities import (
     count,
@@ -115,6 +115,42 @@ def front(outcome: Outcome, path: str | Path) -> None:
         axes.set_title(f"{above} of {len(rows)} rows lie above this range" if above else "all rows", fontsize=9.5)
         axes.set_ylabel(described(metric).label)
         _logarithmic(axes, title, [cost(row) for row in rows], measured=title == NFE)
+    _legend(figure, len(chosen))
+    save(figure, path)
+
+
+def speed(outcome: Outcome, path: str | Path) -> None:
+    """Latency in the smallest batch and throughput in the largest against NFE: medians with quartiles.
+
+    Args:
+        outcome: with ``timings``.
+        path: the file; its suffix chooses the format.
+
+    Raises:
+        ValueError: nothing was timed.
+    """
+    outcome = printable(outcome, label)
+    if not outcome.timings:
+        raise ValueError("nothing was timed: there is no figure of speed")
+    batches = sorted({each.batch for each in outcome.timings})
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    chosen = curves(outcome.rows)
+    for axes, batch, rate in zip(figure.subplots(1, 2), (batches[0], batches[-1]), (False, True), strict=True):
+        for curve in chosen[:MOST]:
+            first = outcome.rows[curve.rows[0]]
+            timed = [each for each in outcome.timings if each.batch == batch and alike(each, first)]
+            if not timed:
+                continue
+            timed.sort(key=lambda each: each.nfe)
+            seconds = [[each.batch / time for time in each.seconds] if rate else each.seconds for each in timed]
+            margins = [[abs(time[0] - time[side]) for time in seconds] for side in ((2, 1) if rate else (1, 2))]
+            places = [each.nfe for each in timed]
+            style = {"capsize": 2.5, "elinewidth": 1} | _style(curve)
+            axes.errorbar(places, [time[0] for time in seconds], margins, **style)
+        axes.set_title(
+            f"images a second in batches of {batch}" if rate else f"seconds of a batch of {batch}", fontsize=9.5
+        )
+        _logarithmic(axes, NFE, [each.nfe for each in outcome.timings], measured=True)
     _legend(figure, len(chosen))
     save(figure, path)
 

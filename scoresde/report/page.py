@@ -9,16 +9,17 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
-from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.rows import Estimate, Outcome, Row, Timing
 from scoresde.files.text import plain
 from scoresde.report import words
 from scoresde.report.choice import Pick, overlap, pareto, recommendations
-from scoresde.report.curves import DASHES, asked, condition, curves, varied
+from scoresde.report.curves import DASHES, alike, asked, condition, curves, key, varied
 from scoresde.report.markup import cell, chart, charted, grid, select, tag, terms
 from scoresde.report.pictures import panels
 from scoresde.report.printable import printable
 from scoresde.report.quantities import (
     Axis,
+    Metric,
     brackets,
     count,
     described,
@@ -68,6 +69,7 @@ class _Page:
         if self.fronts["nfe"]:
             parts += self.front()
         parts += [
+            *self.speed(),
             *self.table(),
             *self.failed(),
             *panels(self.outcome, self.curves),
@@ -107,7 +109,73 @@ class _Page:
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
             "lines": {name: self.lines(name) for name in self.metrics},
+            "timing": self.timing(),
         }
+
+    def timing(self) -> dict[str, Any]:
+        """What the charts of speed draw: seconds of a batch, and images a second, of each size of batch."""
+        firsts = [self.rows[curve.rows[0]] for curve in self.curves]
+        metrics: dict[str, Any] = {}
+        rows = []
+        for each in self.outcome.timings:
+            number = next((number for number, row in enumerate(firsts) if alike(each, row)), None)
+            if number is None:
+                continue  # its rows have failed
+            latency, rate = (f"{kind}_{each.batch}" for kind in ("latency", "rate"))
+            size = f"a batch of {each.batch}"
+            metrics[latency] = Metric(f"seconds of {size}", f"median of repeats for {size}, bars: quartiles")
+            metrics[rate] = Metric(f"images/s in batches of {each.batch}", "images of a batch over its median seconds")
+            middle, low, high = each.seconds
+            found = {latency: [middle, low, high], rate: [each.batch / time for time in (middle, high, low)]}
+            about = {"asked for": asked(each), "runs": str(each.runs)} | (
+                {"folder": each.folder} if each.folder else {}
+            )
+            rows.append({"curve": number, "about": about, "nfe": each.nfe, "metrics": found, "front": []})
+        return {
+            "axes": {"nfe": vars(COSTS["nfe"][0])},
+            "metrics": {name: vars(metric) for name, metric in metrics.items()},
+            "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
+            "rows": rows,
+            "lines": {},
+        }
+
+    def speed(self) -> list[Element]:
+        """Latency and throughput by warmed-up repeats, where they were asked for."""
+        timings = self.outcome.timings
+        if not timings:
+            return []
+        batches = sorted({each.batch for each in timings})
+        found: dict[tuple[object, ...], dict[int, Timing]] = {}
+        for each in timings:
+            found.setdefault((*key(each), each.budget), {})[each.batch] = each
+        body = []
+        for members in found.values():
+            first = next(iter(members.values()))
+            cells = [tag("td", ", ".join(filter(None, [first.solver, first.folder]))), cell(count(first.nfe))]
+            for batch in batches:
+                known = members.get(batch)
+                cells += [cell(f"{known.seconds[0]:.4g}" if known else ""), cell(_rate(known) if known else "")]
+            body.append(tag("tr", *cells))
+        heads = ["solver", "NFE"]
+        for batch in batches:
+            heads += [f"seconds of {batch}", f"images/s in {batch}"]
+        kinds = {"latency": "seconds of a batch of {}", "rate": "images/s in batches of {}"}
+        charts = []
+        for kind, batch in (("latency", batches[0]), ("rate", batches[-1])):
+            options = {f"{kind}_{each}": kinds[kind].format(each) for each in batches}
+            choice = select("y", "Metric", options, f"{kind}_{batch}")
+            more = {"data_x": "nfe", "data_y": f"{kind}_{batch}", "data_range": "all", "data_of": "timing"}
+            charts.append(chart(f"speed-{kind}", [choice], **more))
+        explained = (
+            "Whole runs after one to warm up, network and host included: medians of repeats, with quartiles as bars. "
+            "The first chart begins with the smallest batch, the second with the largest."
+        )
+        return [
+            tag("h2", "Speed"),
+            tag("p", explained),
+            tag("div", *charts, class_="charts"),
+            grid("speed", heads, body),
+        ]
 
     def lines(self, metric: str) -> list[dict[str, Any]]:
         """What a metric is read against: the floors of FID, the converged solution's value of the others."""
@@ -303,3 +371,7 @@ class _Page:
             tag("h2", "Configuration"),
             tag("pre", config),
         ]
+
+
+def _rate(timing: Timing) -> str:
+    return f"{timing.batch / timing.seconds[0]:.4g}"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from scoresde.bench.rows import Failure, Outcome, Row
+from scoresde.bench.rows import Failure, Outcome, Row, Timing
 from scoresde.files.text import plain
 
-R = TypeVar("R", Row, Failure)
+R = TypeVar("R", Row, Failure, Timing)
 
 
 def printable(outcome: Outcome, how: Callable[[object], str] = plain) -> Outcome:
@@ -21,6 +21,7 @@ def printable(outcome: Outcome, how: Callable[[object], str] = plain) -> Outcome
         config=nested(outcome.config, how),
         environment=nested(outcome.environment, how),
         failures=[_row(failure, how) for failure in outcome.failures],
+        timings=[_row(timing, how) for timing in outcome.timings],
     )
 
 

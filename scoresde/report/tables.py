@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import fields
 
-from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.rows import Estimate, Outcome, Row, Timing
 from scoresde.files.text import cell as csv_cell
 from scoresde.files.text import latex as escaped_latex
 from scoresde.files.text import markdown as escaped_markdown
@@ -75,6 +75,18 @@ def table(outcome: Outcome) -> str:
         ]
         spread = [end for name in metrics for end in row.spread.get(name, (None, None))] if runs else []
         writer.writerow([*map(csv_cell, known.values()), per_thousand(row), *figures, *spread])
+    return file.getvalue()
+
+
+def timings(outcome: Outcome) -> str:
+    """The timings as CSV in full precision: medians and quartiles of the seconds of a batch, and images a second."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = [field.name for field in fields(Timing) if field.name != "seconds"]
+    writer.writerow([*names, "seconds", "seconds_first_quartile", "seconds_third_quartile", "images_per_second"])
+    for each in printable(outcome).timings:
+        told = [csv_cell(getattr(each, name)) for name in names]
+        writer.writerow([*told, *each.seconds, each.batch / each.seconds[0]])
     return file.getvalue()
 
 

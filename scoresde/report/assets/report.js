@@ -13,7 +13,7 @@ function visible(curve) {
   return boxes[curve].checked && passes(curve);
 }
 
-const charts = [...document.querySelectorAll("figure.chart")].map((host) => new Chart(host, data, visible));
+const charts = [...document.querySelectorAll("figure.chart")].map((host) => new Chart(host, data[host.dataset.of] ?? data, visible));
 
 function update() {
   boxes.forEach((box, curve) => (box.closest("label").hidden = !passes(curve)));

@@ -18,6 +18,7 @@ import scoresde
 import solvers
 from scoresde.bench import run as bench_run
 from scoresde.bench.cases import LATER, Case
+from scoresde.commands import bench as bench_command
 from scoresde.commands import fitting
 from scoresde.commands.main import main
 from scoresde.metrics import class_labels, floors
@@ -292,3 +293,40 @@ def test_what_failed_before_is_told_apart_from_what_is_asked_now(tmp_path, capsy
         assert "no ddim today" in capsys.readouterr().err
     assert main(["bench", *small, "solvers=[ddim,heun]"]) == 0
     assert sorted(row["solver"] for row in table(tmp_path / "out") if row["solver"] != "converged") == ["ddim", "heun"]
+
+
+@pytest.mark.parametrize("reference", [[], ["reference=converged"]])
+def test_only_the_figures_that_are_asked_for_are_measured(tmp_path, reference):
+    asked = [*SMALL, *reference, "solvers=[ddim]", "nfe=[4]", "metrics=[kid,own_class]"]
+    assert main(["bench", *asked, f"out={tmp_path / 'out'}"]) == 0
+    (row,) = rows(tmp_path / "out")
+    assert sorted(row["metrics"]) == ["error", "kid", "own_class"]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_loaded(tmp_path, capsys):
+    with mock.patch.object(bench_command.measured, "loaded", side_effect=AssertionError("loaded")):
+        assert main(["bench", *SMALL, "metrics=[fidd]", f"out={tmp_path / 'out'}"]) == 1
+    assert "'fidd'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_solvers_are_timed_by_repeats_in_batches_of_any_size_and_once(tmp_path, capsys):
+    folder = tmp_path / "out"
+    asked = ["bench", *SMALL, "solvers=[ddim,{name: ddim, eta: 1}]", "nfe=[2]", "metrics=[]", f"out={folder}"]
+    assert main([*asked, "timing=[1,30]"]) == 0
+    timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+    assert [(each["solver"], each["batch"], each["nfe"]) for each in timings] == [
+        ("ddim", 1, 2.0),
+        ("ddim", 30, 2.0),
+        ("ddim(eta=1)", 1, 2.0),
+        ("ddim(eta=1)", 30, 2.0),
+    ]
+    for each in timings:
+        middle, low, high = each["seconds"]
+        assert 0 < low <= middle <= high and each["runs"] >= 3 and "torch" in each["versions"]
+    assert {"timings.csv", "speed.png", "speed.svg"} <= {path.name for path in folder.iterdir()}
+    before = (folder / "timings.jsonl").read_bytes()
+    assert main([*asked, "timing=1"]) == 0  # what is there is not timed again, and other sizes stay
+    assert (folder / "timings.jsonl").read_bytes() == before
+    assert main([*asked, "timing=[0]"]) == 1
+    assert "timing must be a whole number of at least 1, got 0" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from scoresde import report
-from scoresde.bench.rows import Estimate, Outcome, Row
+from scoresde.bench.rows import Estimate, Outcome, Row, Timing
 from scoresde.metrics import Floors, Score
 from scoresde.report import choice, figures, quantities, tables, words
 from scoresde.report.curves import curves
@@ -270,6 +270,29 @@ def test_ticks_are_where_measurements_are(show):
     page = show(found([row("ddim", nfe) for nfe in (4, 7, 11)]))
     assert page.locator("#steps-fid text.middle:not(.title)").all_text_contents() == ["4", "7", "11"]
     assert figures.apart([5, 5.01, 7, 50]) == [5, 7, 50]
+
+
+def timing(solver: str, nfe: float, batch: int, seconds: float) -> Timing:
+    quartiles = (seconds, 0.9 * seconds, 1.2 * seconds)
+    return Timing(solver, "quadratic", nfe, nfe, "", "bfloat16", "", batch, quartiles, 7)
+
+
+def test_timings_are_charts_of_latency_and_throughput_a_table_and_a_csv(show, tmp_path):
+    rows = [row(name, nfe) for name in ("ddim", "heun") for nfe in (5, 10)]
+    taken = [timing(each.solver, each.nfe, batch, batch * each.nfe / 100) for each in rows for batch in (1, 64)]
+    outcome = found(rows, timings=[*taken, timing("of no row", 5, 1, 1.0)])
+    page = show(outcome)
+    assert page.locator("#speed-latency .point").count() == page.locator("#speed-rate .point").count() == 4
+    assert "Seconds of a batch of 1 against" in page.locator("#speed-latency h3").inner_text()
+    assert "Images/s in batches of 64 against" in page.locator("#speed-rate h3").inner_text()
+    page.locator("#speed-rate select[name=y]").select_option("rate_1")
+    assert page.locator("#speed-rate .point").count() == 4
+    page.locator("input[data-curve='0']").uncheck()  # the choice of solvers holds here too
+    assert page.locator("#speed-rate .point").count() == 2
+    first, *_ = csv.DictReader(io.StringIO(tables.timings(outcome)))
+    assert (first["batch"], float(first["seconds"]), float(first["images_per_second"])) == ("1", 0.05, 20.0)
+    assert {"timings.csv", "speed.png", "speed.svg"} <= set(report.write(outcome, tmp_path))
+    assert show(found(rows)).locator("#speed-latency").count() == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])
