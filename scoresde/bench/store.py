@@ -147,7 +147,8 @@ class Store:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 content = json.loads(line)
-                found[str(content.pop("key"))] = Timing.of(content)
+                key = str(content.pop("key"))
+                found[key] = Timing.of(content)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise ValueError(f"{str(path)!r} is damaged in line {number}: {error}; remove it") from error
         return found
