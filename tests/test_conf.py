@@ -16,6 +16,7 @@ from benchmarks.docs import pages
 from scoresde import process as processes
 from scoresde import tuned
 from scoresde.commands.app import config_folder
+from scoresde.exact import DENSITIES
 from scoresde.models import DIFFUSERS, NETWORKS, bundled
 from scoresde.networks import CONVERTED
 from scoresde.training import Settings
@@ -92,10 +93,14 @@ def test_every_network_has_its_file_with_all_that_the_data_do_not_decide() -> No
         assert options == {key: value for key, value in known.items() if key not in NETWORKS.given}
 
 
-def test_every_bundled_model_has_its_file() -> None:
+def test_every_bundled_and_every_exact_model_has_its_file() -> None:
     files = group("model")
     assert files.pop("folder") == {"path": "???"}
     assert files.pop("diffusers") == {"id": "???", "path": f"{DIFFUSERS}${{model.id}}"}
+    for name in DENSITIES:
+        options = files.pop(name)
+        assert options.pop("name") == name
+        assert options == {key: value for key, value in parameters(DENSITIES[name]).items() if key != "process"}
     assert all(options == {"path": name} for name, options in files.items())
     assert bundled().keys() <= files.keys()
 

@@ -92,17 +92,17 @@ ROOMS = {
         "data": {"files"},
         "networks": SCORES | {"files"},
         "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},
-        "models": SCORES | {"files", "networks", "preconditioning", "integrations", "tuned"},
+        "models": SCORES | {"exact", "files", "networks", "preconditioning", "integrations", "tuned"},
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},
         "training": SCORES | {"files", "data", "preconditioning", "runs"},
-        "plugins": {"files", "process", "networks", "guidance", "metrics"},
+        "plugins": {"exact", "files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "sampling", "tuned"},
-        "report": {"files", "bench", "tuned"},
+        "report": SCORES | {"files", "networks", "exact", "sampling", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES
-        | {"files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
+        | {"exact", "files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
         | {"plugins", "tuned", "tuning", "__init__"},
         "__main__": {"commands"},
     },
@@ -181,7 +181,7 @@ def test_one_register_for_all_that_is_chosen_by_name() -> None:
         if re.search(r"unknown .*nearest\(", path.read_text(encoding="utf-8")):
             unknown.append(path.relative_to(ROOT).as_posix())
     assert kinds == {"solver", "grid", "frame", "tableau", "process", "guidance", "preconditioning"} | {
-        *("feature space", "network", "format", "objective"),
+        *("feature space", "network", "format", "objective", "density"),
     }
     assert lookups == ["solvers/coefficients/frames.py"]  # which also knows the frame that a process prefers
     assert set(unknown) <= {"solvers/errors.py", "scoresde/commands/app.py", "scoresde/commands/main.py"}

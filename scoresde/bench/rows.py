@@ -27,11 +27,11 @@ class Row:
         dtype: precision of the network.
         compile: mode of torch.compile; "" where the network runs as it is.
         samples: number of samples.
-        feature_space: in which ``fid``, ``kid``, ``precision`` and ``recall`` are measured.
+        feature_space: in which the metrics but ``error`` and ``pixel_fd`` are measured.
         metrics: estimates by name: ``fid``, ``kid``, ``precision``, ``recall``, ``sliced_wasserstein``, ``pixel_fd``,
             ``own_class`` (share of samples that the feature network's classifier puts into the class asked for), and
-            ``error`` (root mean square per pixel of [−1, 1] images from the converged solution of the same seeds; not
-            for stochastic solvers). Those that were not asked for are missing.
+            ``error`` (root mean square per pixel of [−1, 1] images, or per coordinate of points, from the converged
+            solution of the same seeds; not for stochastic solvers). Those that were not asked for are missing.
         seconds: wall time of sampling, network included.
     """
 
@@ -113,7 +113,7 @@ class Outcome:
         floors: FID of real images and of the model's own converged samples, at the same sample count; None where they
             are not known.
         images: uint8 pixels (rows + 1, shown, channels, height, width) of the first seeds, the converged solution's
-            last.
+            last; of a model of points float32 (rows + 1, shown, dim).
         labels: classes of those images; empty for a model without.
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
@@ -131,3 +131,8 @@ class Outcome:
     environment: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     own: bool = False
+
+    @property
+    def points(self) -> bool:
+        """Whether the samples are points and not images."""
+        return self.images.ndim == 3

@@ -25,6 +25,7 @@ from scoresde.metrics import (
     FeatureSpace,
     Floors,
     Measure,
+    PointMeasure,
     Reference,
     SampleFeatures,
     Space,
@@ -38,6 +39,7 @@ from scoresde.score import PRECISIONS, ScoreModel
 CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
+DRAWN = 500  # points
 LONGEST = 500  # characters of why a row failed
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
@@ -68,7 +70,7 @@ class Bench:
 
     Args:
         checkpoint: the model, in the finest precision that a case has.
-        measure: figures of the samples; a feature space alone compares them with as many of the model's own converged
+        measure: figures of the samples, images or points; a feature space alone compares them with as many of the model's own converged
             samples, of other seeds, so that what the network has not learned is in both.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
@@ -84,7 +86,7 @@ class Bench:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        measure: Measure | Space,
+        measure: Measure | PointMeasure | Space,
         floors: Floors | None,
         settings: Settings,
         out: str | Path,
@@ -143,15 +145,15 @@ class Bench:
             dtype=_finest(cases),
             compile="",
             samples=settings.n,
-            feature_space=measure.space.name,
-            metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+            feature_space=measure.where,
+            metrics={**measure.of(self._seen(states), self.labels), "error": Estimate(0.0)},
             seconds=float("nan"),
         )
-        images = [self.store.images(key) for key in rows] + [to_pixels(states[:SHOWN])]
-        labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
+        images = [self.store.images(key) for key in rows] + [self._seen(states)[: self.shown]]
+        labels = [] if self.labels is None else self.labels[: self.shown].tolist()
         if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own, found, failed = not isinstance(self.measure, Measure), list(rows.values()), list(failures.values())
+        own, found, failed = not isinstance(self.measure, (Measure, PointMeasure)), list(rows.values()), list(failures.values())
         return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failed, own=own)
 
     def _there(self, cases: Sequence[Case]) -> dict[str, Row]:
@@ -166,7 +168,7 @@ class Bench:
         """The row of a case, on disk; or why there is none."""
         try:
             states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
-            row, pixels = self._measure(case, states)
+            row, seen = self._measure(case, states)
         except OSError:
             raise  # of the folder; there is no use in going on
         except Exception as error:
@@ -175,15 +177,15 @@ class Bench:
             failure = Failure(*told, reason)
             self.store.fail(case.key, failure)
             return failure
-        self.store.add(case.key, row, pixels)
+        self.store.add(case.key, row, seen)
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
         measure = self._figures(case.guidance, case.dtype)
         nfe, what = None if case.solver.adaptive else int(case.budget), f"{case.label} at {case.budget:g}"
         result, seconds = self._sample(case, nfe, self.settings.n, what)
-        pixels = to_pixels(result.samples).cpu()
-        metrics = measure.of(pixels, self.labels)
+        seen = self._seen(result.samples)
+        metrics = measure.of(seen, self.labels)
         if converged is not None:
             metrics["error"] = rms_error(result.samples, converged)
         row = Row(
@@ -198,15 +200,24 @@ class Bench:
             dtype=case.dtype,
             compile=case.compile,
             samples=self.settings.n,
-            feature_space=measure.space.name,
+            feature_space=measure.where,
             metrics=metrics,
             seconds=seconds,
         )
-        return row, pixels[:SHOWN]
+        return row, seen[: self.shown]
 
-    def _figures(self, guidance: str, dtype: str) -> Measure:
+    @property
+    def shown(self) -> int:
+        """How many samples of each row are kept for the picture."""
+        return DRAWN if self.checkpoint.points else SHOWN
+
+    def _seen(self, states: Tensor) -> Tensor:
+        """Final states as they are looked at, on the CPU: as 8-bit pixels, or as points in float32."""
+        return states.cpu().float() if self.checkpoint.points else to_pixels(states).cpu()
+
+    def _figures(self, guidance: str, dtype: str) -> Measure | PointMeasure:
         """What rows are measured by."""
-        if isinstance(self.measure, Measure):
+        if isinstance(self.measure, (Measure, PointMeasure)):
             return self.measure
         if (found := self._own.get((guidance, dtype))) is None:
             space, n = self.measure, self.settings.n
@@ -248,8 +259,8 @@ class Bench:
         found = self._nets.get((case.dtype, case.compile))
         if found is None:
             found = copy.copy(self.checkpoint.model)
-            assert isinstance(found.net, nn.Module)
-            found.net = copy.deepcopy(found.net).to(PRECISIONS[case.dtype])
+            if isinstance(found.net, nn.Module):  # or an exact model, whose formulas have the precision of the state
+                found.net = copy.deepcopy(found.net).to(PRECISIONS[case.dtype])
             if case.compile:
                 found.net = torch.compile(found.net, mode=case.compile, dynamic=False)  # type: ignore[assignment]
             self._nets[case.dtype, case.compile] = found

@@ -22,7 +22,7 @@ from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, floors
+from scoresde.metrics import Floors, Measure, PointMeasure, Space, floors
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
@@ -48,10 +48,11 @@ def run(config: DictConfig, out: Path) -> None:
         batch_size=values.whole(config, "batch_size"),
         reference=values.whole(config, "reference_nfe", least=10),
     )
+    place = measured.place(settings)
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
-    tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
+    tried = [fitting.named(name, options, place)[0] for name, options in named]
     device = values.device(config)
-    common["model"]["sha256"] = models.fingerprint(config.model.path)
+    common["model"]["sha256"] = models.fingerprint(place)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
@@ -62,13 +63,17 @@ def run(config: DictConfig, out: Path) -> None:
         common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
-    own = settings["reference"] == CONVERGED
-    measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
+    if checkpoint.points:
+        measure: Measure | PointMeasure | Space = measured.of_points(settings, checkpoint)
+        if compiled := [mode for mode in lists["compile"] if mode]:
+            raise ValueError(f"compile={compiled[0]} is of a network, and {settings['model']['name']} has none")
+    else:
+        own = settings["reference"] == CONVERGED
+        measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
-        "features": measure.space.name if isinstance(measure, Measure) else measure.name,
-        "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
+        **_sources(measure),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(
@@ -102,7 +107,8 @@ def run(config: DictConfig, out: Path) -> None:
             within=_within,
         )
         there = sum(row.key in bench.store for row in rows)
-        say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
+        what = "points" if checkpoint.points else "images"
+        say(f"{len(rows)} rows of {chosen.n} {what}, {there} of them in {out} already")
         lists["dtype"] = dtypes
         environment = record.versions(device)
         try:
@@ -118,6 +124,15 @@ def run(config: DictConfig, out: Path) -> None:
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+
+
+def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
+    """What rows are measured in and compared with."""
+    if isinstance(measure, PointMeasure):
+        return {"features": measure.where, "reference": "exact"}
+    if isinstance(measure, Measure):
+        return {"features": measure.where, "reference": identity(measure.reference)}
+    return {"features": measure.name, "reference": CONVERGED}
 
 
 def _lists(rows: list[Row]) -> dict[str, Any]:
@@ -161,9 +176,9 @@ def _grid(name: str, options: dict[str, Any]) -> Grid | None:
 
 def _floors(settings: dict[str, Any], n: int) -> Floors | None:
     """What comes with the model, where its own space and reference are used."""
-    if not measured.own(settings):
+    if not measured.own(settings) or models.exact(measured.place(settings)) is not None:
         return None
-    folder = models.find(settings["model"]["path"])
+    folder = models.find(measured.place(settings))
     return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
 
 
@@ -181,7 +196,10 @@ def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     if isinstance(row, Failure):
         say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return
-    figures = [f"FID {row.metrics['fid'].value:8.2f}"]
+    if "fid" in row.metrics:
+        figures = [f"FID {row.metrics['fid'].value:8.2f}"]
+    else:
+        figures = [f"distance {row.metrics['sliced_wasserstein'].value:.4f}"]
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
     say(

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
+from scoresde.exact import GaussianMixture
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import plain, say
+from scoresde.report import points
 from scoresde.runs import record
 from scoresde.runs.formats import SHARDS
 from scoresde.runs.locks import Lock
@@ -26,8 +28,8 @@ from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import METRICS
 from scoresde.runs.shards import Shard, Shards
 
-GRID = "grid.png"
-OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
+GRID, SCATTER = "grid.png", "samples.png"
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
@@ -146,7 +148,11 @@ class Run:
         samples = result.samples.to("cpu", torch.float32)
         features = None if request.scoring is None else request.scoring.features(samples)
         pictures = []
-        if shard.place == 0 and samples.shape[1] in (1, 3):
+        model = request.checkpoint.model
+        if shard.place == 0 and isinstance(model, GaussianMixture):
+            pictures.append(self.out / SCATTER)
+            points.draw(samples, model, self.out / SCATTER)
+        elif shard.place == 0 and samples.shape[1] in (1, 3):
             pictures.append(self.out / GRID)
             _draw(self.out / GRID, samples, request.columns)
             if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:

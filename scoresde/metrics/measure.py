@@ -31,6 +31,11 @@ class Measure:
     pixels: tuple[PixelSpace, Gaussian] | None = None
     classifier: FeatureSpace | None = None
 
+    @property
+    def where(self) -> str:
+        """What figures are measured in, in words: the feature space."""
+        return self.space.name
+
     def of(self, images: Tensor, labels: Tensor | None) -> dict[str, Estimate]:
         """Estimates by name, of uint8 images (n, channels, height, width) that were asked for with these labels."""
         space, moments = self.pixels or (None, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scoresde.bench.rows import Outcome
 from scoresde.files import replacing
-from scoresde.report import figures, tables
+from scoresde.report import figures, points, tables
 from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
 from scoresde.report.quantities import distance, measured
@@ -29,7 +29,7 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     known = measured(outcome.rows)
-    shown = [name for name in ("own_fd", "fid", "error") if name in known]
+    shown = [name for name in dict.fromkeys(("own_fd", "fid", distance(outcome.rows), "error")) if name in known]
     texts = {
         "report.html": html(outcome),
         "table.md": tables.markdown(outcome) + "\n",
@@ -39,7 +39,7 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     for name, content in texts.items():
         with replacing(folder / name) as path:
             path.write_text(content, encoding="utf-8")
-    drawings: dict[str, Callable[[Outcome, Path], None]] = {"samples.png": figures.images}
+    drawings: dict[str, Callable[[Outcome, Path], None]] = {"samples.png": points.grid if outcome.points else figures.images}
     if shown:
         drawings |= {"steps_vs_fid.png": figures.steps, "steps_vs_fid.svg": figures.steps}
     if pareto(outcome.rows, lambda row: row.nfe, distance(outcome.rows)):

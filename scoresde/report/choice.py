@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scoresde.bench.rows import Row
 from scoresde.report.curves import OWN_STEPS, key
-from scoresde.report.quantities import interval, value
+from scoresde.report.quantities import interval, picked_by, value
 
 
 def pareto(rows: Sequence[Row], cost: Callable[[Row], float], metric: str = "fid") -> list[int]:
@@ -56,7 +56,7 @@ class Recommendation:
 
     Attributes:
         budget: evaluations that may be spent.
-        fid: the row of smallest FID; None where no row has one.
+        fid: the row of smallest FID, of points of the smallest distance; None where no row has one.
         error: the row of smallest error, which only deterministic solvers have.
     """
 
@@ -68,7 +68,8 @@ class Recommendation:
 def recommendations(rows: Sequence[Row]) -> list[Recommendation]:
     """One for each budget asked for, or for each measured number of evaluations where all solvers choose their own."""
     asked = {row.budget for row in rows if row.grid != OWN_STEPS} or {row.nfe for row in rows}
-    return [Recommendation(budget, pick(rows, budget, "fid"), pick(rows, budget, "error")) for budget in sorted(asked)]
+    metric = picked_by(rows)
+    return [Recommendation(budget, pick(rows, budget, metric), pick(rows, budget, "error")) for budget in sorted(asked)]
 
 
 def pick(rows: Sequence[Row], budget: float, metric: str) -> Pick | None:

@@ -52,13 +52,13 @@ def steps(outcome: Outcome, path: str | Path) -> None:
         if near:
             _close(axes, outcome, name, floors)
         _logarithmic(axes, NFE, [row.nfe for row in outcome.rows])
-        axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else METRICS[name].label)
+        axes.set_ylabel(_rms(outcome) if name == "error" else METRICS[name].label)
         axes.set_title(
             "Error from the converged solution of the same seeds"
             if name == "error"
             else f"FID near its floor (to {NEAR} × the converged solution's)"
             if near
-            else f"{OWN if name == 'own_fd' else 'FID'} in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
+            else f"{OWN if name == 'own_fd' else METRICS[name].label} in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
             fontsize=9.5,
         )
     _legend(figure, len(chosen))
@@ -122,6 +122,10 @@ def images(outcome: Outcome, path: str | Path) -> None:
     labels = ", classes above" if outcome.labels else ""
     figure.suptitle(f"rows: NFE · columns: the same seeds everywhere{labels}", fontsize=9)
     save(figure, path)
+
+
+def _rms(outcome: Outcome) -> str:
+    return "RMS per coordinate" if outcome.points else "RMS per pixel, images in [−1, 1]"
 
 
 def _style(curve: Curve) -> dict[str, Any]:

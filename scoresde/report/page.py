@@ -20,11 +20,13 @@ from scoresde.report.quantities import (
     Axis,
     brackets,
     count,
+    described,
     distance,
     interval,
     measured,
     parts,
     per_thousand,
+    picked_by,
     text,
     value,
 )
@@ -88,7 +90,7 @@ class _Page:
             rows.append({"curve": self.owner[index], "about": about, **costs, "metrics": found, "front": fronts})
         return {
             "axes": {name: vars(axis) for name, (axis, _) in COSTS.items()},
-            "metrics": {name: vars(METRICS[name]) for name in self.metrics},
+            "metrics": {name: vars(described(name, self.outcome.points)) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
             "lines": {name: self.lines(name) for name in self.metrics},
@@ -108,10 +110,13 @@ class _Page:
 
     def about(self) -> Element:
         about = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
-        about["FID and floors"] = (
-            f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
-            "with these floors, not with figures from elsewhere."
-        )
+        if self.outcome.points:
+            about["Distance"] = words.fid(self.outcome)
+        else:
+            about["FID and floors"] = (
+                f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
+                "with these floors, not with figures from elsewhere."
+            )
         if "error" in self.metrics:
             about["Error"] = words.error(self.outcome)
         about["Intervals"] = words.INTERVALS
@@ -190,12 +195,12 @@ class _Page:
 
     def recommended(self) -> list[Element]:
         """The smallest FID and error within each budget, ties named."""
-        body = []
+        body, metric = [], picked_by(self.rows)
         for found in recommendations(self.rows):
-            fid, error = self.picked(found.fid, "fid"), self.picked(found.error, "error")
+            fid, error = self.picked(found.fid, metric), self.picked(found.error, "error")
             cheapest = "" if found.fid is None else self.label(found.fid.cheapest, nfe=True)
             body.append(tag("tr", cell(count(found.budget)), *fid, tag("td", cheapest), *error))
-        heads = ["NFE at most", "smallest FID", "indistinguishable from", "cheapest of them"]
+        heads = ["NFE at most", f"smallest {METRICS[metric].label}", "indistinguishable from", "cheapest of them"]
         heads += ["smallest error (deterministic)", "indistinguishable from"]
         explained = (
             "Of all rows with at most so many evaluations. Rows are called indistinguishable where their 95 % "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoresde.bench.rows import Estimate, Row
 from solvers.errors import nearest
@@ -65,6 +65,14 @@ METRICS = {
 }
 
 
+def described(name: str, points: bool) -> Metric:
+    """A metric as it is of images, or of points."""
+    if name == "error" and points:
+        meaning = "root mean square per coordinate, from the converged solution of the same seeds"
+        return replace(METRICS[name], meaning=meaning)
+    return METRICS[name]
+
+
 def measured(rows: Sequence[Row]) -> list[str]:
     """Names of the metrics that any row has, in the order of ``METRICS``.
 
@@ -78,12 +86,20 @@ def measured(rows: Sequence[Row]) -> list[str]:
 
 
 def distance(rows: Sequence[Row]) -> str:
-    """The Fréchet distance that rows are first judged by: ``own_fd``, which the network's own error is not in, or FID.
+    """The distance that rows are first judged by: ``own_fd``, which the network's own error is not in, or FID.
+
+    Points have neither, but the sliced Wasserstein distance.
 
     Raises:
         ValueError: a row has a metric that is not one of ``METRICS``.
     """
-    return "own_fd" if "own_fd" in measured(rows) else "fid"
+    known = measured(rows)
+    return next((name for name in ("own_fd", "fid", "sliced_wasserstein") if name in known), "fid")
+
+
+def picked_by(rows: Sequence[Row]) -> str:
+    """The distance by which a solver is recommended: FID, or of points their own."""
+    return "fid" if (found := distance(rows)) == "own_fd" else found
 
 
 def value(row: Row, name: str) -> float | None:

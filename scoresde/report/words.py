@@ -19,7 +19,7 @@ INTERVALS = (
 def model(config: Mapping[str, Any]) -> str | None:
     """What a configuration calls its model."""
     chosen = config.get("model")
-    return chosen.get("path") if isinstance(chosen, Mapping) else chosen
+    return chosen.get("path", chosen.get("name")) if isinstance(chosen, Mapping) else chosen
 
 
 def samples(rows: Sequence[Row]) -> str:
@@ -34,8 +34,19 @@ def spaces(outcome: Outcome) -> str:
 
 
 def fid(outcome: Outcome) -> str:
-    """Feature space, sample count and floors; and what ``own_fd`` is, where it was measured."""
+    """Feature space, sample count and floors; and what ``own_fd`` is, where it was measured. Of points, their distance."""
+    if outcome.points:
+        return _points(outcome)
     return f"{_fid(outcome)}{_own_fd(outcome)}"
+
+
+def _points(outcome: Outcome) -> str:
+    floor = outcome.converged.metrics.get("sliced_wasserstein")
+    known = "" if floor is None else f" Floor, the model's converged solution of these seeds: {text(floor)}."
+    return (
+        f"Sliced Wasserstein distance in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better, and at finite "
+        f"counts it does not reach 0.{known}"
+    )
 
 
 def _own_fd(outcome: Outcome) -> str:
@@ -69,8 +80,9 @@ def _fid(outcome: Outcome) -> str:
 
 def error(outcome: Outcome) -> str:
     """What the error is measured from."""
+    per = "coordinate" if outcome.points else "pixel, images in [−1, 1]"
     return (
-        "Error: root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds "
+        f"Error: root mean square per {per}, from the converged solution of the same seeds "
         f"({outcome.converged.name}, {count(outcome.converged.nfe)} NFE; its own distance from half the NFE is "
         f"{outcome.reference_error:.1e}). Solvers that draw noise have none."
     )
