@@ -88,6 +88,7 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
+    things = "points" if checkpoint.points else "images"
     with record.held(out, (IMAGES, CONVERGED)) as unwritable:
         record.complete(out, common, (ROWS,))  # refuses another configuration's folder
         if unwritable is not None:
@@ -104,11 +105,10 @@ def run(config: DictConfig, out: Path) -> None:
             device=device,
             guides=guides,
             report=_report,
-            within=_within,
+            within=partial(_within, things),
         )
         there = sum(row.key in bench.store for row in rows)
-        what = "points" if checkpoint.points else "images"
-        say(f"{len(rows)} rows of {chosen.n} {what}, {there} of them in {out} already")
+        say(f"{len(rows)} rows of {chosen.n} {things}, {there} of them in {out} already")
         lists["dtype"] = dtypes
         environment = record.versions(device)
         try:
@@ -183,11 +183,11 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
 
 
 @contextmanager
-def _within(what: str, images: int) -> Iterator[Callable[[float], None]]:
+def _within(things: str, what: str, count: int) -> Iterator[Callable[[float], None]]:
     """What is under way, on a terminal or, of what takes long, in lines."""
     if what.startswith("converged"):
-        say(f"{what}: {images} images")
-    with Progress(images, 0, lambda: 0, left=False) as progress:
+        say(f"{what}: {count} {things}")
+    with Progress(count, 0, lambda: 0, left=False, things=things) as progress:
         yield progress.advance
 
 

@@ -120,6 +120,11 @@ class Request:
     shards: Shards
     scoring: Scoring | None
 
+    @property
+    def things(self) -> str:
+        """What the samples are."""
+        return "points" if self.checkpoint.points else "images"
+
     @classmethod
     def of(cls, config: DictConfig, out: Path, ranks: Ranks, dtype: str) -> Request:
         """The request that a configuration makes, with ``dtype`` for its own, which may be ``auto``.

@@ -1,4 +1,4 @@
-"""``scoresde sample``: images from a model, with their seeds; as many as asked for, whatever comes between."""
+"""``scoresde sample``: images, or points, from a model, with their seeds; as many as asked for, whatever comes between."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Run:
         return self.shards.finished() and (scoring is None or scoring.finished(self.shards))
 
     def _go_on(self) -> None:
-        shards, ranks, start = self.shards, self.ranks, time.perf_counter()
+        request, shards, ranks, start = self.request, self.shards, self.ranks, time.perf_counter()
         whole = np.zeros(len(shards.parts), dtype=np.int64)
         for index in range(ranks.rank, len(whole), ranks.size):
             whole[index] = shards.whole(shards.parts[index])
@@ -106,12 +106,12 @@ class Run:
         missing = [shards.parts[index] for index in np.flatnonzero(~there)]
         begun = shards.total - sum(map(len, missing))
         if begun and ranks.rank == 0:
-            say(f"{begun:,} of {shards.total:,} images are there; going on")
+            say(f"{begun:,} of {shards.total:,} {request.things} are there; going on")
         self._make(missing, begun)
         if ranks.rank == 0:
             if not shards.finished():
                 shards.finish()
-            scoring = self.request.scoring
+            scoring = request.scoring
             if scoring is not None and not scoring.finished(shards):
                 scoring.finish(shards)
             self._report(shards.total - begun, time.perf_counter() - start)
@@ -126,7 +126,9 @@ class Run:
         shards, ranks, mine = self.shards, self.ranks, missing[self.ranks.rank :: self.ranks.size]
         theirs = [shard for index, shard in enumerate(missing) if index % ranks.size != ranks.rank]
         failure: Exception | None = None
-        with Progress(shards.total, begun, lambda: shards.count(theirs), shown=ranks.rank == 0) as progress:
+        with Progress(
+            shards.total, begun, lambda: shards.count(theirs), shown=ranks.rank == 0, things=self.request.things
+        ) as progress:
             try:
                 for shard in mine:
                     self._make_one(shard, progress)
@@ -172,9 +174,10 @@ class Run:
             where = "steps of its own" if solver.adaptive else f"the grid {request.grid or solver.recommended}"
         processes = f", {ranks.size} processes" if ranks.size > 1 else ""
         guidance = f", {model.guidance}" if model.guidance else ""
+        network = request.settings["dtype"] + ("" if request.checkpoint.points else " network")
         lines = [f"{solver.name} on {where}, {model.process.name} process{guidance}: {taken}"]
         lines += [
-            f"{made:,} images in {seconds:.2f} s ({made / seconds:.1f} images/s, {request.settings['dtype']} network, "
+            f"{made:,} {request.things} in {seconds:.2f} s ({made / seconds:.1f} {request.things}/s, {network}, "
             f"{request.device}{processes})"
         ]
         if request.scoring is not None:
@@ -187,7 +190,8 @@ class Run:
 
         def done() -> str:
             there, total = self.shards.there(), self.shards.total
-            return f"{there:,} of {total:,} images are written, and the same command with out={self.out} goes on"
+            things = self.request.things
+            return f"{there:,} of {total:,} {things} are written, and the same command with out={self.out} goes on"
 
         try:
             yield

@@ -24,8 +24,8 @@ class PointMeasure:
 
     @property
     def where(self) -> str:
-        """What figures are measured in, in words."""
-        return f"points of {self.draws.shape[1]} coordinates, {len(self.draws):,} exact draws"
+        """What figures are measured against, in words."""
+        return f"{len(self.draws):,} exact draws in {self.draws.shape[1]}D"
 
     def of(self, points: Tensor, labels: Tensor | None) -> dict[str, Estimate]:
         """``sliced_wasserstein`` of points (n, dim); labels are those of images."""

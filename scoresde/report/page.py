@@ -58,7 +58,8 @@ class _Page:
         self.curves, self.metrics = curves(outcome.rows), measured(outcome.rows)
         self.owner = {index: number for number, curve in enumerate(self.curves) for index in curve.rows}
         self.distance = distance(self.rows)
-        self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in COSTS.items()}
+        self.costs = {name: (axis.of(outcome.points), cost) for name, (axis, cost) in COSTS.items()}
+        self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in self.costs.items()}
         name = words.model(outcome.config)
         self.title = f"Solvers compared on {name}" if name else "Solvers compared"
 
@@ -85,11 +86,11 @@ class _Page:
                     low, high = interval(row.metrics[name]) or (None, None)
                     found[name] = [value(row, name), low, high]
             fronts = [name for name, members in self.fronts.items() if index in members]
-            costs = {name: cost(row) for name, (_, cost) in COSTS.items()}
+            costs = {name: cost(row) for name, (_, cost) in self.costs.items()}
             about = {"asked for": asked(row)}
             rows.append({"curve": self.owner[index], "about": about, **costs, "metrics": found, "front": fronts})
         return {
-            "axes": {name: vars(axis) for name, (axis, _) in COSTS.items()},
+            "axes": {name: vars(axis) for name, (axis, _) in self.costs.items()},
             "metrics": {name: vars(described(name, self.outcome.points)) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
@@ -155,7 +156,7 @@ class _Page:
         metrics = {name: METRICS[name].label for name in self.metrics}
         ranges = {"all": "all values", "near": "near the floor"}
         choices = [] if front else [select("y", "Metric", metrics, y)]
-        choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in COSTS.items()}, x)]
+        choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in self.costs.items()}, x)]
         chosen = "near" if front else "all"
         choices.append(select("range", "Range", ranges, chosen))
         return chart(id, choices, data_x=x, data_y=y, data_range=chosen, data_front=front)
@@ -163,7 +164,7 @@ class _Page:
     def front(self) -> list[Element]:
         """Rows that no other beats, as figures and lists; each is held against the one before it."""
         lists = []
-        for name, (axis, cost) in COSTS.items():
+        for name, (axis, cost) in self.costs.items():
             body, before = [], None
             for index in self.fronts[name]:
                 row = self.rows[index]
@@ -187,7 +188,7 @@ class _Page:
             ),
             tag(
                 "div",
-                *(self.chart(f"front-{name}", y=self.distance, x=name, front=True) for name in COSTS),
+                *(self.chart(f"front-{name}", y=self.distance, x=name, front=True) for name in self.costs),
                 class_="charts",
             ),
             tag("div", *lists, class_="charts"),
@@ -227,7 +228,7 @@ class _Page:
     def table(self) -> list[Element]:
         names = [name for name in varied(self.rows) if name != "grid"]
         heads = ["solver", "grid", *names, "asked for", "NFE", *(METRICS[name].label for name in self.metrics)]
-        heads += [COSTS["seconds"][0].label, "images/s"]
+        heads += [self.costs["seconds"][0].label, "points/s" if self.outcome.points else "images/s"]
         body = []
         for index, row in enumerate(self.rows):
             cells = [tag("td", row.solver, data_value=row.solver, class_="solver")]

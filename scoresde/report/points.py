@@ -82,9 +82,9 @@ def grid(outcome: Outcome, path: str | Path) -> None:
 
 def png(points: Tensor, converged: Tensor) -> bytes:
     """A small picture of points on the converged solution of the same seeds, for a page."""
-    figure = Figure(figsize=(1.9, 1.9 if points.shape[1] > 1 else 1.2), layout="constrained")
+    figure = Figure(figsize=(3.3, 3.3 if points.shape[1] > 1 else 2), layout="constrained")
     axes = figure.subplots()
-    _scatter(axes, points, converged, _window(converged), size=2)
+    _scatter(axes, points, converged, _window(converged), size=4)
     axes.set(xticks=[], yticks=[])
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)

@@ -43,6 +43,11 @@ class Axis:
     title: str
     whole: bool = False
 
+    def of(self, points: bool) -> Axis:
+        """The axis as it is of points, where it names images."""
+        label, title = (text.replace("images", "points") if points else text for text in (self.label, self.title))
+        return replace(self, label=label, title=title)
+
 
 METRICS = {
     "fid": Metric("FID", "Fréchet distance between Gaussians fitted to features; smaller is better"),

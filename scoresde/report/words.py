@@ -44,7 +44,7 @@ def _points(outcome: Outcome) -> str:
     floor = outcome.converged.metrics.get("sliced_wasserstein")
     known = "" if floor is None else f" Floor, the model's converged solution of these seeds: {text(floor)}."
     return (
-        f"Sliced Wasserstein distance in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better, and at finite "
+        f"Sliced Wasserstein distance to {spaces(outcome)}, {samples(outcome.rows)}; smaller is better, and at finite "
         f"counts it does not reach 0.{known}"
     )
 
@@ -92,5 +92,5 @@ def conditions(outcome: Outcome) -> str:
     """Guidance, precision and compile mode: of all rows, or of those whose curve does not name another."""
     names = varied(outcome.rows)
     values = {name: usual(outcome.rows, name) for name in ("guidance", "dtype", "compile")}
-    values["dtype"] = f"network in {values['dtype']}"
+    values["dtype"] = f"{'computed' if outcome.points else 'network'} in {values['dtype']}"
     return ", ".join(f"{value} unless named" if name in names else value for name, value in values.items())
