@@ -153,7 +153,7 @@ class Run:
         model = request.checkpoint.model
         if shard.place == 0 and isinstance(model, GaussianMixture):
             pictures.append(self.out / SCATTER)
-            points.draw(samples, model, self.out / SCATTER)
+            points.draw(samples, model, self.out / SCATTER, self.shards.total)
         elif shard.place == 0 and samples.shape[1] in (1, 3):
             pictures.append(self.out / GRID)
             _draw(self.out / GRID, samples, request.columns)

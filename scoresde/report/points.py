@@ -26,27 +26,30 @@ MARGIN = 0.15  # beside what is drawn, as a share of its range
 COLUMNS = 6
 
 
-def draw(points: Tensor, model: GaussianMixture, path: str | Path) -> None:
+def draw(points: Tensor, model: GaussianMixture, path: str | Path, of: int | None = None) -> None:
     """Samples on the density that they should have: in the plane, of more coordinates the first two, of one a histogram.
 
     Args:
         points: (n, dim).
         model: whose density it is.
         path: the file; its suffix chooses the format.
+        of: how many samples there are in all, where these are the first of them.
     """
     figure = Figure(figsize=(5.2, 5.2 if points.shape[1] > 1 else 3.6), layout="constrained")
     axes = figure.subplots()
     exact = model.sample(20 * CELLS, torch.Generator().manual_seed(0))
     window = _window(exact)
+    size = min(max(2000 / len(points), 4), 25)  # of few points, each can be seen
     if points.shape[1] == 2:
         _density(axes, model, window)
-        _scatter(axes, points, None, window)
+        _scatter(axes, points, None, window, size)
     else:
-        _scatter(axes, points, exact, window)
+        _scatter(axes, points, exact, window, size)
     outside = int(((points[:, :2] < window[0]) | (points[:, :2] > window[1])).any(1).sum())
     beyond = f", {outside} of them outside" if outside else ""
     behind = "its density" if points.shape[1] == 2 else "exact draws"
-    axes.set_title(f"{len(points):,} samples{beyond}, on {behind} in grey", fontsize=9.5)
+    many = f"{len(points):,} samples" if of in (None, len(points)) else f"the first {len(points):,} of {of:,} samples"
+    axes.set_title(f"{many}{beyond}, on {behind} in grey", fontsize=9.5)
     if points.shape[1] > 2:
         axes.set(xlabel="first coordinate", ylabel=f"second coordinate, of {points.shape[1]}")
     save(figure, path)
@@ -98,7 +101,7 @@ def _window(exact: Tensor) -> tuple[Tensor, Tensor]:
     return low - room, high + room
 
 
-def _scatter(axes: Axes, points: Tensor, behind: Tensor | None, window: tuple[Tensor, Tensor], size: float = 5) -> None:
+def _scatter(axes: Axes, points: Tensor, behind: Tensor | None, window: tuple[Tensor, Tensor], size: float) -> None:
     low, high = (corner.tolist() for corner in window)
     if points.shape[1] == 1:
         bins = np.linspace(low[0], high[0], BINS).tolist()
@@ -108,7 +111,7 @@ def _scatter(axes: Axes, points: Tensor, behind: Tensor | None, window: tuple[Te
         axes.set(xlim=(low[0], high[0]), yticks=[])
         return
     if behind is not None:
-        axes.scatter(*_plane(behind), s=size, color=BEHIND, linewidths=0)
+        axes.scatter(*_plane(behind), s=min(size, 4), color=BEHIND, linewidths=0)
     axes.scatter(*_plane(points), s=size, color=FRONT, linewidths=0, alpha=0.8)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
 
