@@ -160,6 +160,10 @@ class Request:
         if scoring is not None:
             settings[record.INPUTS] = scoring.inputs
         values.flag(config, "keep")
+        if not values.flag(config, "trajectories"):
+            del settings["trajectories"]  # as in runs of before there was a choice
+        elif checkpoint.decode is not None or (not checkpoint.points and checkpoint.shape[0] not in (1, 3)):
+            raise ValueError("trajectories=true is for models whose states are points, or images of 1 or 3 channels")
         if checkpoint.points and config.format != "npz":
             raise ValueError(f"format={config.format} is for images, and {config.model.name} is of points: npz")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
@@ -191,20 +195,30 @@ class Request:
         return precision.chosen(out, "dtype", checkpoint, size, device)
 
     def sample(
-        self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
+        self,
+        seeds: list[int],
+        labels: NDArray[np.int64],
+        progress: Callable[[float], object],
+        trajectory: bool = False,
     ) -> scoresde.Result:
-        """Samples of these seeds and labels."""
+        """Samples of these seeds and labels, and where asked for their states on the way."""
         wide = self.settings["dtype"] == "float64"
         return self.sampler.sample(
             shape=(len(seeds), *self.checkpoint.shape),
             seeds=seeds,
-            cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
+            cond=self.cond(labels),
             batch_size=self.settings["batch_size"],
             dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
             device=self.device,
             decode=self.checkpoint.decode,
             progress=progress,
+            trajectory=trajectory,
         )
+
+    @staticmethod
+    def cond(labels: NDArray[np.int64]) -> dict[str, Any]:
+        """What the model is given beside state and time."""
+        return {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:

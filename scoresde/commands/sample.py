@@ -19,7 +19,7 @@ from scoresde.data import to_pixels
 from scoresde.exact import GaussianMixture
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import plain, say
-from scoresde.report import points
+from scoresde.report import points, trajectories
 from scoresde.runs import record
 from scoresde.runs.formats import SHARDS
 from scoresde.runs.locks import Lock
@@ -28,8 +28,8 @@ from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import METRICS
 from scoresde.runs.shards import Shard, Shards
 
-GRID, SCATTER = "grid.png", "samples.png"
-OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, METRICS)
+GRID, SCATTER, WAYS = "grid.png", "samples.png", "trajectories.png"
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, WAYS, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
@@ -159,6 +159,11 @@ class Run:
             _draw(self.out / GRID, samples, request.columns)
             if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:
                 pictures += self.shards.single_pictures(shard, samples)
+        if shard.place == 0 and "trajectories" in request.settings:
+            count = trajectories.PATHS if request.checkpoint.points else trajectories.STRIPS
+            ways = request.sample(shard.seeds[:count].tolist(), labels[:count], lambda done: None, trajectory=True)
+            pictures.append(self.out / WAYS)
+            trajectories.draw(ways, request.sampler.model, self.out / WAYS, cond=request.cond(labels[:count]))
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
 
     def _report(self, made: int, seconds: float) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from scoresde.bench.rows import Outcome
 from scoresde.files import replacing
-from scoresde.report import figures, points, tables
+from scoresde.report import figures, plans, points, tables, trajectories
 from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
 from scoresde.report.quantities import distance, measured
 
-__all__ = ["figures", "html", "pareto", "recommendations", "tables", "write"]
+__all__ = ["figures", "html", "pareto", "plans", "points", "recommendations", "tables", "trajectories", "write"]
 
 
 def write(outcome: Outcome, folder: str | Path) -> list[str]:
