@@ -87,7 +87,8 @@ class Process(ABC):
         first = self.t_min if self._endless else self.t_clean
         low, high = torch.full_like(goal, first), torch.full_like(goal, self.t_max)
         least, most = (self.half_log_snr(end) for end in (self.t_max, first))
-        near = 1e-9 * (1 + goal.abs())
+        rounding = torch.finfo(half_log_snr.dtype).eps if isinstance(half_log_snr, Tensor) else 1e-10
+        near = max(10 * rounding, 1e-9) * (1 + goal.abs())
         if (beyond := (goal < least - near) | ((goal > most + near) & (goal < math.inf))).any():
             raise ValueError(
                 f"{self!r} has λ = log(α/σ) from {most:g} down to {least:g}, and was asked for the time of "

@@ -17,7 +17,7 @@ get = DENSITIES.get
 
 ARC = 48  # Gaussians along a curve: neighbours of the default width overlap so far that no ripple is seen
 SIDE = 5  # Gaussians along the side of a square of the checkerboard
-MOST = 1000  # Gaussians, dimensions or squares along a side
+MOST: dict[str, int] = {"modes": 1000, "dim": 1000, "squares": 20}
 
 
 def mixture(
@@ -112,8 +112,8 @@ def _equal(process: Process | None, places: Tensor, width: float) -> GaussianMix
 
 def _whole(**counts: int) -> None:
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
-            raise ValueError(f"{name} must be a whole number from 1 to {MOST}, got {count!r}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST[name]:
+            raise ValueError(f"{name} must be a whole number from 1 to {MOST[name]}, got {count!r}")
 
 
 for make in (mixture, ring, moons, swiss_roll, checkerboard):
