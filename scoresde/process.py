@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -36,7 +35,7 @@ LOOKED = 257  # times at which an own process is looked at
 CLEAN = 1e-6  # how far α may be from 1 and σ from 0 where there should be no noise
 
 
-class Process(ABC):
+class Process:
     """A forward process given by α(t), σ(t) and their derivatives.
 
     One of your own says α, σ and where its times are; the rest follows from them:
@@ -53,11 +52,11 @@ class Process(ABC):
             def sigma(self, t):
                 return torch.sin(0.5 * torch.pi * 0.99 * t**self.power)
 
-    ``alpha`` and ``sigma`` are given a float64 tensor of times and return a tensor of its shape, by operations of torch.
+    ``alpha`` and ``sigma`` are given a float64 tensor of times and return one of its shape, by operations of torch.
     λ is log(α/σ), its inverse is found by halving, f and g² by automatic differentiation; ``half_log_snr``, ``time``,
     ``drift`` and ``diffusion`` may be defined in the same way where a formula is better. Arguments of the constructor
-    are kept under their own names. When one is made it is looked at: α(t_clean) = 1, σ(t_clean) = 0, λ falls strictly
-    from t_min to t_max. A process that comes to no end of the noise has ``t_clean = -1.0``, a time that stands for none.
+    are kept under their own names. When one is made it is looked at: α(t_clean) = 1, σ(t_clean) = 0, and λ falls
+    from t_min to t_max. A process whose noise never ends has ``t_clean = -1.0``, a time that stands for none.
 
     Attributes:
         name: by which it is registered; of an own process the class's, in small letters, where it has none.
@@ -72,11 +71,11 @@ class Process(ABC):
     t_max: float
     t_clean: float = 0.0
 
-    @abstractmethod
-    def _alpha(self, t: Any) -> Any: ...
+    def _alpha(self, t: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define alpha(self, t)")
 
-    @abstractmethod
-    def _sigma(self, t: Any) -> Any: ...
+    def _sigma(self, t: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define sigma(self, t)")
 
     def _half_log_snr(self, t: Any) -> Any:
         xp = namespace(t)
@@ -121,7 +120,7 @@ class Process(ABC):
         for name in said:
             setattr(cls, f"_{name}", _given(name, cls.__dict__[name]))
             delattr(cls, name)
-        missing = [name for name in ("alpha", "sigma") if getattr(getattr(cls, f"_{name}"), "__isabstractmethod__", 0)]
+        missing = [name for name in ("alpha", "sigma") if getattr(cls, f"_{name}") is getattr(Process, f"_{name}")]
         if said and missing:
             raise TypeError(f"{cls.__name__} must define {' and '.join(f'{name}(self, t)' for name in missing)} too")
         if not hasattr(cls, "name"):
@@ -152,8 +151,8 @@ class Process(ABC):
         kept, taken = set(vars(self)), set(inspect.signature(type(self)).parameters)
         if kept != taken:
             raise TypeError(
-                f"{called} must keep the arguments of its constructor, and nothing else, under their own names, so that "
-                f"it can be made again from them: it takes {sorted(taken)} and keeps {sorted(kept)}"
+                f"{called} must keep the arguments of its constructor, and nothing else, under their own names, so "
+                f"that it can be made again from them: it takes {sorted(taken)} and keeps {sorted(kept)}"
             )
         if not self._endless:
             start = torch.tensor([self.t_clean], dtype=torch.float64)
@@ -163,8 +162,8 @@ class Process(ABC):
                 found = float(_returned(self, name, function, start)[0])
                 if not abs(found - meant) <= CLEAN:
                     raise ValueError(
-                        f"{called} must have {name}({self.t_clean:g}) = {meant:g}, where there is no noise, got {found:g}"
-                        "; where the noise never ends, t_clean = -1.0 stands for that"
+                        f"{called} must have {name}({self.t_clean:g}) = {meant:g}, where there is no noise, got "
+                        f"{found:g}; where the noise never ends, t_clean = -1.0 stands for that"
                     )
         times = torch.linspace(self.t_min, self.t_max, LOOKED, dtype=torch.float64)
         alphas, sigmas = self._alpha(times), self._sigma(times)
@@ -292,9 +291,7 @@ def _returned(process: Process, name: str, function: Callable[[Any, Tensor], Any
     try:
         found = function(process, times)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise TypeError(
-            f"{called} fails on a tensor of times, {error}: write it with operations of torch"
-        ) from error
+        raise TypeError(f"{called} fails on a tensor of times, {error}: write it with operations of torch") from error
     if isinstance(found, (int, float)):
         return torch.full_like(times, found)
     if not isinstance(found, Tensor) or found.shape != times.shape:

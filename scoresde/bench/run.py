@@ -70,8 +70,8 @@ class Bench:
 
     Args:
         checkpoint: the model, in the finest precision that a case has.
-        measure: figures of the samples, images or points; a feature space alone compares them with as many of the model's own converged
-            samples, of other seeds, so that what the network has not learned is in both.
+        measure: figures of the samples, images or points; a feature space alone compares them with as many of the
+            model's own converged samples, of other seeds, so that what the network has not learned is in both.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
@@ -153,7 +153,11 @@ class Bench:
         labels = [] if self.labels is None else self.labels[: self.shown].tolist()
         if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own, found, failed = not isinstance(self.measure, (Measure, PointMeasure)), list(rows.values()), list(failures.values())
+        own, found, failed = (
+            not isinstance(self.measure, (Measure, PointMeasure)),
+            list(rows.values()),
+            list(failures.values()),
+        )
         return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failed, own=own)
 
     def _there(self, cases: Sequence[Case]) -> dict[str, Row]:

@@ -88,7 +88,7 @@ def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Pa
 def place(settings: Mapping[str, Any]) -> models.Place:
     """Where the model that ``conf/model`` chose is: its path, or name and options of an exact one."""
     group = {key: value for key, value in settings["model"].items() if key != "sha256"}
-    return group["path"] if "path" in group else group
+    return group.get("path", group)
 
 
 def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:

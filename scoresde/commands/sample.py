@@ -1,4 +1,4 @@
-"""``scoresde sample``: images, or points, from a model, with their seeds; as many as asked for, whatever comes between."""
+"""``scoresde sample``: images or points from a model, by their seeds; as many as asked for, whatever comes between."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def write(outcome: Outcome, folder: str | Path) -> list[str]:
     for name, content in texts.items():
         with replacing(folder / name) as path:
             path.write_text(content, encoding="utf-8")
-    drawings: dict[str, Callable[[Outcome, Path], None]] = {"samples.png": points.grid if outcome.points else figures.images}
+    drawings: dict[str, Callable[[Outcome, Path], None]] = {
+        "samples.png": points.grid if outcome.points else figures.images
+    }
     if shown:
         drawings |= {"steps_vs_fid.png": figures.steps, "steps_vs_fid.svg": figures.steps}
     if pareto(outcome.rows, lambda row: row.nfe, distance(outcome.rows)):

@@ -156,7 +156,9 @@ class _Page:
         metrics = {name: METRICS[name].label for name in self.metrics}
         ranges = {"all": "all values", "near": "near the floor"}
         choices = [] if front else [select("y", "Metric", metrics, y)]
-        choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in self.costs.items()}, x)]
+        choices += (
+            [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in self.costs.items()}, x)]
+        )
         chosen = "near" if front else "all"
         choices.append(select("range", "Range", ranges, chosen))
         return chart(id, choices, data_x=x, data_y=y, data_range=chosen, data_front=front)

@@ -27,7 +27,7 @@ COLUMNS = 6
 
 
 def draw(points: Tensor, model: GaussianMixture, path: str | Path, of: int | None = None) -> None:
-    """Samples on the density that they should have: in the plane, of more coordinates the first two, of one a histogram.
+    """Samples on the density that they should have: in a plane, of more coordinates the first two, of one a histogram.
 
     Args:
         points: (n, dim).
@@ -65,9 +65,7 @@ def grid(outcome: Outcome, path: str | Path) -> None:
     chosen, converged = curves(outcome.rows), outcome.images[-1]
     columns = min(COLUMNS, max(len(curve.rows) for curve in chosen))
     lines = [
-        (curve, curve.rows[first : first + columns])
-        for curve in chosen
-        for first in range(0, len(curve.rows), columns)
+        (curve, curve.rows[first : first + columns]) for curve in chosen for first in range(0, len(curve.rows), columns)
     ]
     figure = Figure(figsize=(2.1 * columns + 0.3, 2.25 * len(lines) + 0.4), layout="constrained")
     window = _window(converged)
@@ -121,7 +119,7 @@ def _density(axes: Axes, model: GaussianMixture, window: tuple[Tensor, Tensor]) 
     places = torch.cartesian_prod(
         torch.linspace(low, high, CELLS, dtype=torch.float64), torch.linspace(left, right, CELLS, dtype=torch.float64)
     ).flip(1)
-    values = model.log_prob(places, model.process.t_clean).exp().reshape(CELLS, CELLS)
+    values = model.log_prob(places, model.process.t_clean).exp().reshape(CELLS, CELLS).numpy()
     axes.imshow(values, origin="lower", extent=(left, right, low, high), cmap="Greys", alpha=0.55)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -87,13 +89,12 @@ def _plane(result: Result, model: ScoreModel) -> Figure:
     if (exact := _exact(model)) is not None:
         draws = exact.sample(2000, torch.Generator().manual_seed(0))
         axes.scatter(*draws[:, :2].T.numpy(), s=3, color="0.8", linewidths=0, zorder=0)
-    lines = None
+    scale = Normalize(min(levels), max(levels))
     middles = [(a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)]
     for way in states.transpose(0, 1).numpy():
         pieces = np.stack([way[:-1], way[1:]], axis=1)
-        lines = LineCollection(list(pieces), cmap="viridis", linewidths=0.9, alpha=0.8)
+        lines = LineCollection(list(pieces), cmap="viridis", norm=scale, linewidths=0.9, alpha=0.8)
         lines.set_array(np.array(middles))
-        lines.set_clim(min(levels), max(levels))
         axes.add_collection(lines)
     axes.scatter(*states[1:-1].flatten(0, 1).T.numpy(), s=4, color="0.3", linewidths=0, zorder=2)
     axes.scatter(*states[0].T.numpy(), s=14, facecolors="none", edgecolors="0.3", linewidths=0.8, label="noise")
@@ -101,7 +102,7 @@ def _plane(result: Result, model: ScoreModel) -> Figure:
     axes.set(aspect="equal", xlabel="x₁/√(α² + σ²)", ylabel="x₂/√(α² + σ²)")
     axes.autoscale_view()
     axes.legend(loc="upper right", fontsize=8)
-    figure.colorbar(lines, ax=axes, label="λ = log(α/σ)")
+    figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label="λ = log(α/σ)")
     _title(figure, result, states.shape[1])
     return figure
 
@@ -148,7 +149,7 @@ def _density(axes: Axes, model: GaussianMixture, levels: Sequence[float], states
 def _film(result: Result, model: ScoreModel, cond: dict[str, Any]) -> Figure:
     assert result.trajectory is not None
     count, times = min(STRIPS, len(result.samples)), result.trajectory_times
-    shown = np.unique(np.linspace(0, len(times) - 2, FRAMES - 1).round().astype(int)).tolist() if len(times) > 1 else []
+    shown: list[int] = np.unique(np.linspace(0, len(times) - 2, FRAMES - 1).round().astype(int)).tolist() if len(times) > 1 else []
     device = result.samples.device
     given = {key: value[:count].to(device) if isinstance(value, Tensor) else value for key, value in cond.items()}
     with torch.no_grad():

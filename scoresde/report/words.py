@@ -34,7 +34,7 @@ def spaces(outcome: Outcome) -> str:
 
 
 def fid(outcome: Outcome) -> str:
-    """Feature space, sample count and floors; and what ``own_fd`` is, where it was measured. Of points, their distance."""
+    """Feature space, sample count and floors; what ``own_fd`` is, where it was measured. Of points their distance."""
     if outcome.points:
         return _points(outcome)
     return f"{_fid(outcome)}{_own_fd(outcome)}"

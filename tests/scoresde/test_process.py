@@ -280,7 +280,12 @@ def test_alpha_and_sigma_alone_make_a_process(own: Process, ours: Process, kind:
 def test_an_own_process_has_the_clean_end_of_ours_and_is_made_again_from_its_config() -> None:
     for own in (Own(), OwnVE()):
         clean = own.t_clean
-        assert (own.alpha(clean), own.sigma(clean), own.half_log_snr(clean), own.time(math.inf)) == (1, 0, math.inf, clean)
+        assert (own.alpha(clean), own.sigma(clean), own.half_log_snr(clean), own.time(math.inf)) == (
+            1,
+            0,
+            math.inf,
+            clean,
+        )
     assert Own(10.0).config() == {"name": "own", "beta_max": 10.0} and Own(10.0) == Own(10.0) != Own()
     with torch.inference_mode():
         assert Own().drift(torch.tensor(0.5)) == pytest.approx(VP().drift(0.5))
@@ -304,7 +309,10 @@ def own(**content: Any) -> Process:
         ({"sigma": None}, r"Odd must define sigma\(self, t\) too"),
         ({"sigma": lambda self, t: t + 0.1}, r"must have sigma\(0\) = 0, where there is no noise, got 0.1; .* -1.0"),
         ({"alpha": lambda self, t: 2 - t}, r"must have alpha\(0\) = 1, where there is no noise, got 2"),
-        ({"sigma": lambda self, t: t * (1 - t) ** 2}, r"must have λ = log\(α/σ\) that falls as t grows, got .* at t = "),
+        (
+            {"sigma": lambda self, t: t * (1 - t) ** 2},
+            r"must have λ = log\(α/σ\) that falls as t grows, got .* at t = ",
+        ),
         ({"t_max": 1.5}, "must have alpha 0 or more, got -0.00"),
         ({"alpha": lambda self, t: (1 - t) / (t < 0.5)}, "must have alpha 0 or more, got inf"),
         ({"alpha": lambda self, t: math.exp(-t)}, "Odd.alpha fails on a tensor of times, .*: write it with operations"),
