@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 
 import torch
 
-from scoresde.exact import DENSITIES
+from scoresde.exact import DENSITIES, GaussianMixture
 from scoresde.files import digest, digest_of
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
+from scoresde.process import VP
 from scoresde.tuned import FILE
 from solvers.errors import nearest
 
@@ -44,10 +45,14 @@ def load(
 
     Raises:
         CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
-        ValueError, TypeError: an exact model's option that it does not have, or out of range.
+        ValueError, TypeError: an exact model's option that it does not have, or out of range; a density of a plugin
+            that is no mixture.
     """
     if (density := exact(name_or_folder)) is not None:
-        model = DENSITIES.get(**density)
+        model = DENSITIES.get(process=VP(), **density)
+        if not isinstance(model, GaussianMixture):
+            name, kind = density["name"], type(model).__name__
+            raise TypeError(f"the density {name!r} must give a scoresde.exact.GaussianMixture, got {kind}")
         return Checkpoint(model, tuple(model.shape), 0, density)
     if (source := foreign(name_or_folder)) is not None:
         states = None if shape is None else tuple(shape)

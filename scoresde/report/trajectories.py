@@ -149,7 +149,9 @@ def _density(axes: Axes, model: GaussianMixture, levels: Sequence[float], states
 def _film(result: Result, model: ScoreModel, cond: dict[str, Any]) -> Figure:
     assert result.trajectory is not None
     count, times = min(STRIPS, len(result.samples)), result.trajectory_times
-    shown: list[int] = np.unique(np.linspace(0, len(times) - 2, FRAMES - 1).round().astype(int)).tolist() if len(times) > 1 else []
+    shown: list[int] = (
+        np.unique(np.linspace(0, len(times) - 2, FRAMES - 1).round().astype(int)).tolist() if len(times) > 1 else []
+    )
     device = result.samples.device
     given = {key: value[:count].to(device) if isinstance(value, Tensor) else value for key, value in cond.items()}
     with torch.no_grad():

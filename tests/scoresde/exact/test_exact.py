@@ -349,7 +349,7 @@ def test_a_mixture_has_other_places_for_another_seed_and_the_dimension_asked_for
     assert first.shape == (5, 3) and torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_an_exact_model_is_loaded_by_its_name_and_options() -> None:
+def test_an_exact_model_is_loaded_by_its_name_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = models.load({"name": "ring", "modes": 3})
     assert (checkpoint.shape, checkpoint.classes, checkpoint.points) == ((2,), 0, True)
     assert isinstance(checkpoint.model, GaussianMixture) and len(checkpoint.model.means) == 3
@@ -360,3 +360,6 @@ def test_an_exact_model_is_loaded_by_its_name_and_options() -> None:
         models.load("rign")
     with pytest.raises(TypeError, match="did you mean 'modes'"):
         models.load({"name": "ring", "mode": 3})
+    monkeypatch.setitem(exact.DENSITIES._makers, "round", lambda process: Gaussian(process, [0.0], [[1.0]]))
+    with pytest.raises(TypeError, match=r"'round' must give a scoresde.exact.GaussianMixture, got Gaussian"):
+        models.load("round")
