@@ -1,4 +1,4 @@
-"""Solvers, grids, processes, networks, guidance and feature spaces of the user's own, in files or installed packages.
+"""Solvers, grids, processes, densities, networks, guidance and feature spaces of the user's own, in files or packages.
 
 A plugin is Python that runs: only what the user names on the command line, or has installed, is loaded, and never what
 a file of results, a model or a plan names.
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from scoresde.exact import DENSITIES
 from scoresde.files import digest
 from scoresde.guidance.recipe import GUIDANCES
 from scoresde.metrics.spaces import SPACES
@@ -24,6 +25,7 @@ GROUPS: dict[str, Registry[Any]] = {
     "solver": SOLVERS,
     "grid": GRIDS,
     "process": PROCESSES,
+    "model": DENSITIES,
     "network": NETWORKS,
     "guidance": GUIDANCES,
     "features": SPACES,

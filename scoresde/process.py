@@ -14,9 +14,10 @@ Times run from ``t_clean`` (no noise) to ``t_max`` (almost only noise); networks
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -24,16 +25,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from solvers.arrays import namespace
+from solvers.arrays import namespace, wide
 from solvers.registry import Registry
 
 Values = TypeVar("Values", float, NDArray[np.float64], Tensor)
+OWN = ("alpha", "sigma", "half_log_snr", "time", "drift", "diffusion")  # what a process of the user's may say
+HALVINGS = 1100  # of an interval at most, until its ends are neighbours in float64
+LOOKED = 257  # times at which an own process is looked at
+CLEAN = 1e-6  # how far α may be from 1 and σ from 0 where there should be no noise
 
 
-class Process(ABC):
+class Process:
     """A forward process given by α(t), σ(t) and their derivatives.
 
+    One of your own says α, σ and where its times are; the rest follows from them:
+
+        class Mine(scoresde.Process):
+            t_min, t_max = 1e-3, 1.0
+
+            def __init__(self, power: float = 2.0):
+                self.power = power
+
+            def alpha(self, t):
+                return torch.cos(0.5 * torch.pi * 0.99 * t**self.power)
+
+            def sigma(self, t):
+                return torch.sin(0.5 * torch.pi * 0.99 * t**self.power)
+
+    ``alpha`` and ``sigma`` are given a float64 tensor of times and return one of its shape, by operations of torch.
+    λ is log(α/σ), its inverse is found by halving, f and g² by automatic differentiation; ``half_log_snr``, ``time``,
+    ``drift`` and ``diffusion`` may be defined in the same way where a formula is better. Arguments of the constructor
+    are kept under their own names. When one is made it is looked at: α(t_clean) = 1, σ(t_clean) = 0, and λ falls
+    from t_min to t_max. A process whose noise never ends has ``t_clean = -1.0``, a time that stands for none.
+
     Attributes:
+        name: by which it is registered; of an own process the class's, in small letters, where it has none.
         t_min: smallest time at which a network should be evaluated.
         t_max: noisiest time, where sampling starts.
         t_clean: the time of zero noise, σ(t_clean) = 0 and α(t_clean) = 1.
@@ -45,23 +71,118 @@ class Process(ABC):
     t_max: float
     t_clean: float = 0.0
 
-    @abstractmethod
-    def _alpha(self, t: Any) -> Any: ...
+    def _alpha(self, t: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define alpha(self, t)")
 
-    @abstractmethod
-    def _sigma(self, t: Any) -> Any: ...
+    def _sigma(self, t: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define sigma(self, t)")
 
-    @abstractmethod
-    def _half_log_snr(self, t: Any) -> Any: ...
+    def _half_log_snr(self, t: Any) -> Any:
+        xp = namespace(t)
+        return xp.log(self._alpha(t)) - xp.log(self._sigma(t))
 
-    @abstractmethod
-    def _time(self, half_log_snr: Any) -> Any: ...
+    def _time(self, half_log_snr: Any) -> Any:
+        goal = _wide(half_log_snr).cpu()
+        first = self.t_min if self._endless else self.t_clean
+        low, high = torch.full_like(goal, first), torch.full_like(goal, self.t_max)
+        least, most = (self.half_log_snr(end) for end in (self.t_max, first))
+        rounding = torch.finfo(half_log_snr.dtype).eps if isinstance(half_log_snr, Tensor) else 1e-10
+        near = max(10 * rounding, 1e-9) * (1 + goal.abs())
+        if (beyond := (goal < least - near) | ((goal > most + near) & (goal < math.inf))).any():
+            raise ValueError(
+                f"{self!r} has λ = log(α/σ) from {most:g} down to {least:g}, and was asked for the time of "
+                f"{float(goal[beyond].flatten()[0]):g}"
+            )
+        middle = (low + high) / 2
+        for _ in range(HALVINGS):
+            less = self._half_log_snr(middle) >= goal  # there is less noise than there should be
+            low, high = torch.where(less, middle, low), torch.where(less, high, middle)
+            middle, before = (low + high) / 2, middle
+            if torch.equal(middle, before):
+                break
+        return _narrow(torch.where(goal == math.inf, self.t_clean, middle), half_log_snr)
 
-    @abstractmethod
-    def _drift(self, t: Any) -> Any: ...
+    def _drift(self, t: Any) -> Any:
+        return _narrow(_slope(lambda times: self._alpha(times).log(), _wide(t)), t)
 
     def _diffusion(self, t: Any) -> Any:
-        return -2 * self._drift(t)  # g² = −2f wherever α² + σ² = 1
+        times = _wide(t)
+        return _narrow(-2 * self._sigma(times) ** 2 * _slope(self._half_log_snr, times), t)
+
+    def __init_subclass__(cls, **options: Any):
+        """Let the public methods be made of what an own process says of α, σ and the rest, and look at it once made.
+
+        Raises:
+            TypeError: it says α and not σ, or the other way round.
+        """
+        super().__init_subclass__(**options)
+        said = [name for name in OWN if name in cls.__dict__]
+        for name in said:
+            setattr(cls, f"_{name}", _given(name, cls.__dict__[name]))
+            delattr(cls, name)
+        missing = [name for name in ("alpha", "sigma") if getattr(cls, f"_{name}") is getattr(Process, f"_{name}")]
+        if said and missing:
+            raise TypeError(f"{cls.__name__} must define {' and '.join(f'{name}(self, t)' for name in missing)} too")
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__.lower()
+        if any(hasattr(getattr(cls, f"_{name}"), "given") for name in OWN):
+            cls.__init__ = _checked(cls, cls.__init__)
+
+    @property
+    def _endless(self) -> bool:
+        """Whether the noise never ends, and ``t_clean`` stands for that."""
+        return self.t_clean < 0 <= self.t_min
+
+    def _check(self) -> None:
+        """Refuse an own process that is none.
+
+        Raises:
+            ValueError, TypeError: says what is wrong, at which time.
+        """
+        alpha, sigma = (getattr(getattr(type(self), f"_{name}"), "given", None) for name in ("alpha", "sigma"))
+        called = type(self).__name__
+        for name in ("t_min", "t_max"):
+            if not hasattr(self, name):
+                raise TypeError(f"{called} must say {name}: t_min, t_max = 1e-3, 1.0 in the class")
+        if not self.t_clean <= self.t_min < self.t_max < math.inf:
+            raise ValueError(
+                f"{called} needs t_clean <= t_min < t_max, got {self.t_clean:g}, {self.t_min:g} and {self.t_max:g}"
+            )
+        kept, taken = set(vars(self)), set(inspect.signature(type(self)).parameters)
+        if kept != taken:
+            raise TypeError(
+                f"{called} must keep the arguments of its constructor, and nothing else, under their own names, so "
+                f"that it can be made again from them: it takes {sorted(taken)} and keeps {sorted(kept)}"
+            )
+        if not self._endless:
+            start = torch.tensor([self.t_clean], dtype=torch.float64)
+            for name, function, meant in (("alpha", alpha, 1.0), ("sigma", sigma, 0.0)):
+                if function is None:
+                    continue
+                found = float(_returned(self, name, function, start)[0])
+                if not abs(found - meant) <= CLEAN:
+                    raise ValueError(
+                        f"{called} must have {name}({self.t_clean:g}) = {meant:g}, where there is no noise, got "
+                        f"{found:g}; where the noise never ends, t_clean = -1.0 stands for that"
+                    )
+        times = torch.linspace(self.t_min, self.t_max, LOOKED, dtype=torch.float64)
+        alphas, sigmas = self._alpha(times), self._sigma(times)
+        for name, values, good in (("alpha", alphas, alphas >= 0), ("sigma", sigmas, sigmas > 0)):
+            if not (fine := good & values.isfinite()).all():
+                where = int((~fine).nonzero()[0])
+                least = "0 or more" if name == "alpha" else "above 0"
+                raise ValueError(f"{called} must have {name} {least}, got {values[where]:g} at t = {times[where]:g}")
+        levels = self._half_log_snr(times)
+        if (rising := ~(levels.diff() < 0)).any():
+            where = int(rising.nonzero()[0])
+            raise ValueError(
+                f"{called} must have λ = log(α/σ) that falls as t grows, got {levels[where]:g} at t = {times[where]:g} "
+                f"and {levels[where + 1]:g} at t = {times[where + 1]:g}"
+            )
+        for name, values in (("log α", self._drift(times)), ("λ", self._diffusion(times))):
+            if (wrong := values.isnan()).any():
+                where = float(times[int(wrong.nonzero()[0])])
+                raise ValueError(f"{called} has no derivative of {name} at t = {where:g}, got nan")
 
     def alpha(self, t: Values) -> Values:
         """α(t), the scale of the data in p_t(x | x0)."""
@@ -109,6 +230,80 @@ def _call(function: Any, values: Any) -> Any:
     return result if isinstance(values, np.ndarray) else float(result)
 
 
+def _wide(values: Any) -> Tensor:
+    """Times as a tensor in float64, on the CPU where their device has none."""
+    tensor = torch.as_tensor(values)
+    return tensor.to(wide(tensor.device)).double()
+
+
+def _narrow(found: Tensor, like: Any) -> Any:
+    """What was found, as the kind of values that it was asked of."""
+    return found.to(like.dtype).to(like.device) if isinstance(like, Tensor) else found.numpy()
+
+
+def _slope(function: Callable[[Tensor], Tensor], times: Tensor) -> Tensor:
+    """d function/dt at each time."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = times.detach().clone().requires_grad_()
+        values = function(leaf)
+        if not values.requires_grad:  # it does not depend on t
+            return torch.zeros_like(times)
+        return torch.autograd.grad(values.sum(), leaf)[0]
+
+
+def _checked(cls: type[Process], begin: Callable[..., None]) -> Callable[..., None]:
+    """``__init__`` of an own process, which looks at it when it is whole."""
+
+    @functools.wraps(begin)
+    def init(self: Process, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        if type(self) is cls:
+            self._check()
+
+    if begin is object.__init__:
+        init.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)])  # type: ignore[attr-defined]
+    return init
+
+
+def _given(name: str, function: Callable[[Any, Tensor], Any]) -> Callable[[Any, Any], Any]:
+    """What a process says in tensors, as one of the functions that all others are made of."""
+    clean = {"alpha": 1.0, "sigma": 0.0, "half_log_snr": math.inf}.get(name)
+
+    @functools.wraps(function)
+    def hook(self: Process, t: Any) -> Any:
+        times = _wide(t)
+        found = _returned(self, name, function, times)
+        if clean is not None:
+            found = torch.where(times == self.t_clean, clean, found)
+        return _narrow(found if isinstance(t, Tensor) else found.detach(), t)
+
+    hook.given = function  # type: ignore[attr-defined]
+    return hook
+
+
+def _returned(process: Process, name: str, function: Callable[[Any, Tensor], Any], times: Tensor) -> Tensor:
+    """What an own function returns for times.
+
+    Raises:
+        ValueError, TypeError: it fails, or returns no number for each time.
+    """
+    called = f"{type(process).__name__}.{name}"
+    try:
+        found = function(process, times)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise TypeError(f"{called} fails on a tensor of times, {error}: write it with operations of torch") from error
+    if isinstance(found, (int, float)):
+        return torch.full_like(times, found)
+    if not isinstance(found, Tensor) or found.shape != times.shape:
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise TypeError(f"{called} must return a tensor of the shape of t, {tuple(times.shape)}, got {got}")
+    return found.double()
+
+
+def _preserved(self: Process, t: Any) -> Any:
+    return -2 * self._drift(t)  # g² = −2f wherever α² + σ² = 1
+
+
 class _LinearBeta(Process):
     """α of the variance-preserving SDE: −log α = ½ b0 t + ¼ (b1 − b0) t²."""
 
@@ -144,6 +339,7 @@ class VP(_LinearBeta):
     """
 
     name = "vp"
+    _diffusion = _preserved
 
     def _sigma(self, t: Any) -> Any:
         xp = namespace(t)
@@ -200,6 +396,7 @@ class VPDiscrete(Process):
 
     name = "vp_discrete"
     t_clean = -1.0
+    _diffusion = _preserved
 
     def __init__(self, betas: Sequence[float] | NDArray[np.float64] | Tensor | None = None):
         values = np.linspace(1e-4, 0.02, 1000) if betas is None else np.asarray(betas, dtype=np.float64)
@@ -269,6 +466,7 @@ class Cosine(Process):
     """
 
     name = "cosine"
+    _diffusion = _preserved
     t_min, t_max = 1e-3, 0.9946
 
     def __init__(self, s: float = 0.008):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import solvers
 from scoresde.files import digest_of, regular, replacing
@@ -383,15 +383,18 @@ _SCALES = re.compile(rf"(?<=scale=){_NUMBER}(?: to {_NUMBER})?")
 
 
 def fingerprint(model: ScoreModel) -> list[list[float]]:
-    """First numbers of some of the networks' tensors, by which a network is recognised whatever its precision."""
-    tensors = [
-        parameter for network in networks(model) for parameter in network.parameters() if parameter.is_floating_point()
-    ]
+    """First numbers of some of the networks' tensors, by which a network is recognised whatever its precision.
+
+    Of a model that has no network, but tensors of its own, as the exact ones have, of these.
+    """
+    held = (value for inner in models(model) for value in vars(inner).values() if isinstance(value, Tensor))
+    parameters = (parameter for network in networks(model) for parameter in network.parameters())
+    tensors = [tensor for tensor in (*parameters, *held) if tensor.is_floating_point()]
     step = max(1, math.ceil(len(tensors) / SEEN))
     return [[float(value) for value in _head(tensor)] for tensor in tensors[::step]]
 
 
-def _head(parameter: nn.Parameter) -> list[float]:
+def _head(parameter: Tensor) -> list[float]:
     values = parameter.detach()
     if getattr(values, "device_mesh", None) is not None:
         values = values.full_tensor()  # pyright: ignore[reportAttributeAccessIssue]  (sharded over devices)

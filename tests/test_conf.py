@@ -16,6 +16,7 @@ from benchmarks.docs import pages
 from scoresde import process as processes
 from scoresde import tuned
 from scoresde.commands.app import config_folder
+from scoresde.exact import DENSITIES
 from scoresde.models import DIFFUSERS, NETWORKS, bundled
 from scoresde.networks import CONVERTED
 from scoresde.training import Settings
@@ -57,7 +58,9 @@ def test_what_is_written_from_signatures_and_docstrings_is_up_to_date(name: str)
 
 def test_nothing_else_lies_among_what_is_written() -> None:
     written = {CONF / name for name in pages.configurations()}
-    assert {path for path in FILES if path.parent.name in ("solver", "grid")} == written
+    exact = {CONF / "model" / f"{name}.yaml" for name in DENSITIES}
+    assert {path for path in FILES if path.parent.name in ("solver", "grid")} == written - exact
+    assert exact < written
 
 
 def test_every_grid_has_its_file_and_the_recommended_one_names_none() -> None:
@@ -92,10 +95,14 @@ def test_every_network_has_its_file_with_all_that_the_data_do_not_decide() -> No
         assert options == {key: value for key, value in known.items() if key not in NETWORKS.given}
 
 
-def test_every_bundled_model_has_its_file() -> None:
+def test_every_bundled_and_every_exact_model_has_its_file() -> None:
     files = group("model")
     assert files.pop("folder") == {"path": "???"}
     assert files.pop("diffusers") == {"id": "???", "path": f"{DIFFUSERS}${{model.id}}"}
+    for name in DENSITIES:
+        options = files.pop(name)
+        assert options.pop("name") == name
+        assert options == {key: value for key, value in parameters(DENSITIES[name]).items() if key != "process"}
     assert all(options == {"path": name} for name, options in files.items())
     assert bundled().keys() <= files.keys()
 
@@ -120,11 +127,12 @@ def test_no_configuration_names_a_python_target(path: Path) -> None:
     [
         path
         for path in FILES
-        if path.parent.name in ("solver", "grid") and path.stem not in {"recommended", *solvers.aliases()}
+        if (path.parent.name in ("solver", "grid") and path.stem not in {"recommended", *solvers.aliases()})
+        or (path.parent.name == "model" and path.stem in DENSITIES)
     ],
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-def test_every_option_of_a_solver_or_grid_is_explained_beside_it(path: Path) -> None:
+def test_every_option_of_a_solver_grid_or_density_is_explained_beside_it(path: Path) -> None:
     first, name, *options = path.read_text(encoding="utf-8").splitlines()
     assert first.startswith("# ")
     assert name == f"name: {path.stem}"

@@ -92,17 +92,17 @@ ROOMS = {
         "data": {"files"},
         "networks": SCORES | {"files"},
         "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},
-        "models": SCORES | {"files", "networks", "preconditioning", "integrations", "tuned"},
+        "models": SCORES | {"exact", "files", "networks", "preconditioning", "integrations", "tuned"},
         "metrics": {"files", "data", "networks"},
         "runs": {"files", "data", "noise", "metrics", "version"},
         "training": SCORES | {"files", "data", "preconditioning", "runs"},
-        "plugins": {"files", "process", "networks", "guidance", "metrics"},
+        "plugins": {"exact", "files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
         "bench": SCORES | {"files", "data", "metrics", "models", "runs", "sampling", "tuned"},
-        "report": {"files", "bench", "tuned"},
+        "report": SCORES | {"files", "networks", "exact", "sampling", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES
-        | {"files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
+        | {"exact", "files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
         | {"plugins", "tuned", "tuning", "__init__"},
         "__main__": {"commands"},
     },
@@ -181,7 +181,7 @@ def test_one_register_for_all_that_is_chosen_by_name() -> None:
         if re.search(r"unknown .*nearest\(", path.read_text(encoding="utf-8")):
             unknown.append(path.relative_to(ROOT).as_posix())
     assert kinds == {"solver", "grid", "frame", "tableau", "process", "guidance", "preconditioning"} | {
-        *("feature space", "network", "format", "objective"),
+        *("feature space", "network", "format", "objective", "density"),
     }
     assert lookups == ["solvers/coefficients/frames.py"]  # which also knows the frame that a process prefers
     assert set(unknown) <= {"solvers/errors.py", "scoresde/commands/app.py", "scoresde/commands/main.py"}
@@ -265,6 +265,12 @@ def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_le
     scoresde("sample", "n=2", "nfe=3", "batch_size=2", "out=images")
     assert sorted(path.name for path in elsewhere.iterdir()) == ["images"]
     assert (elsewhere / "images" / "samples.npz").is_file()
+    page = (ROOT / "docs" / "researcher.md").read_text(encoding="utf-8")
+    (elsewhere / "second_look.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
+    own = ["plugins=[second_look.py]", "model=ring", "n=20"]
+    scoresde("sample", *own, "solver=second_look", "nfe=5", "trajectories=true", "out=ring")
+    scoresde("bench", *own, "solvers=[ddim,second_look]", "nfe=[4]", "reference_nfe=10", "out=compared")
+    assert (elsewhere / "ring" / "trajectories.png").is_file() and (elsewhere / "compared" / "report.html").is_file()
 
 
 def test_the_lowest_versions_tested_are_the_lowest_allowed() -> None:

@@ -15,6 +15,7 @@ import solvers
 from benchmarks.orders.convergence import RESULTS
 from benchmarks.orders.report import measured, span
 from scoresde.commands import choices
+from scoresde.exact import DENSITIES
 from scoresde.files import replacing
 from scoresde.process import VP
 from solvers import PlannedSolver, Solver
@@ -267,10 +268,11 @@ def wrapped(text: str) -> str:
 
 
 def configurations() -> dict[str, str]:
-    """What the files in conf/solver and conf/grid should hold: all that signatures and docstrings say of options."""
+    """What the files of solvers, grids and exact models in conf should hold: what signatures and docstrings say."""
     groups = {
         "solver": choices.folder(SOLVERS, {"tuned.yaml": choices.TUNED}),
         "grid": choices.folder(GRIDS, {"recommended.yaml": choices.RECOMMENDED, "times.yaml": choices.TIMES}),
+        "model": choices.folder(DENSITIES, {}),
     }
     return {f"{group}/{name}": text for group, files in groups.items() for name, text in files.items()}
 

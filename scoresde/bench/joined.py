@@ -164,7 +164,15 @@ def _limits(limits: Sequence[Limits]) -> Limits:
 
 
 def _stacked(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures of several models in one: as many as all have, in colour if any is, the smaller ones in the middle."""
+    """Pictures of several models in one: as many as all have, in colour if any is, the smaller ones in the middle.
+
+    Raises:
+        ValueError: images and points, or points of several dimensions.
+    """
+    if any(each.ndim == 2 for each in pictures):
+        if len({each.shape[1:] for each in pictures}) > 1:
+            raise ValueError("points stand on one page with points of the same dimension alone")
+        return torch.stack([each[: min(map(len, pictures))] for each in pictures])
     shown, channels = min(len(each) for each in pictures), max(each.shape[1] for each in pictures)
     height, width = (max(each.shape[side] for each in pictures) for side in (2, 3))
     made = []

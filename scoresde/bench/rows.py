@@ -27,11 +27,11 @@ class Row:
         dtype: precision of the network.
         compile: mode of torch.compile; "" where the network runs as it is.
         samples: number of samples.
-        feature_space: in which ``fid``, ``kid``, ``precision`` and ``recall`` are measured.
+        feature_space: in which the metrics but ``error`` and ``pixel_fd`` are measured.
         metrics: estimates by name: ``fid``, ``kid``, ``precision``, ``recall``, ``sliced_wasserstein``, ``pixel_fd``,
             ``own_class`` (share of samples that the feature network's classifier puts into the class asked for), and
-            ``error`` (root mean square per pixel of [−1, 1] images from the converged solution of the same seeds; not
-            for stochastic solvers). Those that were not asked for are missing.
+            ``error`` (root mean square per pixel of [−1, 1] images, or per coordinate of points, from the converged
+            solution of the same seeds; not for stochastic solvers). Those that were not asked for are missing.
         seconds: wall time of sampling, network included.
         model: what the model is called, its path or its id; "" where nobody said.
         seeds: the first seed of each run that is in the row: one, or several that were joined.
@@ -193,7 +193,7 @@ class Outcome:
         rows: one for each solver, budget and whatever else was varied.
         converged, reference_error, floors: as in :class:`Limits`, of the first model.
         images: uint8 pixels (rows + models, shown, channels, height, width) of the first seeds, the converged solution
-            of each model last.
+            of each model last; of a model of points float32 (rows + models, shown, dim).
         labels: classes of those images; empty for a model without.
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
@@ -222,3 +222,8 @@ class Outcome:
     def limits(self) -> list[Limits]:
         """Of each model, the first before the others."""
         return [Limits(self.converged, self.reference_error, self.floors), *self.others]
+
+    @property
+    def points(self) -> bool:
+        """Whether the samples are points and not images."""
+        return self.images.ndim == 3

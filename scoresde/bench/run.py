@@ -27,6 +27,7 @@ from scoresde.metrics import (
     FeatureSpace,
     Floors,
     Measure,
+    PointMeasure,
     Reference,
     SampleFeatures,
     Space,
@@ -40,6 +41,7 @@ from scoresde.score import PRECISIONS, ScoreModel
 
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
+DRAWN = 500  # points
 LONGEST = 500  # characters of why a row failed
 RUNS, LEAST_RUNS, LONG = 7, 3, 20.0  # of a timing, at most and at least; seconds after which the least are enough
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
@@ -71,8 +73,8 @@ class Bench:
 
     Args:
         checkpoint: the model, in the finest precision that a case has.
-        measure: figures of the samples; a feature space alone compares them with as many of the model's own converged
-            samples, of other seeds, so that what the network has not learned is in both.
+        measure: figures of the samples, images or points; a feature space alone compares them with as many of the
+            model's own converged samples, of other seeds, so that what the network has not learned is in both.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
@@ -89,7 +91,7 @@ class Bench:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        measure: Measure | Space,
+        measure: Measure | PointMeasure | Space,
         floors: Floors | None,
         settings: Settings,
         out: str | Path,
@@ -215,16 +217,17 @@ class Bench:
                 dtype=dtype,
                 compile="",
                 samples=self.settings.n,
-                feature_space=measure.space.name,
-                metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+                feature_space=measure.where,
+                metrics={**measure.of(self._seen(states), self.labels), "error": Estimate(0.0)},
                 seconds=math.nan,
                 **self._about,
             )
-        labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
-        limits, own = Limits(converged, error, self.floors), not isinstance(self.measure, Measure)
-        features = self._figures(guidance, dtype).reference.moments.mean.size
-        keys, pixels = [case.key for case in cases], to_pixels(states[:SHOWN])
-        self.store.conclude(keys, self._stale(cases), limits, labels, own, features, pixels)
+        labels = [] if self.labels is None else self.labels[: self.shown].tolist()
+        own = not isinstance(self.measure, (Measure, PointMeasure))
+        measure, limits = self._figures(guidance, dtype), Limits(converged, error, self.floors)
+        features = measure.reference.moments.mean.size if isinstance(measure, Measure) else 0
+        keys, seen = [case.key for case in cases], self._seen(states)[: self.shown]
+        self.store.conclude(keys, self._stale(cases), limits, labels, own, features, seen)
 
     @property
     def _about(self) -> dict[str, Any]:
@@ -241,7 +244,7 @@ class Bench:
         """The row of a case, on disk; or why there is none."""
         try:
             states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
-            row, pixels = self._measure(case, states)
+            row, seen = self._measure(case, states)
         except OSError:
             raise  # of the folder; there is no use in going on
         except Exception as error:
@@ -250,15 +253,15 @@ class Bench:
             failure = Failure(*told, reason)
             self.store.fail(case.key, failure)
             return failure
-        self.store.add(case.key, row, pixels)
+        self.store.add(case.key, row, seen)
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
         measure = self._figures(case.guidance, case.dtype)
         nfe, what = None if case.solver.adaptive else int(case.budget), f"{case.label} at {case.budget:g}"
         result, seconds = self._sample(case, nfe, self.settings.n, what)
-        pixels = to_pixels(result.samples).cpu()
-        metrics = measure.of(pixels, self.labels)
+        seen = self._seen(result.samples)
+        metrics = measure.of(seen, self.labels)
         if converged is not None:
             metrics["error"] = rms_error(result.samples, converged)
         row = Row(
@@ -273,16 +276,25 @@ class Bench:
             dtype=case.dtype,
             compile=case.compile,
             samples=self.settings.n,
-            feature_space=measure.space.name,
+            feature_space=measure.where,
             metrics=metrics,
             seconds=seconds,
             **self._about,
         )
-        return row, pixels[:SHOWN]
+        return row, seen[: self.shown]
 
-    def _figures(self, guidance: str, dtype: str) -> Measure:
+    @property
+    def shown(self) -> int:
+        """How many samples of each row are kept for the picture."""
+        return DRAWN if self.checkpoint.points else SHOWN
+
+    def _seen(self, states: Tensor) -> Tensor:
+        """Final states as they are looked at, on the CPU: as 8-bit pixels, or as points in float32."""
+        return states.cpu().float() if self.checkpoint.points else to_pixels(states).cpu()
+
+    def _figures(self, guidance: str, dtype: str) -> Measure | PointMeasure:
         """What rows are measured by."""
-        if isinstance(self.measure, Measure):
+        if isinstance(self.measure, (Measure, PointMeasure)):
             return self.measure
         if (found := self._own.get((guidance, dtype))) is None:
             space, n = self.measure, self.settings.n
@@ -327,8 +339,8 @@ class Bench:
         found = self._nets.get((case.dtype, case.compile))
         if found is None:
             found = copy.copy(self.checkpoint.model)
-            assert isinstance(found.net, nn.Module)
-            found.net = copy.deepcopy(found.net).to(PRECISIONS[case.dtype])
+            if isinstance(found.net, nn.Module):  # or an exact model, whose formulas have the precision of the state
+                found.net = copy.deepcopy(found.net).to(PRECISIONS[case.dtype])
             if case.compile:
                 found.net = torch.compile(found.net, mode=case.compile, dynamic=False)  # type: ignore[assignment]
             self._nets[case.dtype, case.compile] = found

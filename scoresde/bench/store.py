@@ -81,10 +81,10 @@ class Store:
             return False
         return True
 
-    def add(self, key: str, row: Row, pixels: Tensor) -> None:
-        """Keep a row; its images are written first."""
+    def add(self, key: str, row: Row, seen: Tensor) -> None:
+        """Keep a row; its images, or points, are written first."""
         with replacing(self._picture(key)) as path:
-            np.savez_compressed(path, pixels=pixels.numpy())
+            np.savez_compressed(path, pixels=seen.numpy())
         self._append(key, asdict(row))
 
     def fail(self, key: str, failure: Failure) -> None:
@@ -92,7 +92,7 @@ class Store:
         self._append(key, asdict(failure))
 
     def images(self, key: str) -> Tensor:
-        """uint8 pixels (shown, channels, height, width) of a row.
+        """uint8 pixels (shown, channels, height, width) of a row, or float32 points (shown, dim).
 
         Raises:
             ValueError: they are damaged or not there.
@@ -102,7 +102,7 @@ class Store:
                 content = arrays["pixels"]
         except FileNotFoundError as error:
             raise ValueError(f"no pictures at {str(self._picture(key))!r}") from error
-        if content.dtype != np.uint8 or content.ndim != 4:
+        if (content.dtype, content.ndim) not in ((np.uint8, 4), (np.float32, 2)):
             raise ValueError(f"{str(self._picture(key))!r} holds no pictures but {content.dtype} {content.shape}")
         return torch.from_numpy(content)
 
@@ -242,7 +242,7 @@ def read(folder: str | Path) -> Outcome:
 def model(config: Mapping[str, Any]) -> str:
     """What a configuration calls its model; "" where it has none."""
     chosen = config.get("model")
-    return str((chosen.get("path") if isinstance(chosen, Mapping) else chosen) or "")
+    return str((chosen.get("path", chosen.get("name")) if isinstance(chosen, Mapping) else chosen) or "")
 
 
 def _told(row: Row, about: Mapping[str, Any]) -> Row:

@@ -21,7 +21,7 @@ from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, floors
+from scoresde.metrics import Floors, Measure, PointMeasure, Space, floors
 from scoresde.metrics.measure import NAMES
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
@@ -53,13 +53,14 @@ def run(config: DictConfig, out: Path) -> None:
         batch_size=values.whole(config, "batch_size"),
         reference=values.whole(config, "reference_nfe", least=10),
     )
+    place = measured.place(settings)
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
-    tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
+    tried = [fitting.named(name, options, place)[0] for name, options in named]
     del common["timing"]  # what is timed besides is no other benchmark
     given = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
     batches = [values.whole_number("timing", each) for each in given if each is not None]
     device = values.device(config)
-    common["model"]["sha256"] = models.fingerprint(config.model.path)
+    common["model"]["sha256"] = models.fingerprint(place)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
@@ -70,14 +71,18 @@ def run(config: DictConfig, out: Path) -> None:
         common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
-    own = settings["reference"] == CONVERGED
-    measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
+    if checkpoint.points:
+        measure: Measure | PointMeasure | Space = measured.of_points(settings, checkpoint)
+        if compiled := [mode for mode in lists["compile"] if mode]:
+            raise ValueError(f"compile={compiled[0]} is of a network, and {settings['model']['name']} has none")
+    else:
+        own = settings["reference"] == CONVERGED
+        measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     measure = replace(measure, names=wanted) if isinstance(measure, Measure) else measure
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
-        "features": measure.space.name if isinstance(measure, Measure) else measure.name,
-        "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
+        **_sources(measure),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(
@@ -92,6 +97,7 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
+    things = "points" if checkpoint.points else "images"
     with record.held(out, (IMAGES, CONVERGED)) as unwritable:
         record.complete(out, common, (ROWS,))  # refuses another configuration's folder
         if unwritable is not None:
@@ -111,10 +117,10 @@ def run(config: DictConfig, out: Path) -> None:
             model=model(common),
             versions=record.said(record.versions(device)),
             report=_report,
-            within=_within,
+            within=partial(_within, things),
         )
         there = sum(row.key in bench.store for row in rows)
-        say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
+        say(f"{len(rows)} rows of {chosen.n} {things}, {there} of them in {out} already")
         try:
             found = bench.run(rows)
             if batches:
@@ -130,6 +136,15 @@ def run(config: DictConfig, out: Path) -> None:
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+
+
+def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
+    """What rows are measured in and compared with."""
+    if isinstance(measure, PointMeasure):
+        return {"features": measure.where, "reference": "exact"}
+    if isinstance(measure, Measure):
+        return {"features": measure.where, "reference": identity(measure.reference)}
+    return {"features": measure.name, "reference": CONVERGED}
 
 
 def _weak(entries: list[Any]) -> list[str]:
@@ -158,18 +173,18 @@ def _grid(name: str, options: dict[str, Any]) -> Grid | None:
 
 def _floors(settings: dict[str, Any], n: int) -> Floors | None:
     """What comes with the model, where its own space and reference are used."""
-    if not measured.own(settings):
+    if not measured.own(settings) or models.exact(measured.place(settings)) is not None:
         return None
-    folder = models.find(settings["model"]["path"])
+    folder = models.find(measured.place(settings))
     return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
 
 
 @contextmanager
-def _within(what: str, images: int) -> Iterator[Callable[[float], None]]:
+def _within(things: str, what: str, count: int) -> Iterator[Callable[[float], None]]:
     """What is under way, on a terminal or, of what takes long, in lines."""
     if what.startswith("converged"):
-        say(f"{what}: {images} images")
-    with Progress(images, 0, lambda: 0, left=False) as progress:
+        say(f"{what}: {count} {things}")
+    with Progress(count, 0, lambda: 0, left=False, things=things) as progress:
         yield progress.advance
 
 
@@ -179,6 +194,8 @@ def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
         say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return
     figures = [f"FID {row.metrics['fid'].value:8.2f}"] if "fid" in row.metrics else []
+    if "sliced_wasserstein" in row.metrics and not figures:
+        figures = [f"distance {row.metrics['sliced_wasserstein'].value:.4f}"]
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
     say(

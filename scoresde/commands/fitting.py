@@ -23,19 +23,19 @@ AUTO = "auto"
 SEEDS = range(16)
 
 
-def named(name: str, options: Mapping[str, Any], path: str) -> tuple[Solver, dict[str, Any]]:
+def named(name: str, options: Mapping[str, Any], place: models.Place) -> tuple[Solver, dict[str, Any]]:
     """The solver of a configuration as far as it can be known before the model, and what is recorded of it.
 
     Args:
         name, options: of the solver.
-        path: of the model, beside which ``tuned`` looks for its file.
+        place: of the model, beside which ``tuned`` looks for its file.
 
     Raises:
         ValueError: unknown name, or an option out of range.
     """
     given = dict(options)
     if name == tuned.NAME:
-        found = tuned.named(name, **{**given, "path": given.get("path") or models.beside(path)})
+        found = tuned.named(name, **{**given, "path": given.get("path") or models.beside(place)})
         assert isinstance(found, tuned.TunedSolver)
         foreign = {"foreign": True} if found.foreign else {}
         return found, {"name": name, **foreign, "sha256": digest(str(found.path))}

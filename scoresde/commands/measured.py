@@ -12,8 +12,10 @@ import torch
 from scoresde import models
 from scoresde.commands import values
 from scoresde.data import Resizing
-from scoresde.metrics import FeatureSpace, Measure, PixelSpace, Space, real_images, spaces
+from scoresde.exact import GaussianMixture
+from scoresde.metrics import FeatureSpace, Measure, PixelSpace, PointMeasure, Space, real_images, spaces
 from scoresde.metrics.moments import Gaussian
+from scoresde.metrics.points import DRAWS
 from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
@@ -42,6 +44,21 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     return Measure(found, real, pixels, found if isinstance(found, FeatureSpace) else None)
 
 
+def of_points(settings: Mapping[str, Any], checkpoint: Checkpoint) -> PointMeasure:
+    """What points are measured by: exact draws of their density, the same at every call.
+
+    Raises:
+        ValueError: features or a reference, which are of images.
+    """
+    name = settings["model"]["name"]
+    for key, given in (("features", settings["features"]["name"]), ("reference", settings["reference"])):
+        if given not in ("model", None):
+            raise ValueError(f"{key}={given} is for images: points of {name} are compared with its own exact draws")
+    model = checkpoint.model
+    assert isinstance(model, GaussianMixture)
+    return PointMeasure(model.sample(DRAWS, torch.Generator().manual_seed(0)).float())
+
+
 def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Space:
     """The feature space of :func:`measure` alone.
 
@@ -65,7 +82,13 @@ def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.dev
 
 def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Path:
     """Of the features that come with a model."""
-    return options["path"] or models.find(settings["model"]["path"])
+    return options["path"] or models.find(place(settings))
+
+
+def place(settings: Mapping[str, Any]) -> models.Place:
+    """Where the model that ``conf/model`` chose is: its path, or name and options of an exact one."""
+    group = {key: value for key, value in settings["model"].items() if key != "sha256"}
+    return group.get("path", group)
 
 
 def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:
@@ -75,7 +98,13 @@ def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype
         ValueError: there is none, or it is conditioned on what no command can give.
     """
     options = {key: settings[key] for key in SAID if settings[key] is not None}
-    checkpoint = models.load(settings["model"]["path"], device=device, dtype=dtype, **options)
+    where = place(settings)
+    if models.exact(where) is not None:
+        if given := [f"{key}={settings[key]}" for key in options]:
+            raise ValueError(f"{given[0]} is for checkpoints of diffusers, and {settings['model']['name']} is exact")
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype is of a network, and {settings['model']['name']} has none: float32 or float64")
+    checkpoint = models.load(where, device=device, dtype=dtype, **options)
     if needed := getattr(checkpoint.model.net, "needed", ()):
         raise ValueError(
             f"this checkpoint is conditioned on {', '.join(needed)} (text, sizes, …), which no command gives: sample "

@@ -33,7 +33,9 @@ def chosen(out: Path, key: str, checkpoint: Checkpoint, batch_size: int, device:
 
 
 def quicker(checkpoint: Checkpoint, batch_size: int, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``, by the time of an evaluation of the network."""
+    """``float32`` or ``bfloat16``, by the time of an evaluation of the network; an exact model has none."""
+    if not isinstance(checkpoint.model.net, nn.Module):
+        return "float32"
     models = {name: _in(checkpoint.model, name) for name in CHOICES}
     state = torch.zeros((batch_size, *checkpoint.shape), device=device)
     cond = {"label": torch.zeros(batch_size, dtype=torch.long, device=device)} if checkpoint.classes else {}

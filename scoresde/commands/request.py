@@ -20,7 +20,7 @@ from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
-from scoresde.commands.measured import drop, loaded, measure
+from scoresde.commands.measured import drop, loaded, measure, place
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -59,7 +59,7 @@ class Asked:
             ValueError: an unknown name, or an option out of range.
         """
         name, options = values.named(settings["solver"])
-        solver, settings["solver"] = fitting.named(str(name), options, config.model.path)
+        solver, settings["solver"] = fitting.named(str(name), options, place(settings))
         grid = _grid(*values.named(settings["grid"]))
         steps, nfe = (None if config[key] is None else values.whole(config, key) for key in ("steps", "nfe"))
         if steps is None and nfe is None and not solver.adaptive and not isinstance(grid, tuple):
@@ -76,7 +76,7 @@ class Asked:
         """
         solver, grid, dtype = self.solver, self.grid, PRECISIONS[settings.get("dtype", "float32")]
         drop(settings)
-        settings["model"]["sha256"] = models.fingerprint(config.model.path)
+        settings["model"]["sha256"] = models.fingerprint(place(settings))
         process_name, options = values.named(settings["process"])
         model = checkpoint.model
         if process_name is not None:
@@ -120,6 +120,11 @@ class Request:
     shards: Shards
     scoring: Scoring | None
 
+    @property
+    def things(self) -> str:
+        """What the samples are."""
+        return "points" if self.checkpoint.points else "images"
+
     @classmethod
     def of(cls, config: DictConfig, out: Path, ranks: Ranks, dtype: str) -> Request:
         """The request that a configuration makes, with ``dtype`` for its own, which may be ``auto``.
@@ -144,6 +149,10 @@ class Request:
             del settings["state"]  # as in runs of before there was a choice
         checkpoint = loaded(settings, device, PRECISIONS[name])
         sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
+        if checkpoint.points and values.flag(config, "metrics"):
+            raise ValueError(
+                f"metrics=true is for images, and {config.model.name} is of points: scoresde bench measures them"
+            )
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
@@ -151,6 +160,12 @@ class Request:
         if scoring is not None:
             settings[record.INPUTS] = scoring.inputs
         values.flag(config, "keep")
+        if not values.flag(config, "trajectories"):
+            del settings["trajectories"]  # as in runs of before there was a choice
+        elif checkpoint.decode is not None or (not checkpoint.points and checkpoint.shape[0] not in (1, 3)):
+            raise ValueError("trajectories=true is for models whose states are points, or images of 1 or 3 channels")
+        if checkpoint.points and config.format != "npz":
+            raise ValueError(f"format={config.format} is for images, and {config.model.name} is of points: npz")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
@@ -173,27 +188,37 @@ class Request:
             return name
         settings = values.resolved(config)
         name_of, options = values.named(settings["solver"])
-        fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
+        fitting.named(str(name_of), options, place(settings))  # what it has to say comes before any network
         _set_seeds(config, settings)
         device, size = values.device(config), _batch_size(config, settings, out)
         checkpoint = loaded(settings, device)
         return precision.chosen(out, "dtype", checkpoint, size, device)
 
     def sample(
-        self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
+        self,
+        seeds: list[int],
+        labels: NDArray[np.int64],
+        progress: Callable[[float], object],
+        trajectory: bool = False,
     ) -> scoresde.Result:
-        """Samples of these seeds and labels."""
+        """Samples of these seeds and labels, and where asked for their states on the way."""
         wide = self.settings["dtype"] == "float64"
         return self.sampler.sample(
             shape=(len(seeds), *self.checkpoint.shape),
             seeds=seeds,
-            cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
+            cond=self.cond(labels),
             batch_size=self.settings["batch_size"],
             dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
             device=self.device,
             decode=self.checkpoint.decode,
             progress=progress,
+            trajectory=trajectory,
         )
+
+    @staticmethod
+    def cond(labels: NDArray[np.int64]) -> dict[str, Any]:
+        """What the model is given beside state and time."""
+        return {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:

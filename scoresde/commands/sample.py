@@ -1,4 +1,4 @@
-"""``scoresde sample``: images from a model, with their seeds; as many as asked for, whatever comes between."""
+"""``scoresde sample``: images or points from a model, by their seeds; as many as asked for, whatever comes between."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
+from scoresde.exact import GaussianMixture
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import plain, say
+from scoresde.report import points, trajectories
 from scoresde.runs import record
 from scoresde.runs.formats import SHARDS
 from scoresde.runs.locks import Lock
@@ -26,8 +28,8 @@ from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import METRICS
 from scoresde.runs.shards import Shard, Shards
 
-GRID = "grid.png"
-OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
+GRID, SCATTER, WAYS = "grid.png", "samples.png", "trajectories.png"
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, WAYS, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
@@ -90,7 +92,7 @@ class Run:
         return self.shards.finished() and (scoring is None or scoring.finished(self.shards))
 
     def _go_on(self) -> None:
-        shards, ranks, start = self.shards, self.ranks, time.perf_counter()
+        request, shards, ranks, start = self.request, self.shards, self.ranks, time.perf_counter()
         whole = np.zeros(len(shards.parts), dtype=np.int64)
         for index in range(ranks.rank, len(whole), ranks.size):
             whole[index] = shards.whole(shards.parts[index])
@@ -104,12 +106,12 @@ class Run:
         missing = [shards.parts[index] for index in np.flatnonzero(~there)]
         begun = shards.total - sum(map(len, missing))
         if begun and ranks.rank == 0:
-            say(f"{begun:,} of {shards.total:,} images are there; going on")
+            say(f"{begun:,} of {shards.total:,} {request.things} are there; going on")
         self._make(missing, begun)
         if ranks.rank == 0:
             if not shards.finished():
                 shards.finish()
-            scoring = self.request.scoring
+            scoring = request.scoring
             if scoring is not None and not scoring.finished(shards):
                 scoring.finish(shards)
             self._report(shards.total - begun, time.perf_counter() - start)
@@ -124,7 +126,9 @@ class Run:
         shards, ranks, mine = self.shards, self.ranks, missing[self.ranks.rank :: self.ranks.size]
         theirs = [shard for index, shard in enumerate(missing) if index % ranks.size != ranks.rank]
         failure: Exception | None = None
-        with Progress(shards.total, begun, lambda: shards.count(theirs), shown=ranks.rank == 0) as progress:
+        with Progress(
+            shards.total, begun, lambda: shards.count(theirs), shown=ranks.rank == 0, things=self.request.things
+        ) as progress:
             try:
                 for shard in mine:
                     self._make_one(shard, progress)
@@ -146,11 +150,20 @@ class Run:
         samples = result.samples.to("cpu", torch.float32)
         features = None if request.scoring is None else request.scoring.features(samples)
         pictures = []
-        if shard.place == 0 and samples.shape[1] in (1, 3):
+        model = request.checkpoint.model
+        if shard.place == 0 and isinstance(model, GaussianMixture):
+            pictures.append(self.out / SCATTER)
+            points.draw(samples, model, self.out / SCATTER, self.shards.total)
+        elif shard.place == 0 and samples.shape[1] in (1, 3):
             pictures.append(self.out / GRID)
             _draw(self.out / GRID, samples, request.columns)
             if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:
                 pictures += self.shards.single_pictures(shard, samples)
+        if shard.place == 0 and "trajectories" in request.settings:
+            count = trajectories.PATHS if request.checkpoint.points else trajectories.STRIPS
+            ways = request.sample(shard.seeds[:count].tolist(), labels[:count], lambda done: None, trajectory=True)
+            pictures.append(self.out / WAYS)
+            trajectories.draw(ways, request.sampler.model, self.out / WAYS, cond=request.cond(labels[:count]))
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
 
     def _report(self, made: int, seconds: float) -> None:
@@ -166,9 +179,10 @@ class Run:
             where = "steps of its own" if solver.adaptive else f"the grid {request.grid or solver.recommended}"
         processes = f", {ranks.size} processes" if ranks.size > 1 else ""
         guidance = f", {model.guidance}" if model.guidance else ""
+        network = request.settings["dtype"] + ("" if request.checkpoint.points else " network")
         lines = [f"{solver.name} on {where}, {model.process.name} process{guidance}: {taken}"]
         lines += [
-            f"{made:,} images in {seconds:.2f} s ({made / seconds:.1f} images/s, {request.settings['dtype']} network, "
+            f"{made:,} {request.things} in {seconds:.2f} s ({made / seconds:.1f} {request.things}/s, {network}, "
             f"{request.device}{processes})"
         ]
         if request.scoring is not None:
@@ -181,7 +195,8 @@ class Run:
 
         def done() -> str:
             there, total = self.shards.there(), self.shards.total
-            return f"{there:,} of {total:,} images are written, and the same command with out={self.out} goes on"
+            things = self.request.things
+            return f"{there:,} of {total:,} {things} are written, and the same command with out={self.out} goes on"
 
         try:
             yield

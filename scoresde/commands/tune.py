@@ -11,9 +11,8 @@ from omegaconf import DictConfig
 
 import scoresde
 from scoresde import models
-from scoresde.commands import values
+from scoresde.commands import measured, values
 from scoresde.commands.guided import guided, recorded
-from scoresde.commands.measured import drop, loaded
 from scoresde.commands.request import labels_of
 from scoresde.files import replacing
 from scoresde.files.text import say
@@ -47,9 +46,9 @@ def run(config: DictConfig, out: Path) -> None:
     device, dtype = values.device(config), values.dtype(config, "dtype")
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    checkpoint = loaded(settings, device, dtype)
-    drop(settings)
-    settings["model"]["sha256"] = models.fingerprint(config.model.path)
+    checkpoint = measured.loaded(settings, device, dtype)
+    measured.drop(settings)
+    settings["model"]["sha256"] = models.fingerprint(measured.place(settings))
     model = guided(checkpoint.model, settings["guidance"], checkpoint, device, dtype)
     settings["guidance"] = recorded(settings["guidance"])
     labels = labels_of(config.label, count, checkpoint)

@@ -14,6 +14,7 @@ from scoresde.metrics.floors import Floors, SampleFeatures, floors, real_floor
 from scoresde.metrics.labels import class_labels
 from scoresde.metrics.measure import Measure
 from scoresde.metrics.moments import Moments
+from scoresde.metrics.points import PointMeasure
 from scoresde.metrics.reference import Reference
 from scoresde.metrics.spaces.network import FeatureNetwork, FeatureSpace, load_features, save_features
 from scoresde.metrics.spaces.patches import PatchNetwork
@@ -34,6 +35,7 @@ __all__ = [
     "Moments",
     "PatchNetwork",
     "PixelSpace",
+    "PointMeasure",
     "Reference",
     "SampleFeatures",
     "Score",

@@ -36,6 +36,11 @@ class Measure:
     classifier: FeatureSpace | None = None
     names: tuple[str, ...] = NAMES
 
+    @property
+    def where(self) -> str:
+        """What figures are measured in, in words: the feature space."""
+        return self.space.name
+
     def of(self, images: Tensor, labels: Tensor | None) -> dict[str, Estimate]:
         """Estimates by name, of uint8 images (n, channels, height, width) that were asked for with these labels."""
         space, moments = (self.pixels if "pixel_fd" in self.names else None) or (None, None)

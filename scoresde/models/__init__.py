@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load
+from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, load
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
 from scoresde.networks.described import CheckpointError
@@ -17,10 +17,12 @@ __all__ = [
     "WEIGHTS",
     "Checkpoint",
     "CheckpointError",
+    "Place",
     "beside",
     "build",
     "bundled",
     "check_levels",
+    "exact",
     "find",
     "fingerprint",
     "from_diffusers",

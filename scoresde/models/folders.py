@@ -100,6 +100,7 @@ def read(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Checkp
         shape, classes, scale = _described(config)
         process = processes.get(**config["process"])
         network = dict(config["network"])
+        NETWORKS.find(network.get("name"))
         maps: preconditionings.Maps = {} if scale == 1 else {"time_input": partial(operator.mul, scale)}
         if "preconditioning" in config:
             maps = preconditionings.described(config["preconditioning"], process)
@@ -109,6 +110,8 @@ def read(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Checkp
         raise
     except Exception as error:  # whatever odd settings lead to
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        if reason.startswith("unknown "):
+            reason += "; one of your own is there when its plugin is loaded first (plugins=[mine.py])"
         raise CheckpointError(f"{str(path)!r} does not describe a model: {reason}") from error
     _check_agreement(str(path), network, shape, classes)
     net = built(lambda: build(network, shape), _options(network), shapes, repr(str(path)), str(folder / WEIGHTS))

@@ -1,44 +1,59 @@
-"""Models from wherever they are: the bundled one, our folders, and checkpoints of diffusers."""
+"""Models from wherever they are: the bundled one, our folders, checkpoints of diffusers, and exact ones by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
+from scoresde.exact import DENSITIES, GaussianMixture
 from scoresde.files import digest, digest_of
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
+from scoresde.process import VP
 from scoresde.tuned import FILE
 from solvers.errors import nearest
 
 DIFFUSERS = "diffusers:"
+Place: TypeAlias = str | Path | Mapping[str, Any]
 
 
 def load(
-    name_or_folder: str | Path,
+    name_or_folder: Place,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     shape: Sequence[int] | None = None,
     variant: str | None = None,
 ) -> Checkpoint:
-    """Read a bundled model by its name, a model folder, or a checkpoint of diffusers.
+    """Read a bundled model by its name, a model folder, or a checkpoint of diffusers; or make an exact model.
 
     Args:
         name_or_folder: a name such as ``"mnist"``; a folder with ``config.json`` and ``model.safetensors``; a folder of
-            diffusers; or ``diffusers:`` before a folder or a hub id, see :func:`scoresde.models.from_diffusers`.
+            diffusers; ``diffusers:`` before a folder or a hub id, see :func:`scoresde.models.from_diffusers`; or the
+            name of a density of :mod:`scoresde.exact`, with options ``{"name": "ring", "modes": 12}``: a model of
+            points on VP, whose score is exact.
         device: where the network goes.
         dtype: precision of the network; weights stored in bfloat16 are converted.
         shape, variant: of a checkpoint of diffusers, see :func:`scoresde.models.from_diffusers`.
 
     Raises:
         CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
+        ValueError, TypeError: an exact model's option that it does not have, or out of range; a density of a plugin
+            that is no mixture.
     """
+    if (density := exact(name_or_folder)) is not None:
+        model = DENSITIES.get(process=VP(), **density)
+        if not isinstance(model, GaussianMixture):
+            name, kind = density["name"], type(model).__name__
+            raise TypeError(f"the density {name!r} must give a scoresde.exact.GaussianMixture, got {kind}")
+        return Checkpoint(model, tuple(model.shape), 0, density)
     if (source := foreign(name_or_folder)) is not None:
         states = None if shape is None else tuple(shape)
         found = from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
@@ -48,11 +63,21 @@ def load(
     return found
 
 
-def fingerprint(name_or_folder: str | Path) -> str:
+def exact(place: Place) -> dict[str, Any] | None:
+    """Name and options of the exact model that is meant; None for a model in files."""
+    if isinstance(place, Mapping):
+        return dict(place)
+    return {"name": place} if place in DENSITIES and place not in bundled() else None
+
+
+def fingerprint(name_or_folder: Place) -> str:
     """SHA-256 over the files of a model, which tells a retrained model from the one that was there before.
 
-    Of a hub id, over its name and its newest commit, since the files do not lie here.
+    Of a hub id, over its name and its newest commit, since the files do not lie here; of an exact model, over its name
+    and options.
     """
+    if (density := exact(name_or_folder)) is not None:
+        return digest_of([json.dumps(density, sort_keys=True)])
     source = foreign(name_or_folder)
     if source is None:
         folder = find(name_or_folder)
@@ -66,18 +91,22 @@ def fingerprint(name_or_folder: str | Path) -> str:
     return digest(*paths)
 
 
-def beside(name_or_folder: str | Path) -> str | None:
+def beside(name_or_folder: Place) -> str | None:
     """Path of the solver that was tuned to a model and lies in its folder; None where there is none."""
+    if exact(name_or_folder) is not None:
+        return None
     source = foreign(name_or_folder)
     folder = find(name_or_folder) if source is None else Path(source).expanduser()
     return str(folder / FILE) if (folder / FILE).is_file() else None
 
 
-def foreign(name_or_folder: str | Path) -> str | None:
+def foreign(name_or_folder: Place) -> str | None:
     """The folder or hub id of a checkpoint of diffusers, None for a model of our own.
 
     That is what follows ``diffusers:``, or a folder whose ``model_index.json`` or ``config.json`` names a class.
     """
+    if isinstance(name_or_folder, Mapping):
+        return None
     name = str(name_or_folder)
     if name.startswith(DIFFUSERS):
         return name.removeprefix(DIFFUSERS)
@@ -92,12 +121,14 @@ def foreign(name_or_folder: str | Path) -> str | None:
         return None
 
 
-def find(name_or_folder: str | Path) -> Path:
+def find(name_or_folder: Place) -> Path:
     """The folder of a bundled model's name, or the given folder.
 
     Raises:
-        CheckpointError: it is neither (the nearest name is given), or a file.
+        CheckpointError: it is neither (the nearest name is given), or a file; an exact model, which has none.
     """
+    if isinstance(name_or_folder, Mapping):
+        raise CheckpointError(f"the exact model {name_or_folder.get('name')!r} has no folder")
     known, name = bundled(), str(name_or_folder)
     folder = known.get(name) or Path(name_or_folder).expanduser()
     if folder.is_file():
@@ -107,6 +138,6 @@ def find(name_or_folder: str | Path) -> Path:
             "to scoresde.ScoreModel; scoresde convert edm reads EDM's pickles"
         )
     if not folder.is_dir():
-        hint = nearest(name, known) if known else ""
-        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled model{hint}")
+        hint = nearest(name, [*known, *DENSITIES])
+        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled or exact model{hint}")
     return folder

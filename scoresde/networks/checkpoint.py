@@ -24,7 +24,8 @@ class Checkpoint:
 
     Attributes:
         model: the network on its process, called with ``label`` of shape (batch,) if there are classes.
-        shape: shape (channels, height, width) of one state: of an image, or of what ``decode`` makes one of.
+        shape: shape (channels, height, width) of one state: of an image, or of what ``decode`` makes one of; (dim,) of
+            a point.
         classes: number of classes; 0 for an unconditional model. The label ``classes`` means "no label", unless the
             network has none for that.
         card: the folder's whole ``config.json``; ``card["training"]`` tells how the model was made.
@@ -34,7 +35,7 @@ class Checkpoint:
     """
 
     model: ScoreModel
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     card: dict[str, Any]
     decode: Callable[[Tensor], Tensor] | None = None
@@ -50,10 +51,22 @@ class Checkpoint:
         """Names of the classes in the order of their labels, as the data's folders had them; empty where unknown."""
         return tuple(self.card.get("class_names", ()))
 
+    @property
+    def points(self) -> bool:
+        """Whether it is a model of points, vectors of a few numbers, and not of images."""
+        return len(self.shape) == 1
+
     def image_shape(self, device: torch.device) -> tuple[int, int, int]:
-        """Shape (channels, height, width) of an image: of a state, or of what ``decode`` makes of one, on a device."""
+        """Shape (channels, height, width) of an image: of a state, or of what ``decode`` makes of one, on a device.
+
+        Raises:
+            ValueError: it is a model of points.
+        """
+        if self.points:
+            raise ValueError(f"this is a model of points of shape {tuple(self.shape)}, not of images")
         if self.decode is None:
-            return self.shape
+            channels, height, width = self.shape
+            return channels, height, width
         with torch.no_grad():
             decoded = self.decode(torch.zeros(1, *self.shape, device=device))
         channels, height, width = decoded.shape[1:]

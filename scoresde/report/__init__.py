@@ -7,12 +7,24 @@ from pathlib import Path
 
 from scoresde.bench.rows import Outcome
 from scoresde.files import replacing
-from scoresde.report import figures, tables
+from scoresde.report import figures, plans, points, tables, trajectories
 from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
 from scoresde.report.quantities import METRICS, Metric, distance, measured
 
-__all__ = ["METRICS", "Metric", "figures", "html", "pareto", "recommendations", "tables", "write"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "figures",
+    "html",
+    "pareto",
+    "plans",
+    "points",
+    "recommendations",
+    "tables",
+    "trajectories",
+    "write",
+]
 
 
 def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
@@ -30,7 +42,7 @@ def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
     """
     folder = Path(folder)
     known = measured(outcome.rows)
-    shown = [name for name in ("own_fd", "fid", "error") if name in known]
+    shown = [name for name in dict.fromkeys(("own_fd", "fid", distance(outcome.rows), "error")) if name in known]
     texts = {
         "report.html": html(outcome, title),
         "table.md": tables.markdown(outcome) + "\n",
@@ -42,7 +54,9 @@ def write(outcome: Outcome, folder: str | Path, title: str = "") -> list[str]:
     for name, content in texts.items():
         with replacing(folder / name) as path:
             path.write_text(content, encoding="utf-8")
-    drawings: dict[str, Callable[[Outcome, Path], None]] = {"samples.png": figures.images}
+    drawings: dict[str, Callable[[Outcome, Path], None]] = {
+        "samples.png": points.grid if outcome.points else figures.images
+    }
     if shown:
         drawings |= {"steps_vs_fid.png": figures.steps, "steps_vs_fid.svg": figures.steps}
     if pareto(outcome.rows, lambda row: row.nfe, distance(outcome.rows)):

@@ -64,13 +64,13 @@ def steps(outcome: Outcome, path: str | Path) -> None:
         else:
             _edge(axes, outcome.rows, chosen[:MOST], name, floors[0])
         _logarithmic(axes, NFE, [row.nfe for row in outcome.rows], measured=True)
-        axes.set_ylabel("RMS per pixel, images in [−1, 1]" if name == "error" else described(name).label)
+        axes.set_ylabel(_rms(outcome) if name == "error" else described(name).label)
         axes.set_title(
             "Error from the converged solution of the same seeds"
             if name == "error"
             else f"FID near its floor (to {NEAR} × the converged solution's)"
             if near
-            else f"{OWN if name == 'own_fd' else 'FID'} in {words.spaces(outcome)}, {words.samples(outcome.rows)}",
+            else f"{_title(name)} {words.spaces(outcome)}, {words.samples(outcome.rows)}",
             fontsize=9.5,
         )
     _legend(figure, len(chosen))
@@ -92,7 +92,8 @@ def front(outcome: Outcome, path: str | Path) -> None:
     outcome = printable(outcome, label)
     rows, chosen, metric = outcome.rows, curves(outcome.rows), distance(outcome.rows)
     figure = Figure(figsize=(11, 5.2), layout="constrained")
-    costs: list[tuple[str, Callable[[Row], float]]] = [(NFE, lambda row: row.nfe), (SECONDS, per_thousand)]
+    seconds = SECONDS.replace("images", "points") if outcome.points else SECONDS
+    costs: list[tuple[str, Callable[[Row], float]]] = [(NFE, lambda row: row.nfe), (seconds, per_thousand)]
     for axes, (title, cost) in zip(figure.subplots(1, 2), costs, strict=True):
         best = pareto(rows, cost, metric)
         if not best:
@@ -179,6 +180,15 @@ def images(outcome: Outcome, path: str | Path) -> None:
     labels = ", classes above" if outcome.labels else ""
     figure.suptitle(f"rows: NFE · columns: the same seeds everywhere{labels}", fontsize=9)
     save(figure, path)
+
+
+def _title(name: str) -> str:
+    """How the title of a distance begins, before what it is measured in."""
+    return {"own_fd": f"{OWN}in", "sliced_wasserstein": "Sliced Wasserstein distance to"}.get(name, "FID in")
+
+
+def _rms(outcome: Outcome) -> str:
+    return "RMS per coordinate" if outcome.points else "RMS per pixel, images in [−1, 1]"
 
 
 def _style(curve: Curve) -> dict[str, Any]:

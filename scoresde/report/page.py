@@ -61,7 +61,8 @@ class _Page:
         self.curves, self.metrics = curves(outcome.rows), measured(outcome.rows)
         self.owner = {index: number for number, curve in enumerate(self.curves) for index in curve.rows}
         self.distance = distance(self.rows)
-        self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in COSTS.items()}
+        self.costs = {name: (axis.of(outcome.points), cost) for name, (axis, cost) in COSTS.items()}
+        self.fronts = {name: pareto(self.rows, cost, self.distance) for name, (_, cost) in self.costs.items()}
         self.title = title or words.title(outcome)
 
     def sections(self) -> list[Element]:
@@ -98,14 +99,14 @@ class _Page:
                     low, high = interval(row.metrics[name]) or (None, None)
                     found[name] = [value(row, name), low, high]
             fronts = [name for name, members in self.fronts.items() if index in members]
-            costs = {name: cost(row) for name, (_, cost) in COSTS.items()}
+            costs = {name: cost(row) for name, (_, cost) in self.costs.items()}
             about = {"asked for": asked(row)}
             rows.append({"curve": self.owner[index], "about": about, **costs, "metrics": found, "front": fronts})
         tops = {name: top for name in self.metrics if (top := useful(self.rows, name)) is not None}
         return {
             "tops": tops,
-            "axes": {name: vars(axis) for name, (axis, _) in COSTS.items()},
-            "metrics": {name: vars(described(name)) for name in self.metrics},
+            "axes": {name: vars(axis) for name, (axis, _) in self.costs.items()},
+            "metrics": {name: vars(described(name, self.outcome.points)) for name in self.metrics},
             "curves": [vars(curve) | {"dash": DASHES[curve.dash]} for curve in self.curves],
             "rows": rows,
             "lines": {name: self.lines(name) for name in self.metrics},
@@ -197,10 +198,13 @@ class _Page:
         about = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
         if told := words.runs(self.outcome):
             about["Of"] = f"{told}."
-        about["FID and floors"] = (
-            f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
-            "with these floors, not with figures from elsewhere."
-        )
+        if self.outcome.points:
+            about["Distance"] = words.fid(self.outcome)
+        else:
+            about["FID and floors"] = (
+                f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
+                "with these floors, not with figures from elsewhere."
+            )
         if "error" in self.metrics:
             about["Error"] = words.error(self.outcome)
         about["Intervals"] = words.INTERVALS
@@ -239,7 +243,9 @@ class _Page:
         metrics = {name: described(name).label for name in self.metrics}
         ranges = {"useful": "without what failed", "all": "all values", "near": "near the floor"}
         choices = [] if front else [select("y", "Metric", metrics, y)]
-        choices += [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in COSTS.items()}, x)]
+        choices += (
+            [] if front else [select("x", "against", {name: axis.label for name, (axis, _) in self.costs.items()}, x)]
+        )
         chosen = "near" if front else "useful"
         choices.append(select("range", "Range", ranges, chosen))
         return chart(id, choices, data_x=x, data_y=y, data_range=chosen, data_front=front)
@@ -247,7 +253,7 @@ class _Page:
     def front(self) -> list[Element]:
         """Rows that no other beats, as figures and lists; each is held against the one before it."""
         lists = []
-        for name, (axis, cost) in COSTS.items():
+        for name, (axis, cost) in self.costs.items():
             body, before = [], None
             for index in self.fronts[name]:
                 row = self.rows[index]
@@ -271,7 +277,7 @@ class _Page:
             ),
             tag(
                 "div",
-                *(self.chart(f"front-{name}", y=self.distance, x=name, front=True) for name in COSTS),
+                *(self.chart(f"front-{name}", y=self.distance, x=name, front=True) for name in self.costs),
                 class_="charts",
             ),
             tag("div", *lists, class_="charts"),
@@ -313,7 +319,7 @@ class _Page:
     def table(self) -> list[Element]:
         names = [name for name in varied(self.rows) if name != "grid"]
         heads = ["solver", "grid", *names, "asked for", "NFE", *(described(name).label for name in self.metrics)]
-        heads += [COSTS["seconds"][0].label, "images/s"]
+        heads += [self.costs["seconds"][0].label, "points/s" if self.outcome.points else "images/s"]
         body = []
         for index, row in enumerate(self.rows):
             cells = [tag("td", row.solver, data_value=row.solver, class_="solver")]

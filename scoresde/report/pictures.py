@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from scoresde.bench.rows import Outcome
+from scoresde.report import points
 from scoresde.report.curves import Curve
 from scoresde.report.markup import tag
 from scoresde.report.quantities import count
@@ -19,6 +20,8 @@ LARGEST = 96  # pixels of an image's longer side in the report; larger ones are 
 
 def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
     """The images' heading and, for each curve, its rows with the converged solution's below for comparison."""
+    if outcome.points:
+        return _points(outcome, curves)
     shown, _, *size = outcome.images.shape[1:]
     converged = {}
     for limits, images in zip(outcome.limits, outcome.images[len(outcome.rows) :], strict=True):
@@ -45,6 +48,28 @@ def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
     return [tag("h2", "Images"), tag("p", explained + smaller), tag("div", *made, class_="panels")]
 
 
+def _points(outcome: Outcome, curves: list[Curve]) -> list[Element]:
+    made = []
+    solved = {
+        each.converged.model: seen
+        for each, seen in zip(outcome.limits, outcome.images[len(outcome.rows) :], strict=True)
+    }
+    for number, curve in enumerate(curves):
+        lines, converged = [], solved[outcome.rows[curve.rows[0]].model]
+        for index in curve.rows:
+            nfe, source = count(outcome.rows[index].nfe), _data(points.png(outcome.images[index], converged))
+            picture = tag("img", src=source, alt=f"points: {curve.label}, {nfe} evaluations")
+            lines.append(tag("tr", tag("th", nfe, scope="row"), tag("td", picture)))
+        made.append(tag("section", tag("h3", curve.label), tag("table", tag("tbody", *lines)), data_curve=number))
+    dim = outcome.images.shape[2]
+    first = "" if dim <= 2 else f", the first two of their {dim} coordinates"
+    explained = (
+        f"The first {len(converged)} seeds{first}: in blue after so many model evaluations, in grey the converged "
+        "solution of the same seeds. Solvers that draw noise go elsewhere, to points as likely."
+    )
+    return [tag("h2", "Points"), tag("p", explained), tag("div", *made, class_="panels")]
+
+
 def _row(heading: str, images: Tensor, described: str) -> Element:
     picture = tag("img", src=_uri(images), alt=f"{len(images)} samples: {described}")
     kind = "converged" if heading == "converged" else None
@@ -61,4 +86,8 @@ def _uri(images: Tensor) -> str:
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _data(file.getvalue())
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

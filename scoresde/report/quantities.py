@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoresde.bench.cases import OWN_STEPS
 from scoresde.bench.rows import Estimate, Row
@@ -45,6 +45,11 @@ class Axis:
     whole: bool = False
     measured: bool = False
 
+    def of(self, points: bool) -> Axis:
+        """The axis as it is of points, where it names images."""
+        label, title = (text.replace("images", "points") if points else text for text in (self.label, self.title))
+        return replace(self, label=label, title=title)
+
 
 FAILED = 10.0  # times the best at its cost, from where on a row is no use
 METRICS = {
@@ -68,8 +73,11 @@ METRICS = {
 }
 
 
-def described(name: str) -> Metric:
-    """How a metric is shown: as ``METRICS`` has it, or by its name, on a linear axis."""
+def described(name: str, points: bool = False) -> Metric:
+    """How a metric is shown, of images or of points: as ``METRICS`` has it, or by its name, on a linear axis."""
+    if name == "error" and points:
+        meaning = "root mean square per coordinate, from the converged solution of the same seeds"
+        return replace(METRICS[name], meaning=meaning)
     return METRICS.get(name) or Metric(name.replace("_", " "), "as its measure has it", log=False)
 
 
@@ -103,8 +111,12 @@ def _spent(row: Row) -> float:
 
 
 def distance(rows: Sequence[Row]) -> str:
-    """The Fréchet distance that rows are judged by first: ``own_fd``, which has not the network's own error, or FID."""
-    return "own_fd" if "own_fd" in measured(rows) else "fid"
+    """The distance that rows are judged by first: ``own_fd``, which has not the network's own error, or FID.
+
+    Points have neither, but the sliced Wasserstein distance.
+    """
+    known = measured(rows)
+    return next((name for name in ("own_fd", "fid", "sliced_wasserstein") if name in known), "fid")
 
 
 def value(row: Row, name: str) -> float | None:

@@ -25,7 +25,8 @@ def markdown(outcome: Outcome) -> str:
     outcome = printable(outcome, escaped_markdown)
     metrics, names = measured(outcome.rows), varied(outcome.rows)
     shown = [name for name in names if name != "grid"]
-    columns = ["solver", "grid", *shown, "asked for", "NFE", *(described(name).label for name in metrics), "images/s"]
+    columns = ["solver", "grid", *shown, "asked for", "NFE", *(described(name).label for name in metrics)]
+    columns.append("points/s" if outcome.points else "images/s")
     lines = [words.fid(outcome), ""]
     if "error" in metrics:
         lines += [words.error(outcome), ""]

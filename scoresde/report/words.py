@@ -89,8 +89,19 @@ def spaces(outcome: Outcome) -> str:
 
 
 def fid(outcome: Outcome) -> str:
-    """Feature space, sample count and floors; and what ``own_fd`` is, where it was measured."""
+    """Feature space, sample count and floors; what ``own_fd`` is, where it was measured. Of points their distance."""
+    if outcome.points:
+        return _points(outcome)
     return f"{_fid(outcome)}{_own_fd(outcome)}"
+
+
+def _points(outcome: Outcome) -> str:
+    floor = outcome.converged.metrics.get("sliced_wasserstein")
+    known = "" if floor is None else f" Floor, the model's converged solution of these seeds: {text(floor)}."
+    return (
+        f"Sliced Wasserstein distance to {spaces(outcome)}, {samples(outcome.rows)}; smaller is better, and at finite "
+        f"counts it does not reach 0.{known}"
+    )
 
 
 def _own_fd(outcome: Outcome) -> str:
@@ -127,8 +138,9 @@ def _fid(outcome: Outcome) -> str:
 
 def error(outcome: Outcome) -> str:
     """What the error is measured from."""
+    per = "coordinate" if outcome.points else "pixel, images in [−1, 1]"
     return (
-        "Error: root mean square per pixel, images in [−1, 1], from the converged solution of the same seeds "
+        f"Error: root mean square per {per}, from the converged solution of the same seeds "
         f"({outcome.converged.name}, {count(outcome.converged.nfe)} NFE; its own distance from half the NFE is "
         f"{outcome.reference_error:.1e}). Solvers that draw noise have none."
     )
@@ -138,5 +150,5 @@ def conditions(outcome: Outcome) -> str:
     """Guidance, precision and compile mode: of all rows, or of those whose curve does not name another."""
     names = varied(outcome.rows)
     values = {name: usual(outcome.rows, name) for name in ("guidance", "dtype", "compile")}
-    values["dtype"] = f"network in {values['dtype']}"
+    values["dtype"] = f"{'computed' if outcome.points else 'network'} in {values['dtype']}"
     return ", ".join(f"{value} unless named" if name in names else value for name, value in values.items())

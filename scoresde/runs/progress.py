@@ -21,16 +21,27 @@ class Progress:
         others: asks how many others have made during this run.
         shown: False is silent.
         left: whether the bar stays on the terminal when it is full.
+        things: what is made.
     """
 
-    def __init__(self, total: int, done: int, others: Callable[[], int], *, shown: bool = True, left: bool = True):
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        others: Callable[[], int],
+        *,
+        shown: bool = True,
+        left: bool = True,
+        things: str = "images",
+    ):
+        self._things = things
         self._total, self._before, self._others = total, done, others
         self._own, self._theirs, self._shown = 0.0, 0, shown
         self._begin = self._line = self._look = time.monotonic()
         self._bar = tqdm(
             total=total,
             initial=done,
-            unit="img",
+            unit="img" if things == "images" else things,
             dynamic_ncols=True,
             leave=left,
             disable=not (shown and sys.stderr.isatty()),
@@ -55,7 +66,8 @@ class Progress:
             rate = max(done - self._before, 1) / (now - self._begin)
             left = round((self._total - done) / rate / 60)
             print(
-                f"{done:,} of {self._total:,} images  {rate:.1f} images/s  {left // 60} h {left % 60:02d} min left",
+                f"{done:,} of {self._total:,} {self._things}  {rate:.1f} {self._things}/s  "
+                f"{left // 60} h {left % 60:02d} min left",
                 flush=True,
             )
 

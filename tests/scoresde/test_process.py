@@ -234,3 +234,97 @@ def test_an_unknown_name_gets_the_nearest_and_an_unknown_option_is_refused() -> 
         processes.get("vpdiscrete")
     with pytest.raises(TypeError, match="beta"):
         processes.get("vp", beta=3)
+
+
+class Own(Process):
+    """VP as somebody writes it who knows α and σ alone."""
+
+    t_min, t_max = VP.t_min, VP.t_max
+
+    def __init__(self, beta_max: float = 20.0):
+        self.beta_max = beta_max
+
+    def alpha(self, t: Any) -> Any:
+        return torch.exp(-0.05 * t - 0.25 * (self.beta_max - 0.1) * t * t)
+
+    def sigma(self, t: Any) -> Any:
+        return torch.sqrt(-torch.expm1(2 * self.alpha(t).log()))
+
+
+class OwnVE(Process):
+    """A process whose noise never ends."""
+
+    t_min, t_max, t_clean = VE.t_min, VE.t_max, VE.t_clean
+
+    def alpha(self, t: Any) -> Any:
+        return 1.0
+
+    def sigma(self, t: Any) -> Any:
+        return 0.01 * 5000**t
+
+
+@pytest.mark.parametrize("kind", ["float", "array", "float32", "float64"])
+@pytest.mark.parametrize(("own", "ours"), [(Own(), VP()), (OwnVE(), VE())], ids=["vp", "ve"])
+def test_alpha_and_sigma_alone_make_a_process(own: Process, ours: Process, kind: str) -> None:
+    times = np.linspace(ours.t_min, ours.t_max, 9)
+    values = {"float": 0.4, "array": times}.get(kind, torch.tensor(times, dtype=getattr(torch, kind, None)))
+    bound = 1e-5 if kind == "float32" else 1e-10
+    for name in ("alpha", "sigma", "half_log_snr", "drift", "diffusion"):
+        found, meant = getattr(own, name)(values), getattr(ours, name)(values)
+        assert type(found) is type(meant) and getattr(found, "dtype", 0) == getattr(meant, "dtype", 0)
+        np.testing.assert_allclose(found, meant, rtol=bound, atol=bound)
+    levels = ours.half_log_snr(values)
+    np.testing.assert_allclose(own.time(levels), ours.time(levels), rtol=bound, atol=bound)
+
+
+def test_an_own_process_has_the_clean_end_of_ours_and_is_made_again_from_its_config() -> None:
+    for own in (Own(), OwnVE()):
+        clean = own.t_clean
+        assert (own.alpha(clean), own.sigma(clean), own.half_log_snr(clean), own.time(math.inf)) == (
+            1,
+            0,
+            math.inf,
+            clean,
+        )
+    assert Own(10.0).config() == {"name": "own", "beta_max": 10.0} and Own(10.0) == Own(10.0) != Own()
+    with torch.inference_mode():
+        assert Own().drift(torch.tensor(0.5)) == pytest.approx(VP().drift(0.5))
+
+
+def test_a_level_that_an_own_process_does_not_reach_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"from 4.60517 down to -3.91202, and was asked for the time of 9"):
+        OwnVE().time(9.0)
+    with pytest.raises(ValueError, match="was asked for the time of -10"):
+        Own().time(np.array([0.0, -10.0]))
+
+
+def own(**content: Any) -> Process:
+    given = {"alpha": lambda self, t: 1 - t, "sigma": lambda self, t: t, "t_min": 1e-3, "t_max": 0.99, **content}
+    return type("Odd", (Process,), {key: value for key, value in given.items() if value is not None})()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"sigma": None}, r"Odd must define sigma\(self, t\) too"),
+        ({"sigma": lambda self, t: t + 0.1}, r"must have sigma\(0\) = 0, where there is no noise, got 0.1; .* -1.0"),
+        ({"alpha": lambda self, t: 2 - t}, r"must have alpha\(0\) = 1, where there is no noise, got 2"),
+        (
+            {"sigma": lambda self, t: t * (1 - t) ** 2},
+            r"must have λ = log\(α/σ\) that falls as t grows, got .* at t = ",
+        ),
+        ({"t_max": 1.5}, "must have alpha 0 or more, got -0.00"),
+        ({"alpha": lambda self, t: (1 - t) / (t < 0.5)}, "must have alpha 0 or more, got inf"),
+        ({"alpha": lambda self, t: math.exp(-t)}, "Odd.alpha fails on a tensor of times, .*: write it with operations"),
+        ({"alpha": lambda self, t: np.exp(-t)}, "write it with operations of torch"),
+        ({"alpha": lambda self, t: (1 - t).mean()}, r"must return a tensor of the shape of t, \(1,\), got shape \(\)"),
+        ({"alpha": lambda self, t: None}, "got NoneType"),
+        ({"t_max": None}, "Odd must say t_max: t_min, t_max = 1e-3, 1.0 in the class"),
+        ({"t_min": 2.0}, "needs t_clean <= t_min < t_max, got 0, 2 and 0.99"),
+        ({"__init__": lambda self, a=1: setattr(self, "b", a)}, r"it takes \['a'\] and keeps \['b'\]"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:__array_wrap__")
+def test_an_own_process_that_is_none_is_refused_when_it_is_made(content: dict[str, Any], words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        own(**content)

@@ -11,6 +11,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from scoresde import exact, models
 from scoresde.exact import DataPoints, Energy, Gaussian, GaussianMixture, points, posterior
 from scoresde.process import EDM, VE, VP, Cosine, Flow, Process, SubVP, VPDiscrete
 from solvers.prediction import TYPES
@@ -314,3 +315,51 @@ def test_states_of_another_shape_are_refused() -> None:
 def test_bad_parameters_are_refused(build: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build()
+
+
+@pytest.mark.parametrize("name", exact.DENSITIES.names())
+def test_a_density_by_name_is_within_the_unit_scale_and_draws_what_it_says(name: str) -> None:
+    model = exact.get(name)
+    draws = model.sample(4000, torch.Generator().manual_seed(0))
+    assert draws.shape == (4000, 2) and draws.abs().max() < 1.6
+    assert (draws.mean(0) - model.weights @ model.means).abs().max() < 0.05
+    # E[log p] over its own draws is above that over draws of another spread: the density is where the points are
+    own = model.log_prob(draws, 0.0).mean()
+    assert own > model.log_prob(draws + 0.2 * normal(4000, 2), 0.0).mean() + 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("ring", {"modes": 0}, "modes must be a whole number from 1 to 1000, got 0"),
+        ("ring", {"modes": 2.5}, "modes must be a whole number"),
+        ("mixture", {"dim": -1}, "dim must be a whole number"),
+        ("moons", {"width": 0.0}, "width must be above 0 and finite, got 0.0"),
+        ("swiss_roll", {"turns": 0}, "turns must be above 0 and at most 10, got 0"),
+        ("checkerboard", {"squares": 10**9}, "squares must be a whole number from 1 to 20"),
+    ],
+)
+def test_a_density_that_cannot_be_is_refused(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        exact.get(name, **options)
+
+
+def test_a_mixture_has_other_places_for_another_seed_and_the_dimension_asked_for() -> None:
+    first, again, other = (exact.get("mixture", dim=3, seed=seed).means for seed in (0, 0, 1))
+    assert first.shape == (5, 3) and torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_an_exact_model_is_loaded_by_its_name_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = models.load({"name": "ring", "modes": 3})
+    assert (checkpoint.shape, checkpoint.classes, checkpoint.points) == ((2,), 0, True)
+    assert isinstance(checkpoint.model, GaussianMixture) and len(checkpoint.model.means) == 3
+    assert models.load("ring").shape == (2,)
+    fingerprints = {models.fingerprint(place) for place in ("ring", {"name": "ring"}, {"name": "ring", "modes": 3})}
+    assert len(fingerprints) == 2
+    with pytest.raises(models.CheckpointError, match="did you mean 'ring'"):
+        models.load("rign")
+    with pytest.raises(TypeError, match="did you mean 'modes'"):
+        models.load({"name": "ring", "mode": 3})
+    monkeypatch.setitem(exact.DENSITIES._makers, "round", lambda process: Gaussian(process, [0.0], [[1.0]]))
+    with pytest.raises(TypeError, match=r"'round' must give a scoresde.exact.GaussianMixture, got Gaussian"):
+        models.load("round")
