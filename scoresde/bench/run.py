@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import solvers
 from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Outcome, Row
-from scoresde.bench.store import Store
+from scoresde.bench.store import CONVERGED, Store
 from scoresde.data import to_pixels
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
@@ -35,7 +35,6 @@ from scoresde.models import Checkpoint
 from scoresde.sampling import Result, Sampler
 from scoresde.score import PRECISIONS, ScoreModel
 
-CONVERGED = "converged"
 REFERENCE = "uni_pc"  # of the converged solution: of those tried, the nearest to itself and the others at 150 NFE
 SHOWN = 10  # images of each row that are kept for the picture
 LONGEST = 500  # characters of why a row failed

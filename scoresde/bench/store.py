@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,15 @@ from scoresde.bench.rows import Failure, Row
 from scoresde.files import regular, replacing
 from scoresde.files.arrays import Npz
 
-ROWS, IMAGES = "results.jsonl", "images"
+ROWS, IMAGES, CONVERGED = "results.jsonl", "images", "converged"
+NAME = re.compile(r"[0-9a-f]{16}\.npz")  # of pictures and of converged solutions
+
+
+def files(folder: Path) -> list[str]:
+    """Paths in a folder of the rows, and of the pictures and converged solutions that are there."""
+    places = [place for place in (IMAGES, CONVERGED) if (folder / place).is_dir()]
+    found = [f"{place}/{path.name}" for place in places for path in sorted((folder / place).iterdir())]
+    return [ROWS, *(name for name in found if NAME.fullmatch(name.rpartition("/")[2]))]
 
 
 class Store:

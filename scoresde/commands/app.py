@@ -34,7 +34,21 @@ from solvers.registry import ENTRY_POINTS
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
 FORMATS = ("edm",)  # that are converted
-FLAGS = ("-m", "--multirun", "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
+FORCE = "--force"  # begin anew
+FLAGS = (
+    FORCE,
+    "-m",
+    "--multirun",
+    "-h",
+    "--help",
+    "--hydra-help",
+    "--cfg",
+    "-c",
+    "--resolve",
+    "--package",
+    "--info",
+    "-i",
+)
 FLAGS += (
     "--config-path",
     "-cp",
@@ -137,6 +151,7 @@ def launch(command: str, arguments: Sequence[str]) -> None:
         SystemExit: the task failed, and its error has been printed; or a help text has.
     """
     folder = config_folder()
+    arguments = forced(command, arguments)
     _check_dashes(command, arguments)
     arguments = [part for item in arguments for part in placed(folder, item)]
     _check_lists(folder, arguments)
@@ -198,6 +213,17 @@ def as_typed(argument: str) -> str:
     other = isinstance(read, (int, float)) or (key == "out" and read is None)  # null is none, but for a folder
     other |= isinstance(read, str) and read != value and not value.startswith(("'", '"')) and "\\" not in value
     return f"{key}={quoted(value)}" if value and other else argument
+
+
+def forced(command: str, arguments: Sequence[str]) -> list[str]:
+    """The flag ``--force`` as the setting that it is, of commands that have it.
+
+    Raises:
+        UsageError: of others.
+    """
+    if FORCE in arguments and "force" not in composed(command, ()):
+        raise UsageError(f"{command} has no {FORCE}: choose another folder with out=…")
+    return ["force=true" if item == FORCE else item for item in arguments]
 
 
 def placed(folder: Path, argument: str) -> list[str]:

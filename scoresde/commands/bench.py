@@ -16,8 +16,8 @@ import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
 from scoresde.bench.cases import OWN_STEPS
-from scoresde.bench.run import CONVERGED, Guide
-from scoresde.bench.store import IMAGES, ROWS
+from scoresde.bench.run import Guide
+from scoresde.bench.store import CONVERGED, IMAGES, ROWS, files
 from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
@@ -30,6 +30,7 @@ from scoresde.score import PRECISIONS
 from solvers.errors import known
 from solvers.grids import Grid
 
+MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
@@ -39,7 +40,7 @@ def run(config: DictConfig, out: Path) -> None:
     Raises:
         ValueError: a setting out of range, or a folder with other results.
     """
-    settings = values.resolved(config)
+    settings, anew = values.resolved(config), values.forced(config)
     lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
     common = {key: value for key, value in settings.items() if key not in LISTS}
     chosen = Settings(
@@ -59,7 +60,7 @@ def run(config: DictConfig, out: Path) -> None:
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
-        common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
+        common[record.DTYPE] = precision.chosen(values.begun_in(config, out), record.DTYPE, checkpoint, size, device)
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
@@ -84,7 +85,8 @@ def run(config: DictConfig, out: Path) -> None:
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
     with record.held(out, (IMAGES, CONVERGED)) as unwritable:
-        record.complete(out, common, (ROWS,))  # refuses another configuration's folder
+        if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: [*files(out), *report.FILES])):
+            record.complete(out, common, (ROWS,))  # refuses another configuration's folder
         if unwritable is not None:
             raise unwritable
         record.write(out, common, device)
@@ -108,7 +110,7 @@ def run(config: DictConfig, out: Path) -> None:
         try:
             found = bench.run(rows)
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+            raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)}") from interrupt
         if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
             lists = _lists(found.rows)
             say(f"{len(found.rows)} rows are in {out} with those of before")

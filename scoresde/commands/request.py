@@ -67,7 +67,12 @@ class Asked:
         return cls(solver, grid, steps)
 
     def sampler(
-        self, config: DictConfig, settings: dict[str, Any], checkpoint: Checkpoint, device: torch.device, out: Path
+        self,
+        config: DictConfig,
+        settings: dict[str, Any],
+        checkpoint: Checkpoint,
+        device: torch.device,
+        out: Path | None,
     ) -> tuple[scoresde.Sampler, Solver, Times]:
         """The sampler of a model, on the process asked for and guided; the solver, with σ*, and its grid.
 
@@ -129,7 +134,8 @@ class Request:
         """
         settings = values.resolved(config, without=PASSING)
         _set_seeds(config, settings)
-        batch_size = settings["batch_size"] = _batch_size(config, settings, out)
+        begun = values.begun_in(config, out)
+        batch_size = settings["batch_size"] = _batch_size(config, settings, begun)
         settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
         name, device = known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
@@ -143,7 +149,7 @@ class Request:
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
         checkpoint = loaded(settings, device, PRECISIONS[name])
-        sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
+        sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, begun)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
@@ -175,9 +181,10 @@ class Request:
         name_of, options = values.named(settings["solver"])
         fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
         _set_seeds(config, settings)
-        device, size = values.device(config), _batch_size(config, settings, out)
+        begun = values.begun_in(config, out)
+        device, size = values.device(config), _batch_size(config, settings, begun)
         checkpoint = loaded(settings, device)
-        return precision.chosen(out, "dtype", checkpoint, size, device)
+        return precision.chosen(begun, "dtype", checkpoint, size, device)
 
     def sample(
         self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
@@ -215,11 +222,11 @@ def _grid(name: str | None, options: dict[str, Any]) -> Times:
     return tuple(map(float, times))
 
 
-def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path) -> int:
+def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path | None) -> int:
     """What is asked for; or what the folder was begun with; or all images, up to :data:`BATCH`."""
     if config.batch_size is not None:
         return values.whole(config, "batch_size")
-    begun = (record.recorded(out) or {}).get("batch_size")
+    begun = (record.recorded(out) or {}).get("batch_size") if out else None
     return begun if type(begun) is int and begun > 0 else min(BATCH, len(seeds_of(settings)))
 
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from scoresde.commands import values
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
 from scoresde.files.pictures import save_grid
@@ -27,6 +29,7 @@ from scoresde.runs.scoring import METRICS
 from scoresde.runs.shards import Shard, Shards
 
 GRID = "grid.png"
+MARKS = ("shard", "keep", "format")  # of a record of this command's
 OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
@@ -43,7 +46,7 @@ def run(config: DictConfig, out: Path) -> None:
     out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
     dtype = ranks.first(lambda: Request.dtype(config, out))
     request = ranks.agree(lambda: Request.of(config, out, ranks, dtype))
-    Run(request, out, ranks, Lock(out)).complete()
+    Run(request, out, ranks, Lock(out), values.forced(config)).complete()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Run:
     out: Path
     ranks: Ranks
     lock: Lock
+    anew: bool
 
     @property
     def shards(self) -> Shards:
@@ -74,7 +78,8 @@ class Run:
     def _begin(self) -> None:
         """Make the folder this run's own, and see that it is of this configuration, in this order."""
         unwritable = record.take(self.lock, self.out, (SHARDS, "images"))
-        record.complete(self.out, self.request.settings, OURS)
+        if not (self.anew and unwritable is None and record.anew(self.out, MARKS, self._files)):
+            record.complete(self.out, self.request.settings, OURS)
         if unwritable is not None and not (all(map(self.shards.whole, self.shards.parts)) and self._finished()):
             raise unwritable  # there is nothing to write if all is there
         if unwritable is None:
@@ -83,6 +88,11 @@ class Run:
                 self.lock.share()
         if changed := record.changes(self.out, self.request.device):
             say(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
+
+    def _files(self, before: dict[str, Any]) -> list[str]:
+        """What a run of a recorded configuration has written."""
+        scores = [] if before["metrics"] is False else [METRICS]
+        return [*Shards.of(self.out, before).files(), GRID, *scores]
 
     def _finished(self) -> bool:
         """Whether, with all shards there, nothing is left to do."""
@@ -181,7 +191,7 @@ class Run:
 
         def done() -> str:
             there, total = self.shards.there(), self.shards.total
-            return f"{there:,} of {total:,} images are written, and the same command with out={self.out} goes on"
+            return f"{there:,} of {total:,} images are written, and {values.going_on(self.out, self.anew)}"
 
         try:
             yield

@@ -34,11 +34,12 @@ from scoresde.runs.ranks import Ranks, current
 from scoresde.training import OBJECTIVES, Settings, Trainer, augmentation, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
-from scoresde.training.trainer import EMA
+from scoresde.training.trainer import CHECKPOINT, EMA
 from solvers.errors import known
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
+MARKS = ("data", "network", "epochs")  # of a record of this command's
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 # What may differ when a run is taken up again.
 PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log", "average")
@@ -83,10 +84,11 @@ def run(config: DictConfig, out: Path) -> None:
     out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
     prepared = ranks.agree(lambda: _prepared(config, out, ranks))
     with ExitStack() as stack:
-        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack))
+        anew = values.forced(config)
+        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack, anew))
         if before is not None:
             prepared.trainer.keep(before)
-            _train(prepared, out)
+            _train(prepared, out, anew)
 
 
 def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
@@ -102,16 +104,18 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     return Prepared(trainer, settings, every, weights, shown, progress)
 
 
-def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack) -> dict[str, Any] | None:
+def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack, anew: bool) -> dict[str, Any] | None:
     """What the folder, which the stack holds from now on, records of the run; None where all is done already."""
     trainer, settings = prepared.trainer, prepared.settings
     unwritable = stack.enter_context(record.held(out, (MODEL,)))
+    files = (CHECKPOINT, *RESULTS, SUMS, *logs.files(out))
+    anew = anew and unwritable is None and record.anew(out, MARKS, lambda _: files)
     before = record.recorded(out) or {}
     trainer.keep(before)
     _settle(settings, trainer.settings)
     # With a checkpoint, other epochs are the trainer's to judge.
     planned = before.get("epochs", epochs) if trainer.checkpoint.exists() else epochs
-    complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
+    complete = not anew and record.complete(out, {**settings, "epochs": planned}, RESULTS)
     if complete and planned == epochs and _whole(out) and _averaged(out) == trainer.average:
         if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
             _seal(out, _sums(out))
@@ -169,7 +173,7 @@ def _whole(out: Path) -> bool:
     return True
 
 
-def _train(prepared: Prepared, out: Path) -> None:
+def _train(prepared: Prepared, out: Path, anew: bool) -> None:
     trainer, progress = prepared.trainer, prepared.progress
     ranks = trainer.ranks
     resumed = ranks.agree(trainer.resume)
@@ -187,7 +191,7 @@ def _train(prepared: Prepared, out: Path) -> None:
         if ranks.rank:
             raise SystemExit(130) from interrupt  # one says so
         step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
-        raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
+        raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)} from step {step}") from interrupt
     if ranks.rank == 0:
         _finish(prepared, out)
 
@@ -249,7 +253,9 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     name, options = values.named(settings["process"])
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
-    kind, choices = (DEFAULT, {}) if _begun_without(out) else values.named(settings["objective"])
+    kind, choices = (
+        (DEFAULT, {}) if _begun_without(values.begun_in(config, out)) else values.named(settings["objective"])
+    )
     objective = OBJECTIVES.get(str(kind), **choices)
     process = objective.adapted(processes.get(name, **options))
     models.check_levels(process)  # or the model could not be read when it is done
@@ -484,16 +490,16 @@ def _noise_scale(trainer: Trainer) -> float | None:
         return None
 
 
-def _begun_without(out: Path) -> bool:
+def _begun_without(out: Path | None) -> bool:
     """Whether nobody names an objective, and the folder has a run of when ``ddpm`` was taken then, and not recorded."""
     typed = any(item.startswith("objective") for item in HydraConfig.get().overrides.task)
-    before = None if typed else record.recorded(out)
+    before = None if typed or out is None else record.recorded(out)
     return before is not None and "objective" not in before
 
 
 def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """How the model was made; files by their names, since folders say nothing to others."""
-    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
+    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith(("out=", "force="))]
     source = str(settings["data"]["path"])
     name = PurePath(source).name
     labels = trainer.data.labels

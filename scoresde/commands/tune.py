@@ -23,10 +23,12 @@ from scoresde.runs.hardware import describe
 from scoresde.score import PRECISIONS
 from scoresde.tuned import FILE, TunedSolver
 from scoresde.tuning.figure import figure
-from scoresde.tuning.procedure import EFFORTS, LEAST, TARGETS
+from scoresde.tuning.procedure import EFFORTS, ENDS, LEAST, PROGRESS, TARGETS
 from solvers.errors import known
 
+MARKS = ("effort", "guidance", "seed")  # of a record of this command's
 PICTURE, PAGE = "tuned.png", "tuned.html"
+FILES = (FILE, PICTURE, PAGE, PROGRESS, ENDS)
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -35,7 +37,7 @@ def run(config: DictConfig, out: Path) -> None:
     Raises:
         ValueError: a setting out of range, or settings that do not fit together.
     """
-    settings = values.resolved(config, without=("out", "threads"))
+    settings, anew = values.resolved(config, without=("out", "threads")), values.forced(config)
     asked = settings.pop("nfe")  # a folder's file may be given more members later
     counts = asked if isinstance(asked, list) else [asked]
     counts = sorted({values.whole_number("nfe", count) for count in counts})
@@ -55,7 +57,8 @@ def run(config: DictConfig, out: Path) -> None:
     labels = labels_of(config.label, count, checkpoint)
     cond: dict[str, Any] = {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
     with record.held(out) as unwritable:
-        record.complete(out, settings, (FILE, PICTURE, PAGE))  # refuses another configuration's folder
+        if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: FILES)):
+            record.complete(out, settings, (FILE, PICTURE, PAGE))  # refuses another configuration's folder
         if (out / FILE).exists() and not set(counts) - set((solver := TunedSolver.load(out / FILE)).members):
             missing = [name for name in (PICTURE, PAGE) if not (out / name).exists()]
             if unwritable is None:  # an older version may not have made all of them
@@ -82,7 +85,7 @@ def run(config: DictConfig, out: Path) -> None:
                 progress=say,
             )
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
+            raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)}") from interrupt
         _show(solver, settings, out, (PICTURE, PAGE))
         solver.save(out / FILE)
     say(f"{out}: {FILE}, {PAGE}, {PICTURE}, {record.CONFIG}, {record.VERSIONS}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from scoresde import plugins
+from scoresde.runs.torchrun import restarted
 from scoresde.score import PRECISIONS
 from solvers.errors import known
 
@@ -22,7 +24,7 @@ def resolved(config: DictConfig, *, without: Sequence[str] = ("out",)) -> dict[s
     """
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
-    settings = {str(key): value for key, value in content.items() if key not in (*without, "plugins")}
+    settings = {str(key): value for key, value in content.items() if key not in (*without, "plugins", "force")}
     return {**settings, "plugins": plugins.identity()} if plugins.identity() else settings
 
 
@@ -80,6 +82,25 @@ def flag(config: DictConfig, key: str) -> bool:
     if not isinstance(config[key], bool):
         raise ValueError(f"{key} must be true or false, got {config[key]!r}")
     return config[key]
+
+
+def forced(config: DictConfig) -> bool:
+    """Whether ``--force`` begins anew; a command that torchrun has started again goes on.
+
+    Raises:
+        ValueError: it is neither true nor false.
+    """
+    return flag(config, "force") and not restarted()
+
+
+def begun_in(config: DictConfig, out: Path) -> Path | None:
+    """The folder whose record goes before what is not asked for; None where ``--force`` begins anew."""
+    return None if forced(config) else out
+
+
+def going_on(out: Path, anew: bool) -> str:
+    """What goes on with a run that was stopped, in words; ``anew`` as :func:`forced` has it."""
+    return f"the same command with out={out}{' and without --force' if anew else ''} goes on"
 
 
 def several(settings: Mapping[str, Any], key: str, names: Iterable[str]) -> list[str]:

@@ -12,7 +12,10 @@ from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
 from scoresde.report.quantities import distance, measured
 
-__all__ = ["figures", "html", "pareto", "recommendations", "tables", "write"]
+FILES = ("report.html", "table.md", "table.tex", "table.csv", "samples.png")
+FILES += ("steps_vs_fid.png", "steps_vs_fid.svg", "pareto.png", "pareto.svg")  # all that write() may make
+
+__all__ = ["FILES", "figures", "html", "pareto", "recommendations", "tables", "write"]
 
 
 def write(outcome: Outcome, folder: str | Path) -> list[str]:

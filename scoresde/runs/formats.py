@@ -40,6 +40,10 @@ class Format(Protocol):
         """Write samples, float32 (n, channels, height, width) in [−1, 1]; returns the SHA-256 of each name."""
         ...
 
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        """Paths in the folder of all files that :meth:`write` and :meth:`finish` make for these names."""
+        ...
+
     def there(self, name: str, names: Sequence[str]) -> bool:
         """Whether files are there in which these names should be; a quick look."""
         ...
@@ -79,6 +83,9 @@ class Npz:
         arrays = {"seeds": seeds.astype(np.uint64), "labels": labels, "nfe": np.asarray(nfe)}
         return [save_npz(self.folder / file, samples=samples.numpy(), **arrays)]
 
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return list(names)
+
     def there(self, name: str, names: Sequence[str]) -> bool:
         return all((self.folder / file).is_file() for file in names)
 
@@ -113,6 +120,9 @@ class Png:
 
         with ThreadPoolExecutor(WRITERS) as pool:
             return list(pool.map(put, self.names(name, seeds), _pngs(samples)))
+
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return list(names)
 
     def there(self, name: str, names: Sequence[str]) -> bool:
         return all((self.folder / file).is_file() for file in names)
@@ -153,6 +163,9 @@ class Zip:
 
     def there(self, name: str, names: Sequence[str]) -> bool:
         return self._part(name).is_file() or self.whole.is_file()
+
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return [path.relative_to(self.folder).as_posix() for path in (self._part(name), self.whole, self.sum)]
 
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         return [digest_of([image]) for image in self._images(name, names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ class Shards:
         pieces = [(place, seeds[place : place + size]) for place in range(0, len(seeds), size)]
         self.parts = [Shard(f"{piece[0]:0{width}d}-{piece[-1]:0{width}d}", place, piece) for place, piece in pieces]
         self._format = None if form is None else formats.FORMATS.find(form)(folder, width, len(self.parts) == 1)
+        self._png = formats.Png(folder, width, single=True)
         self.has_features = features
 
     @classmethod
@@ -214,10 +215,19 @@ class Shards:
         """Write each sample as a PNG beside the arrays of a shard, where no other format makes them."""
         if not isinstance(self._format, formats.Npz):
             return []
-        png = formats.Png(self.folder, max(DIGITS, len(str(shard.seeds[-1]))), single=True)
-        names = png.names(shard.name, shard.seeds)
-        png.write(shard.name, samples, shard.seeds, np.empty(0), 0)
-        return [self.folder / name for name in names]
+        self._png.write(shard.name, samples, shard.seeds, np.empty(0), 0)
+        return [self.folder / name for name in self._png.names(shard.name, shard.seeds)]
+
+    def files(self) -> Iterator[str]:
+        """Paths in the folder of all that may have been written for these shards, pictures of single ones too."""
+        for part in self.parts:
+            yield f"{SHARDS}/{part.name}.json"
+            if self.has_features:
+                yield self._feature_file(part)
+            if self._format is not None:
+                yield from self._format.files(part.name, self._format.names(part.name, part.seeds))
+        if len(self.parts) == 1 and isinstance(self._format, formats.Npz):
+            yield from self._png.names(self.parts[0].name, self.parts[0].seeds)
 
     def features(self, shard: Shard) -> NDArray[np.float32]:
         """The features of a shard that is whole, (n, size)."""

@@ -57,6 +57,14 @@ def test_it_leaves_a_solver_a_page_a_picture_and_their_record_and_is_done_at_onc
     capsys.readouterr()
     assert main([*asked, "seed=5"]) == 1
     assert "made with other values of seed" in capsys.readouterr().err
+    (tmp_path / "mine.txt").write_text("mine")
+    with monkeypatch.context() as patched:
+        there: list[str] = []
+        patched.setattr(
+            "scoresde.tune", lambda *_, folder, **__: there.extend(p.name for p in folder.iterdir()) or found
+        )
+        assert main([*asked, "seed=5", "--force"]) == 0
+    assert sorted(there) == ["config.yaml", "mine.txt", "run.lock", "versions.json"]
 
 
 def test_samples_of_it_are_drawn_and_recorded_by_its_content(
