@@ -33,7 +33,10 @@ from solvers.registry import ENTRY_POINTS
 
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
-FORMATS = ("edm",)  # that are converted
+CONVERTED = {  # formats, and what is given of them
+    "edm": "a file and a folder: scoresde convert edm in.pkl out/",
+    "images": "the folder of a run, and out=: scoresde convert images runs/cats out=cats.zip",
+}
 FORCE = "--force"  # begin anew
 FLAGS = (
     FORCE,
@@ -60,7 +63,7 @@ FLAGS += (
     "-r",
 )
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
-PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
+PATHS = re.compile(r"(out|reference|edm|images|[\w.@]+\.(path|weights|weak|id))=")
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
 
@@ -254,15 +257,17 @@ def converted(arguments: Sequence[str]) -> list[str]:
     """The arguments of ``scoresde convert``: ``edm in.pkl out/ …`` as the settings ``edm=in.pkl out=out/ …``.
 
     Raises:
-        UsageError: a format without its file.
+        UsageError: an unknown format, or one without its file.
     """
-    if not arguments or arguments[0] not in FORMATS:
+    if not arguments or arguments[0].startswith("-") or "=" in arguments[0]:
         return list(arguments)
     kind, *rest = arguments
+    if kind not in CONVERTED:
+        raise UsageError(f"unknown format {kind!r}{nearest(kind, CONVERTED)}")
     # A file may have = in its name, as Lightning's have; what lies here is no setting.
     words = [item for item in rest if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     if len(words) not in (1, 2):
-        raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
+        raise UsageError(f"scoresde convert {kind} takes {CONVERTED[kind]}")
     named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
     return [*named, *(item for item in rest if item not in words)]
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from torch import Tensor
 
 import scoresde
 import solvers
@@ -21,6 +22,7 @@ from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
+from scoresde.data import to_pixels
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -111,6 +113,7 @@ class Request:
         settings: the configuration as it is recorded.
         sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
+        traced: images, the first, of which a trajectory is kept.
         columns: classes side by side in the picture, by their names; none for no such order.
     """
 
@@ -124,6 +127,7 @@ class Request:
     device: torch.device
     shards: Shards
     scoring: Scoring | None
+    traced: int
 
     @classmethod
     def of(cls, config: DictConfig, out: Path, ranks: Ranks, dtype: str) -> Request:
@@ -157,15 +161,23 @@ class Request:
         if scoring is not None:
             settings[record.INPUTS] = scoring.inputs
         values.flag(config, "keep")
+        if not (traced := values.whole(config, "trajectory", least=0)):
+            del settings["trajectory"]  # as in runs of before there was a choice
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
         if scoring is not None and shards.total < 2:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
+        if traced > len(shards.parts[0]):
+            raise ValueError(
+                f"trajectory must be at most the {len(shards.parts[0])} images made at first, got {traced}"
+            )
+        if traced and solver.adaptive:
+            raise ValueError(f"{solver.name} chooses its own steps, and so has no trajectory: give trajectory=0")
         labels = labels_of(config.label, shards.total, checkpoint)
         names = checkpoint.class_names or list(map(str, range(checkpoint.classes)))
         columns = names if config.label == "cycle" else ()
-        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
+        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring, traced)
 
     @staticmethod
     def dtype(config: DictConfig, out: Path) -> str:
@@ -190,17 +202,42 @@ class Request:
         self, seeds: list[int], labels: NDArray[np.int64], progress: Callable[[float], object]
     ) -> scoresde.Result:
         """Samples of these seeds and labels."""
+        return self._sample(seeds, labels, progress=progress)
+
+    def trajectory(self, seeds: list[int], labels: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.float64]]:
+        """The denoised images E[x0 | x_t] along the way to these samples, and the samples at the end.
+
+        The way is gone once more, and each state of it is denoised by one further evaluation.
+
+        Returns:
+            uint8 pixels (times, n, channels, height, width), and the times.
+        """
+        result, model = self._sample(seeds, labels, trajectory=True), self.sampler.model
+        assert result.trajectory is not None
+        decode = self.checkpoint.decode or (lambda states: states)
+        frames = []
+        with torch.no_grad():
+            for state, t in zip(result.trajectory[:-1], result.trajectory_times, strict=False):
+                cond = {name: value.to(self.device) for name, value in _cond(labels).items()}
+                frames.append(to_pixels(decode(model.denoised(state.to(self.device), t, **cond))).cpu())
+        return torch.stack([*frames, to_pixels(result.samples).cpu()]), np.array(result.trajectory_times)
+
+    def _sample(self, seeds: list[int], labels: NDArray[np.int64], **options: Any) -> scoresde.Result:
         wide = self.settings["dtype"] == "float64"
         return self.sampler.sample(
             shape=(len(seeds), *self.checkpoint.shape),
             seeds=seeds,
-            cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
+            cond=_cond(labels),
             batch_size=self.settings["batch_size"],
             dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
             device=self.device,
             decode=self.checkpoint.decode,
-            progress=progress,
+            **options,
         )
+
+
+def _cond(labels: NDArray[np.int64]) -> dict[str, Tensor]:
+    return {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:

@@ -21,16 +21,16 @@ from scoresde.data import to_pixels
 from scoresde.files.pictures import save_grid
 from scoresde.files.text import plain, say
 from scoresde.runs import record
-from scoresde.runs.formats import SHARDS
+from scoresde.runs.formats import SHARDS, save_npz
 from scoresde.runs.locks import Lock
 from scoresde.runs.progress import Progress
 from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import METRICS
-from scoresde.runs.shards import Shard, Shards
+from scoresde.runs.shards import TRAJECTORY, Shard, Shards
 
 GRID = "grid.png"
 MARKS = ("shard", "keep", "format")  # of a record of this command's
-OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, METRICS)
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, TRAJECTORY, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
@@ -91,8 +91,8 @@ class Run:
 
     def _files(self, before: dict[str, Any]) -> list[str]:
         """What a run of a recorded configuration has written."""
-        scores = [] if before["metrics"] is False else [METRICS]
-        return [*Shards.of(self.out, before).files(), GRID, *scores]
+        more = {METRICS: before["metrics"] is not False, TRAJECTORY: bool(before.get("trajectory"))}
+        return [*Shards.of(self.out, before).files(), GRID, *(name for name, made in more.items() if made)]
 
     def _finished(self) -> bool:
         """Whether, with all shards there, nothing is left to do."""
@@ -161,6 +161,11 @@ class Run:
             _draw(self.out / GRID, samples, request.columns)
             if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:
                 pictures += self.shards.single_pictures(shard, samples)
+        if shard.place == 0 and request.traced:
+            few = slice(request.traced)
+            images, times = request.trajectory(shard.seeds[few].tolist(), labels[few])
+            pictures.append(self.out / TRAJECTORY)
+            save_npz(pictures[-1], images=images.numpy(), times=times, seeds=shard.seeds[few].astype(np.uint64))
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
 
     def _report(self, made: int, seconds: float) -> None:

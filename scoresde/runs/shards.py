@@ -20,7 +20,7 @@ from scoresde.noise import SEED_LIMIT
 from scoresde.runs import formats
 from scoresde.runs.formats import SHARDS, save_npz
 
-RECORD = "scoresde-shard-1"
+RECORD, TRAJECTORY = "scoresde-shard-1", "trajectory.npz"
 MOST = 10**8  # seeds in a request
 DIGITS = 6  # of a seed in a file's name, at least
 
@@ -238,6 +238,18 @@ class Shards:
         """The samples of a shard that is whole, as :class:`Samples` has them."""
         return self._format.read(shard.name, self._format.names(shard.name, shard.seeds)) if self._format else None
 
+    def pngs(self) -> Iterator[tuple[str, bytes]]:
+        """The samples of all shards, which are whole, as PNG files with names by their seeds, one after the other.
+
+        Raises:
+            ValueError: none were kept, or they are no images.
+        """
+        if self._format is None:
+            raise ValueError(f"{str(self.folder)!r} keeps no samples, but their features alone (keep=false)")
+        for part in self.parts:
+            names = [Path(name).name for name in self._png.names(part.name, part.seeds)]
+            yield from zip(names, self._format.pngs(part.name, self._format.names(part.name, part.seeds)), strict=True)
+
     def count(self, parts: Iterable[Shard]) -> int:
         """Images of those of the shards that have a record; a quick look, which checks nothing."""
         there = {path.stem for path in (self.folder / SHARDS).glob("*.json")}
@@ -283,8 +295,8 @@ def _sealed(content: dict[str, Any]) -> str:
     return json.dumps({**content, "sha256": seal(content)}) + "\n"
 
 
-def load(folder: str | Path) -> Samples:
-    """All that ``scoresde sample`` has left in a folder, whatever its format; checksums are checked.
+def complete(folder: str | Path) -> Shards:
+    """The shards that ``scoresde sample`` has left in a folder, all of them whole; checksums are checked.
 
     Raises:
         ValueError: no such folder, or shards are missing or damaged.
@@ -300,6 +312,16 @@ def load(folder: str | Path) -> Samples:
             f"{str(folder)!r} is not complete: {len(missing)} of {len(shards.parts)} shards are missing or damaged; "
             "the command that made it makes them (again)"
         )
+    return shards
+
+
+def load(folder: str | Path) -> Samples:
+    """All that ``scoresde sample`` has left in a folder, whatever its format; checksums are checked.
+
+    Raises:
+        ValueError: no such folder, or shards are missing or damaged.
+    """
+    shards = complete(folder)
     records = [shards.record(part) or {} for part in shards.parts]
     samples = [kept for part in shards.parts if (kept := shards.samples(part)) is not None]
     features = [shards.features(part) for part in shards.parts] if shards.has_features else []
