@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -34,8 +35,11 @@ MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float:
     """Compare as ``conf/bench.yaml`` says, into the folder ``out``; rows that are already there are kept.
+
+    Returns:
+        FID of the row that was asked for; its mean over them where they are several.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
@@ -120,6 +124,7 @@ def run(config: DictConfig, out: Path) -> None:
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+    return fmean(bench.store.rows[row.key].metrics["fid"].value for row in rows)
 
 
 def _lists(rows: list[Row]) -> dict[str, Any]:

@@ -34,8 +34,11 @@ OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, TRAJECTORY, METRIC
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float | None:
     """Sample as ``conf/sample.yaml`` says, into the folder ``out``; go on with what is there.
+
+    Returns:
+        FID, where metrics were asked for.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
@@ -47,6 +50,7 @@ def run(config: DictConfig, out: Path) -> None:
     dtype = ranks.first(lambda: Request.dtype(config, out))
     request = ranks.agree(lambda: Request.of(config, out, ranks, dtype))
     Run(request, out, ranks, Lock(out), values.forced(config)).complete()
+    return None if request.scoring is None or ranks.rank else request.scoring.score(out).value
 
 
 @dataclass(frozen=True)

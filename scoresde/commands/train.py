@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePath
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -70,10 +71,14 @@ class Prepared:
     progress: Progress | None
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float | None:
     """Train as ``conf/train.yaml`` says, in the folder ``out``; take up what was interrupted there.
 
     Under ``torchrun`` the processes share each batch.
+
+    Returns:
+        The last FID where it was measured; else the mean loss over levels of noise on held-out images, where there are
+        some; else the last loss.
 
     Raises:
         ValueError: a setting out of range, data that cannot be read, or a folder with another run.
@@ -89,6 +94,16 @@ def run(config: DictConfig, out: Path) -> None:
         if before is not None:
             prepared.trainer.keep(before)
             _train(prepared, out, anew)
+    return None if ranks.rank else _figure(models.load(out / MODEL).card["training"])
+
+
+def _figure(card: Mapping[str, Any]) -> float:
+    """What says in one number how a training ended."""
+    if "fid" in card:
+        return card["fid"][-1]["fid"]
+    if "held_out" in card:
+        return fmean(level["loss"] for level in card["held_out"]["levels"])
+    return card["loss"][-1][1]
 
 
 def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -31,8 +32,11 @@ PICTURE, PAGE = "tuned.png", "tuned.html"
 FILES = (FILE, PICTURE, PAGE, PROGRESS, ENDS)
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float | None:
     """Tune as ``conf/tune.yaml`` says, and keep the solver in the folder ``out``.
+
+    Returns:
+        The mean error of what was taken on the trajectories that judge; its mean over ``nfe`` where they are several.
 
     Raises:
         ValueError: a setting out of range, or settings that do not fit together.
@@ -64,7 +68,7 @@ def run(config: DictConfig, out: Path) -> None:
             if unwritable is None:  # an older version may not have made all of them
                 _show(solver, settings, out, missing)
             say(f"{out}: {FILE} is there")
-            return
+            return _error(solver, counts)
         if unwritable is not None:
             raise unwritable
         record.write(out, settings, device)
@@ -89,6 +93,12 @@ def run(config: DictConfig, out: Path) -> None:
         _show(solver, settings, out, (PICTURE, PAGE))
         solver.save(out / FILE)
     say(f"{out}: {FILE}, {PAGE}, {PICTURE}, {record.CONFIG}, {record.VERSIONS}")
+    return _error(solver, counts)
+
+
+def _error(solver: TunedSolver, counts: Sequence[int]) -> float | None:
+    reports = [solver.members[count].report for count in counts]
+    return fmean(report["taken"]["mean"] for report in reports) if all(reports) else None  # of a file without, nothing
 
 
 def _show(solver: TunedSolver, settings: dict[str, Any], out: Path, names: Sequence[str]) -> None:

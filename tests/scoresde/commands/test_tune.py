@@ -14,6 +14,7 @@ import yaml
 import scoresde
 from scoresde import ScoreModel, tuned
 from scoresde.commands.main import main
+from scoresde.commands.tune import run
 from scoresde.files.bundled import bundled
 from scoresde.models import load
 from scoresde.tuned import Fixed, Member, TunedSolver
@@ -46,7 +47,10 @@ def test_it_leaves_a_solver_a_page_a_picture_and_their_record_and_is_done_at_onc
         patched.setattr("scoresde.tune", None)
         (tmp_path / "tuned.html").unlink()
         picture = (tmp_path / "tuned.png").stat()
+        figures, tune = [], run
+        patched.setattr("scoresde.commands.tune.run", lambda config, out: figures.append(tune(config, out)))
         assert main(asked) == 0
+        assert figures == [found.members[2].report["taken"]["mean"]]
         assert (tmp_path / "tuned.html").read_text(encoding="utf-8") == page
         assert (tmp_path / "tuned.png").stat().st_mtime_ns == picture.st_mtime_ns
         assert main(asked) == 0
