@@ -27,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from scoresde.commands import early
 from scoresde.commands.interrupts import behind, quick_to_stop
 from scoresde.files.text import lines, plain
 from solvers.errors import nearest
@@ -415,6 +416,7 @@ def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
 
 def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> float | None:
     _check_numbers(config)
+    early.check(command, config, config_folder())
     with quick_to_stop():
         if config.plugins:  # a worker of -m has not seen the command line
             importlib.import_module("scoresde.plugins").load(config.plugins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 import solvers
 from scoresde import models, report
 from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
-from scoresde.bench.cases import OWN_STEPS
+from scoresde.bench.cases import COMPILE, OWN_STEPS
 from scoresde.bench.run import Guide
 from scoresde.bench.store import CONVERGED, IMAGES, ROWS, files
 from scoresde.commands import fitting, measured, precision, values
-from scoresde.commands.guided import guided, weak_folder
+from scoresde.commands.guided import check, guided, weak_folder
+from scoresde.commands.numbers import positive, whole_number
 from scoresde.data import Resizing
 from scoresde.files.text import say
 from scoresde.metrics import Floors, Measure, floors
@@ -56,6 +57,9 @@ def run(config: DictConfig, out: Path) -> float:
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
     tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
     device = values.device(config)
+    asked = _asked(lists)
+    if (begun := values.begun_in(config, out)) is not None:
+        record.foresee(begun, common, ("n", "seed", "batch_size", "reference_nfe", "reference"))
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
@@ -79,15 +83,15 @@ def run(config: DictConfig, out: Path) -> float:
     rows = cases(
         checkpoint.model.process,
         [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried],
-        budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
-        tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
-        grids=[_grid(name, options) or checkpoint.grid for entry in lists["grids"] for name, options in expand(entry)],
+        budgets=asked.budgets,
+        tolerances=asked.tolerances,
+        grids=[grid or checkpoint.grid for grid in asked.grids],
         guidance=list(guides),
         dtypes=dtypes,
         compiles=[mode or "" for mode in lists["compile"]],
     )
     if not rows:
-        raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
+        raise ValueError("nothing to compare: one of solvers, grids, nfe, tolerances, guidances and dtype is empty")
     with record.held(out, (IMAGES, CONVERGED)) as unwritable:
         if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: [*files(out), *report.FILES])):
             record.complete(out, common, (ROWS,))  # refuses another configuration's folder
@@ -127,6 +131,42 @@ def run(config: DictConfig, out: Path) -> float:
     return fmean(bench.store.rows[row.key].metrics["fid"].value for row in rows)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What varies, as far as it is known before the model."""
+
+    budgets: list[int]
+    tolerances: list[float]
+    grids: list[Grid | None]
+
+
+def _asked(lists: dict[str, list[Any]]) -> Asked:
+    """Read lists, and refuse what needs no model to be refused.
+
+    Raises:
+        ValueError: an unknown name, an option or a number out of range, or a list that is empty.
+    """
+    if empty := [key for key in ("solvers", "grids", "guidances", "dtype", "compile") if not lists[key]]:
+        raise ValueError(f"nothing to compare: {empty[0]} is empty")
+    for mode in filter(None, lists["compile"]):
+        known("compile mode", mode, COMPILE)
+    for entry in lists["guidances"]:
+        for group in _groups(entry):
+            check(group)
+    return Asked(
+        [whole_number("nfe", value) for value in lists["nfe"]],
+        [positive("tolerances", value) for value in lists["tolerances"]],
+        [_grid(name, options) for entry in lists["grids"] for name, options in expand(entry)],
+    )
+
+
+def _groups(entry: Any) -> list[dict[str, Any]]:
+    """Guidances of an entry; a number is the scale of classifier-free guidance."""
+    if isinstance(entry, (int, float)):
+        entry = {"name": "classifier_free", "scale": entry}
+    return [{"name": name or None, **options} for name, options in expand(entry)]
+
+
 def _lists(rows: list[Row]) -> dict[str, Any]:
     """What was varied, by the rows themselves."""
     on_grids, adaptive = ([row for row in rows if (row.grid == OWN_STEPS) is own] for own in (False, True))
@@ -152,10 +192,8 @@ def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.dev
     """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
     found: dict[str, Guide] = {}
     for entry in entries:
-        if isinstance(entry, (int, float)):
-            entry = {"name": "classifier_free", "scale": entry}
-        for name, options in expand(entry):
-            group = {"name": name or None, **options}
+        for group in _groups(entry):
+            name, options = group["name"] or "", {key: value for key, value in group.items() if key != "name"}
             told = f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})" if options else name
             found[told] = partial(guided, group=group, checkpoint=checkpoint, device=device)
             found[told](checkpoint.model, dtype=torch.float32)  # what cannot be guided so is refused now

@@ -20,13 +20,14 @@ from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
-from scoresde.commands.guided import guided, recorded
+from scoresde.commands.guided import check, guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
 from scoresde.data import to_pixels
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
 from scoresde.runs import record
+from scoresde.runs.formats import FORMATS
 from scoresde.runs.ranks import Ranks
 from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards, seeds_of
@@ -41,6 +42,18 @@ N, SEED, NFE = 64, 0, 20
 BATCH = 64  # images at once, where there are so many
 FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
+RECORDED = (
+    "n",
+    "seed",
+    "seeds",
+    "steps",
+    "nfe",
+    "batch_size",
+    "shard",
+    "label",
+    "format",
+    "keep",
+)  # as they are asked for
 PASSING = ("out", "threads")  # what may differ when a run goes on
 Times = Grid | tuple[float, ...] | None  # a grid, times as they are given, or what the solver recommends
 
@@ -152,6 +165,7 @@ class Request:
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
+        _foresee(config, settings, out)
         checkpoint = loaded(settings, device, PRECISIONS[name])
         sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, begun)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
@@ -166,8 +180,6 @@ class Request:
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
-        if scoring is not None and shards.total < 2:
-            raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         if traced > len(shards.parts[0]):
             raise ValueError(
                 f"trajectory must be at most the {len(shards.parts[0])} images made at first, got {traced}"
@@ -190,11 +202,12 @@ class Request:
         if name != precision.AUTO:
             return name
         settings = values.resolved(config)
-        name_of, options = values.named(settings["solver"])
-        fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
         _set_seeds(config, settings)
         begun = values.begun_in(config, out)
         device, size = values.device(config), _batch_size(config, settings, begun)
+        settings["shard"], settings["batch_size"] = values.whole(config, "shard"), size
+        Asked.of(config, settings)  # what solver and grid have to say comes before any network
+        _foresee(config, {key: value for key, value in settings.items() if key != "shard"}, out)
         checkpoint = loaded(settings, device)
         return precision.chosen(begun, "dtype", checkpoint, size, device)
 
@@ -234,6 +247,22 @@ class Request:
             decode=self.checkpoint.decode,
             **options,
         )
+
+
+def _foresee(config: DictConfig, settings: dict[str, Any], out: Path) -> None:
+    """Refuse before a model is loaded what needs none to be refused.
+
+    Raises:
+        ValueError: as for what comes later.
+    """
+    if values.flag(config, "keep"):
+        known("format", settings["format"], FORMATS.names())
+    count = len(seeds_of(settings))
+    if values.flag(config, "metrics") and count < 2:
+        raise ValueError(f"metrics compare sets of images: give n=2 or more, got {count}")
+    check(settings["guidance"])
+    if (begun := values.begun_in(config, out)) is not None:
+        record.foresee(begun, settings, RECORDED)
 
 
 def _cond(labels: NDArray[np.int64]) -> dict[str, Tensor]:

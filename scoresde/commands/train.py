@@ -21,6 +21,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, progress, values
+from scoresde.commands.numbers import positive
 from scoresde.commands.progress import Progress
 from scoresde.data import Columns, Images, Resizing, load, load_mapped, to_pixels
 from scoresde.files import digest, regular, replacing
@@ -401,7 +402,7 @@ def _setting(config: DictConfig, name: str, kind: str) -> Any:
         return config[name]
     if kind.startswith("tuple"):
         given = config[name] if isinstance(config[name], ListConfig) else [config[name]]
-        return tuple(values.positive(name, value) for value in given)
+        return tuple(positive(name, value) for value in given)
     if kind == "int":
         return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
     return values.number(config, name) if kind == "float" else values.flag(config, name)

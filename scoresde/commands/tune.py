@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 import scoresde
 from scoresde import models
 from scoresde.commands import values
-from scoresde.commands.guided import guided, recorded
+from scoresde.commands.guided import check, guided, recorded
 from scoresde.commands.measured import drop, loaded
+from scoresde.commands.numbers import whole_number
 from scoresde.commands.request import labels_of
 from scoresde.files import replacing
 from scoresde.files.text import say
@@ -44,7 +45,7 @@ def run(config: DictConfig, out: Path) -> float | None:
     settings, anew = values.resolved(config, without=("out", "threads")), values.forced(config)
     asked = settings.pop("nfe")  # a folder's file may be given more members later
     counts = asked if isinstance(asked, list) else [asked]
-    counts = sorted({values.whole_number("nfe", count) for count in counts})
+    counts = sorted({whole_number("nfe", count) for count in counts})
     if not counts:
         raise ValueError("nfe must be one or more whole numbers, got []")
     count, seed = values.whole(config, "n", least=LEAST), values.whole(config, "seed", least=0)
@@ -53,6 +54,9 @@ def run(config: DictConfig, out: Path) -> float | None:
     device, dtype = values.device(config), values.dtype(config, "dtype")
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
+    check(settings["guidance"])
+    if (begun := values.begun_in(config, out)) is not None:
+        record.foresee(begun, settings, ("n", "seed", "label", "effort", "target", "batch_size"))
     checkpoint = loaded(settings, device, dtype)
     drop(settings)
     settings["model"]["sha256"] = models.fingerprint(config.model.path)

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 
 from scoresde.files import digest, digest_of
-from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
+from scoresde.files.bundled import CONFIG, WEIGHTS, bundled, find
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
-from scoresde.networks.described import CheckpointError, read_json
+from scoresde.networks.described import read_json
 from scoresde.tuned import FILE
-from solvers.errors import nearest
 
 DIFFUSERS = "diffusers:"
 
@@ -90,23 +89,3 @@ def foreign(name_or_folder: str | Path) -> str | None:
         return name if "_class_name" in read_json(folder / CONFIG) else None
     except (OSError, ValueError):
         return None
-
-
-def find(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled model's name, or the given folder.
-
-    Raises:
-        CheckpointError: it is neither (the nearest name is given), or a file.
-    """
-    known, name = bundled(), str(name_or_folder)
-    folder = known.get(name) or Path(name_or_folder).expanduser()
-    if folder.is_file():
-        raise CheckpointError(
-            f"{name!r} is a file, and models are folders: load its weights into your network "
-            "(net.load_state_dict(torch.load(…, weights_only=True)), often under 'state_dict' or 'ema') and give that "
-            "to scoresde.ScoreModel; scoresde convert edm reads EDM's pickles"
-        )
-    if not folder.is_dir():
-        hint = nearest(name, known) if known else ""
-        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled model{hint}")
-    return folder

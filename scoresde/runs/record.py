@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,7 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
     before, now = old.pop(INPUTS, None) or {}, config.get(INPUTS) or {}
     settings = {key: value for key, value in config.items() if key not in (INPUTS, DTYPE)}
     old.pop(DTYPE, None)
-    if differing := differences(old, settings):
-        raise ValueError(
-            f"{str(out)!r} holds results made with other values of {', '.join(differing)}: "
-            "choose another folder with out=…"
-        )
+    _refuse(out, differences(old, settings))
     before = before if isinstance(before, dict) else {}
     if changed := [key for key in now if key in before and before[key] != now[key]]:
         raise ValueError(
@@ -149,6 +145,24 @@ def _is_there(out: Path, name: str) -> bool:
     if path.exists() and not path.is_file():
         raise ValueError(f"{str(path)!r} is no file, as a run would have made: move it, or choose another folder")
     return path.exists()
+
+
+def foresee(out: Path, config: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse a folder that :func:`complete` will refuse for one of some keys, before anything is made for the others.
+
+    Raises:
+        ValueError: it holds results made with other values of them.
+    """
+    old = recorded(out) or {}
+    _refuse(out, [key for key in keys if key in old and key in config and old[key] != config[key]])
+
+
+def _refuse(out: Path, differing: Sequence[str]) -> None:
+    if differing:
+        raise ValueError(
+            f"{str(out)!r} holds results made with other values of {', '.join(differing)}: "
+            "choose another folder with out=…"
+        )
 
 
 def recorded(out: Path) -> dict[str, Any] | None:
