@@ -30,6 +30,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from scoresde.commands import early
 from scoresde.commands.interrupts import behind, quick_to_stop
 from scoresde.files.text import lines, plain
+from scoresde.runs import torchrun
 from solvers.errors import nearest
 from solvers.registry import ENTRY_POINTS
 
@@ -416,7 +417,8 @@ def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
 
 def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> float | None:
     _check_numbers(config)
-    early.check(command, config, config_folder())
+    if not torchrun.several():  # of which one says what is wrong, when they have found each other
+        early.check(command, config, config_folder())
     with quick_to_stop():
         if config.plugins:  # a worker of -m has not seen the command line
             importlib.import_module("scoresde.plugins").load(config.plugins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,18 +16,20 @@ from omegaconf import DictConfig
 
 import solvers
 from scoresde import models, report
-from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
+from scoresde.bench import Bench, Case, Failure, Outcome, Row, Settings, cases, expand
 from scoresde.bench.cases import COMPILE, OWN_STEPS
 from scoresde.bench.run import Guide
-from scoresde.bench.store import CONVERGED, IMAGES, ROWS, files
+from scoresde.bench.store import CONVERGED, IMAGES, ROWS, Store, files
 from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import check, guided, weak_folder
 from scoresde.commands.numbers import positive, whole_number
 from scoresde.data import Resizing
-from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, floors
+from scoresde.files.text import plain, say
+from scoresde.metrics import Floors, Measure, Space, floors
 from scoresde.runs import record
+from scoresde.runs.locks import Lock
 from scoresde.runs.progress import Progress
+from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import identity
 from scoresde.score import PRECISIONS
 from solvers.errors import known
@@ -36,16 +39,91 @@ MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
-def run(config: DictConfig, out: Path) -> float:
+@dataclass(frozen=True)
+class Prepared:
+    """All that the rows have in common, before anything is written.
+
+    Attributes:
+        common: settings as they are recorded.
+        lists: what varies, as it is recorded.
+        chosen: settings of the benchmark.
+        measure: figures, or the space alone.
+        found: what was measured of model and machine, and is the same in all processes that share the rows.
+    """
+
+    settings: dict[str, Any]
+    common: dict[str, Any]
+    lists: dict[str, Any]
+    chosen: Settings
+    checkpoint: models.Checkpoint
+    measure: Measure | Space
+    guides: dict[str, Guide]
+    rows: list[Case]
+    device: torch.device
+    found: dict[str, Any]
+
+    def bench(self, out: Path, ranks: Ranks) -> Bench:
+        """What measures the rows of this process, in a folder that is held."""
+        return Bench(
+            self.checkpoint,
+            self.measure,
+            _floors(self.settings, self.chosen.n),
+            self.chosen,
+            out,
+            device=self.device,
+            guides=self.guides,
+            report=_report,
+            within=partial(_within, shown=ranks.rank == 0),
+            part=ranks.rank,
+        )
+
+
+def run(config: DictConfig, out: Path) -> float | None:
     """Compare as ``conf/bench.yaml`` says, into the folder ``out``; rows that are already there are kept.
+
+    Under ``torchrun`` the processes share the rows.
 
     Returns:
         FID of the row that was asked for; its mean over them where they are several.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
+        LostError: another process of the run is gone, or has failed.
     """
-    settings, anew = values.resolved(config), values.forced(config)
+    ranks, anew, kept = current(), values.forced(config), list[Prepared]()
+    out = Path(ranks.first(lambda: str(out)))
+
+    def measured_once() -> dict[str, Any]:
+        kept.append(_prepared(config, out, ranks, None))
+        return kept[0].found
+
+    found = ranks.first(measured_once)  # what is measured and kept, features of a reference too, is so once
+    prepared = ranks.agree(lambda: kept[0] if kept else _prepared(config, out, ranks, found))
+    lock = Lock(out)
+    try:
+        ranks.first(lambda: _begun(prepared, out, lock, anew, ranks))
+        if ranks.rank:
+            lock.share()
+        try:
+            bench = _shared(prepared, out, ranks)
+            outcome = None if ranks.rank else _told(prepared, bench, out)
+        except KeyboardInterrupt as interrupt:
+            if ranks.rank:
+                raise SystemExit(130) from interrupt  # one says so
+            raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)}") from interrupt
+        lock.drop(remove=ranks.rank == 0)
+    finally:
+        lock.drop(remove=ranks.size == 1)
+    if outcome is None:
+        return None
+    rows, store = prepared.rows, bench.store
+    if failed := [store.failures[row.key] for row in rows if row.key in store.failures]:
+        raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+    return fmean(store.rows[row.key].metrics["fid"].value for row in rows)
+
+
+def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any] | None) -> Prepared:
+    settings = values.resolved(config)
     lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
     common = {key: value for key, value in settings.items() if key not in LISTS}
     chosen = Settings(
@@ -56,7 +134,7 @@ def run(config: DictConfig, out: Path) -> float:
     )
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
     tried = [fitting.named(name, options, config.model.path)[0] for name, options in named]
-    device = values.device(config)
+    device = ranks.device(values.device(config))
     asked = _asked(lists)
     if (begun := values.begun_in(config, out)) is not None:
         record.foresee(begun, common, ("n", "seed", "batch_size", "reference_nfe", "reference"))
@@ -68,7 +146,9 @@ def run(config: DictConfig, out: Path) -> float:
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
-        common[record.DTYPE] = precision.chosen(values.begun_in(config, out), record.DTYPE, checkpoint, size, device)
+        common[record.DTYPE] = (
+            precision.chosen(begun, record.DTYPE, checkpoint, size, device) if found is None else found["dtype"]
+        )
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
@@ -80,9 +160,14 @@ def run(config: DictConfig, out: Path) -> float:
         "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
+    if found is None:
+        fitted = [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried]
+    else:
+        scales = zip(tried, found["scales"], strict=True)
+        fitted = [solver if scale is None else solvers.get(fitting.AUTO, scale=scale) for solver, scale in scales]
     rows = cases(
         checkpoint.model.process,
-        [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried],
+        fitted,
         budgets=asked.budgets,
         tolerances=asked.tolerances,
         grids=[grid or checkpoint.grid for grid in asked.grids],
@@ -92,43 +177,76 @@ def run(config: DictConfig, out: Path) -> float:
     )
     if not rows:
         raise ValueError("nothing to compare: one of solvers, grids, nfe, tolerances, guidances and dtype is empty")
-    with record.held(out, (IMAGES, CONVERGED)) as unwritable:
-        if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: [*files(out), *report.FILES])):
-            record.complete(out, common, (ROWS,))  # refuses another configuration's folder
-        if unwritable is not None:
-            raise unwritable
-        record.write(out, common, device)
-        if changed := record.changes(out, device):
-            say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
-        bench = Bench(
-            checkpoint,
-            measure,
-            _floors(settings, chosen.n),
-            chosen,
-            out,
-            device=device,
-            guides=guides,
-            report=_report,
-            within=_within,
-        )
-        there = sum(row.key in bench.store for row in rows)
-        say(f"{len(rows)} rows of {chosen.n} images, {there} of them in {out} already")
-        lists["dtype"] = dtypes
-        environment = record.versions(device)
-        try:
-            found = bench.run(rows)
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)}") from interrupt
-        if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
-            lists = _lists(found.rows)
-            say(f"{len(found.rows)} rows are in {out} with those of before")
-        outcome = replace(found, config={**common, **lists}, environment=environment)
-        written = report.write(outcome, out)
+    lists["dtype"] = dtypes
+    scales = [solver.options["scale"] if solver.name == fitting.AUTO else None for solver in fitted]
+    found = {"dtype": common.get(record.DTYPE), "scales": scales}
+    return Prepared(settings, common, lists, chosen, checkpoint, measure, guides, rows, device, found)
+
+
+def _begun(prepared: Prepared, out: Path, lock: Lock, anew: bool, ranks: Ranks) -> None:
+    """Make the folder this run's own, see that it is of this configuration, and say what is there."""
+    common, device, rows = prepared.common, prepared.device, prepared.rows
+    unwritable = record.take(lock, out, (IMAGES, CONVERGED))
+    if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: [*files(out), *report.FILES])):
+        record.complete(out, common, (ROWS,))  # refuses another configuration's folder
+    if unwritable is not None:
+        raise unwritable
+    record.write(out, common, device)
+    if changed := record.changes(out, device):
+        say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
+    store = Store(out)  # which takes in what processes of before have left
+    shared = f"; {ranks.size} processes" if ranks.size > 1 else ""
+    there = sum(row.key in store for row in rows)
+    say(f"{len(rows)} rows of {prepared.chosen.n} images, {there} of them in {out} already{shared}")
+    if ranks.size > 1:
+        lock.share()
+
+
+def _shared(prepared: Prepared, out: Path, ranks: Ranks) -> Bench:
+    """Measure this process's share of the rows that are missing, and wait for the others.
+
+    Raises:
+        SystemExit: this process has failed, and has said so; the others have done their part.
+        LostError: another has.
+    """
+    bench, rows = prepared.bench(out, ranks), prepared.rows
+    missing = bench.missing(rows)  # of which nobody has begun one
+    if ranks.size > 1:
+        _together(ranks, lambda: bench.converge(missing, ranks.rank, ranks.size))
+    _together(ranks, lambda: bench.work(missing, len(rows), ranks.rank, ranks.size))
+    if ranks.size > 1 and ranks.rank == 0:
+        bench.store.gather([row.key for row in rows])
+    return bench
+
+
+def _together(ranks: Ranks, action: Callable[[], None]) -> None:
+    failure: Exception | None = None
+    try:
+        action()
+    except Exception as error:
+        if ranks.size == 1:
+            raise
+        failure = error
+        print(f"scoresde: process {ranks.rank}: {plain(error)}", file=sys.stderr, flush=True)
+    failed = ranks.settle(failure is not None)
+    if failure is not None:
+        raise SystemExit(1) from failure
+    if failed:
+        raise LostError(f"{failed} of {ranks.size} processes failed")
+
+
+def _told(prepared: Prepared, bench: Bench, out: Path) -> Outcome:
+    """Write the report, and say what was found."""
+    lists, found = prepared.lists, bench.outcome(prepared.rows)
+    if len(found.rows) > len({row.key for row in prepared.rows} & bench.store.rows.keys()):
+        lists = _lists(found.rows)
+        say(f"{len(found.rows)} rows are in {out} with those of before")
+    environment = record.versions(prepared.device)
+    outcome = replace(found, config={**prepared.common, **lists}, environment=environment)
+    written = report.write(outcome, out)
     say(f"\n{report.tables.markdown(outcome)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
     say(f"open {out / 'report.html'} in a browser")
-    if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
-        raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
-    return fmean(bench.store.rows[row.key].metrics["fid"].value for row in rows)
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -213,11 +331,11 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
 
 
 @contextmanager
-def _within(what: str, images: int) -> Iterator[Callable[[float], None]]:
+def _within(what: str, images: int, shown: bool) -> Iterator[Callable[[float], None]]:
     """What is under way, on a terminal or, of what takes long, in lines."""
-    if what.startswith("converged"):
+    if shown and what.startswith("converged"):
         say(f"{what}: {images} images")
-    with Progress(images, 0, lambda: 0, left=False) as progress:
+    with Progress(images, 0, lambda: 0, shown=shown, left=False) as progress:
         yield progress.advance
 
 

@@ -30,7 +30,7 @@ COMMANDS = {
     ),
 }
 
-SHARED = {"sample", "train"}  # by several processes, as torchrun starts them
+SHARED = {"sample", "bench", "train"}  # by several processes, as torchrun starts them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

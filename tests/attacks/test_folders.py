@@ -210,7 +210,7 @@ def test_two_benchmarks_in_one_folder_give_every_row_once() -> None:
     assert len(Path("out/results.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["bench", "tune", "convert"])
+@pytest.mark.parametrize("command", ["tune", "convert"])
 def test_torchrun_is_refused_where_processes_do_not_share_the_work(
     command: str, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
