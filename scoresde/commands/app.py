@@ -274,8 +274,10 @@ def forced(command: str, arguments: Sequence[str]) -> list[str]:
     """The flag ``--force`` as the setting that it is, of commands that have it.
 
     Raises:
-        UsageError: of others.
+        UsageError: of others, or with a value.
     """
+    if valued := [item for item in arguments if item.startswith(f"{FORCE}=")]:
+        raise UsageError(f"{FORCE} takes no value, got {valued[0]!r}: write {FORCE}, or force=true")
     if FORCE in arguments and "force" not in composed(command, ()):
         raise UsageError(f"{command} has no {FORCE}: choose another folder with out=…")
     return ["force=true" if item == FORCE else item for item in arguments]

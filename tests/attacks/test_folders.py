@@ -255,6 +255,21 @@ def test_force_begins_anew_as_in_an_empty_folder_and_leaves_the_user_s_files(com
     assert Path("out", made).read_bytes() == Path("fresh", made).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sample", "--force=1"], "--force takes no value, got '--force=1': write --force, or force=true"),
+        (["sample", "--forse"], "unknown flag '--forse'; did you mean '--force'?"),
+        (["plan", "--force"], "plan has no --force: choose another folder"),
+        (["convert", "images", "model", "--force"], "convert has no --force"),
+    ],
+)
+def test_force_typed_wrong_is_wrong_usage(typed: list[str], said: str, say: Say) -> None:
+    status, _, err = say(*typed)
+    assert (status, err.count("\n")) == (2, 1)
+    assert said in err
+
+
 def test_force_asks_nothing_of_the_run_of_before(say: Say) -> None:
     assert say(*SAMPLE, "out=out")[0] == 0
     assert say("sample", *SMALL, "n=6", "nfe=2", "out=out", "--force")[0] == 0
