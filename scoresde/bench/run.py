@@ -86,6 +86,7 @@ class Bench:
             seconds left.
         within: called with what is sampled, and how many; gives for the time of it a function that is told after each
             evaluation how many images' worth of work that was.
+        part: number of this process among those that share the rows, see :class:`Store`.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class Bench:
         versions: str = "",
         report: Progress = lambda row, done, total, left: None,
         within: Within = lambda what, images: nullcontext(lambda done: None),
+        part: int = 0,
     ):
         self.checkpoint, self.measure, self.floors, self.settings = checkpoint, measure, floors, settings
         self.out, self.device, self.guides = Path(out), device, dict(guides or {})
         self.names, self.model, self.versions, self.report, self.within = tuple(names), model, versions, report, within
-        self.store = Store(self.out)
+        self.store = Store(self.out, part)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts else None
         self._nets: dict[tuple[str, str], ScoreModel] = {}
@@ -120,6 +122,53 @@ class Bench:
 
         What rows are read against is kept with the first of them, so that a report can be made of what there is.
 
+        Raises:
+            ValueError, OSError: as :meth:`outcome`, or the folder cannot be written.
+        """
+        self.work(self.missing(cases), len(cases))
+        return self.outcome(cases)
+
+    def missing(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases of which the folder has no row."""
+        return [case for case in cases if case.key not in self.store]
+
+    def converge(self, cases: Sequence[Case], rank: int, size: int) -> None:
+        """Put on disk the share of one of ``size`` processes in the converged solutions that some cases need.
+
+        What fails here fails again, and is told, where a row needs it.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        seeds = [self.settings.seed]
+        if not isinstance(self.measure, (Measure, PointMeasure)):
+            seeds.append(self.settings.seed + self.settings.n)
+        kinds = dict.fromkeys((case.guidance, case.dtype, seed) for case in cases for seed in seeds)
+        for guidance, dtype, seed in list(kinds)[rank::size]:
+            try:
+                self._solved(guidance, dtype, seed)
+            except OSError:
+                raise
+            except Exception:  # noqa: S112
+                continue
+
+    def work(self, missing: Sequence[Case], total: int, rank: int = 0, size: int = 1) -> None:
+        """Measure the share of one of ``size`` processes in cases that the folder lacks, of ``total`` altogether.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        mine, spent, worked = shares(missing, size)[rank], 0.0, 0.0
+        for place, index in enumerate(mine):
+            case, start = missing[index], time.perf_counter()
+            row = self._kept(case)
+            spent, worked = spent + time.perf_counter() - start, worked + _work(case)
+            left = spent / worked * sum(_work(missing[later]) for later in mine[place + 1 :])
+            self.report(row, total - len(missing) + index + 1, total, left)
+
+    def outcome(self, cases: Sequence[Case]) -> Outcome:
+        """What the folder has of some cases, all of which have been measured.
+
         Returns:
             Rows of these cases in their order, and after them what else the folder has; of another file that was tuned
             it has the rows no longer where this one has such a row.
@@ -128,16 +177,6 @@ class Bench:
             ValueError: a results file in ``out`` that is damaged, or every case failed.
             OSError: the folder cannot be written.
         """
-        missing = [case for case in cases if case.key not in self.store]
-        spent, worked = 0.0, 0.0
-        for index, case in enumerate(missing):
-            start = time.perf_counter()
-            row = self._kept(case)
-            spent, worked = spent + time.perf_counter() - start, worked + _work(case)
-            left = spent / worked * sum(_work(later) for later in missing[index + 1 :])
-            self.report(row, len(cases) - len(missing) + index + 1, len(cases), left)
-            if isinstance(row, Row) and not case.solver.stochastic and not (self.out / OUTCOME).exists():
-                self._conclude(cases)
         failures = self.store.failures
         if all(case.key in failures for case in cases):
             first = failures[cases[0].key]
@@ -254,6 +293,8 @@ class Bench:
             self.store.fail(case.key, failure)
             return failure
         self.store.add(case.key, row, seen)
+        if states is not None and not (self.out / OUTCOME).exists():
+            self._conclude([case])  # until all are done
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
@@ -392,6 +433,16 @@ class Bench:
     def _sync(self) -> None:
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
+
+
+def shares(cases: Sequence[Case], size: int) -> list[list[int]]:
+    """Which of some cases each of several processes measures: by their places, such that all have as much to do."""
+    found, worked = [list[int]() for _ in range(size)], [0.0] * size
+    for place in sorted(range(len(cases)), key=lambda place: -_work(cases[place])):
+        least = min(range(size), key=worked.__getitem__)
+        found[least].append(place)
+        worked[least] += _work(cases[place])
+    return [sorted(places) for places in found]
 
 
 def _name(solver: str, grid: str, of: Case | Row) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +27,30 @@ from scoresde.runs import record
 
 ROWS, IMAGES, OUTCOME, TIMINGS = "results.jsonl", "images", "outcome.json", "timings.jsonl"
 FORMAT = "scoresde-outcome-1"
-CONVERGED = "converged"  # the folder of converged solutions; and the key of their pictures, which lie there
+CONVERGED = "converged"  # the folder of converged solutions
+SOLVED = "outcome.npz"  # pictures of them
+PART = re.compile(r"results-(\d+)\.jsonl")
+NAME = re.compile(r"[0-9a-f]{16}\.npz")  # of pictures and of converged solutions
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Files of rows that other processes have left, in the order of their numbers."""
+    found = {int(match[1]): path for path in folder.glob("results-*.jsonl") if (match := PART.fullmatch(path.name))}
+    return [path for _, path in sorted(found.items())]
+
+
+def files(folder: Path) -> list[str]:
+    """Paths in a folder of the rows, and of the pictures and converged solutions that are there."""
+    places = [place for place in (IMAGES, CONVERGED) if (folder / place).is_dir()]
+    found = [f"{place}/{path.name}" for place in places for path in sorted((folder / place).iterdir())]
+    return [
+        ROWS,
+        OUTCOME,
+        SOLVED,
+        TIMINGS,
+        *(path.name for path in _parts(folder)),
+        *(name for name in found if NAME.fullmatch(name.rpartition("/")[2])),
+    ]
 
 
 class Store:
@@ -35,20 +59,50 @@ class Store:
     A line that a killed process left unfinished is dropped; anything else that is not a row is refused. A case that
     failed has a line, too, which its row replaces when it is tried again.
 
+    Several processes may add rows, each to a file of its own: the first, which is made before the others, to
+    ``results.jsonl``, another to ``results-<part>.jsonl``. The first takes in what the others have left, when it is
+    made and by :meth:`gather`.
+
     Args:
         folder: holds ``results.jsonl`` and ``images/``; made if missing.
+        part: number of this process among those that share the rows.
         mend: take an unfinished line away; not for who only reads, beside a benchmark that may be adding it.
 
     Raises:
-        ValueError: the results file is damaged.
+        ValueError: a results file is damaged.
     """
 
-    def __init__(self, folder: Path, mend: bool = True):
+    def __init__(self, folder: Path, part: int = 0, mend: bool = True):
         self.folder, self.rows, self.failures = folder, dict[str, Row](), dict[str, Failure]()
         self._lines: dict[str, bytes] = {}
-        path = folder / ROWS
+        self._before: list[str] = []
+        self._path = folder / ROWS
+        torn = self._read(self._path)
+        if part:
+            self._path, self._lines = folder / f"results-{part}.jsonl", {}
+        elif mend and (torn or _parts(folder)):
+            self.gather(())
+        self._before = list(self._lines)
+
+    def gather(self, order: Sequence[str]) -> None:
+        """Take in the rows of the other processes, which are done.
+
+        Args:
+            order: of the keys of rows that were not there when this was made.
+        """
+        parts = _parts(self.folder)
+        for path in parts:
+            self._read(path)
+        keys = dict.fromkeys([*self._before, *(key for key in order if key in self._lines), *self._lines])
+        self._lines = {key: self._lines[key] for key in keys}
+        self._write()
+        for path in parts:
+            path.unlink()
+
+    def _read(self, path: Path) -> bool:
+        """Keep the lines of a file that are whole; whether the last is not."""
         if not path.exists():
-            return
+            return False
         whole, _, torn = regular(path).read_bytes().rpartition(b"\n")
         number = 0
         try:
@@ -60,8 +114,7 @@ class Store:
             raise ValueError(
                 f"{str(path)!r} is damaged in line {number}: {reason}; remove it and start again"
             ) from error
-        if torn and mend:
-            self._write()
+        return bool(torn)
 
     def _keep(self, content: dict[str, Any], line: bytes) -> None:
         key = content.pop("key")
@@ -212,19 +265,18 @@ class Store:
         if again:
             self._write()
             return
-        path = self.folder / ROWS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
     def _write(self) -> None:
-        with replacing(self.folder / ROWS) as path:
+        with replacing(self._path) as path:
             path.write_bytes(b"".join(self._lines.values()))
 
     def _picture(self, key: str) -> Path:
-        return self.folder / (CONVERGED if key == CONVERGED else IMAGES) / f"{IMAGES if key == CONVERGED else key}.npz"
+        return self.folder / SOLVED if key == CONVERGED else self.folder / IMAGES / f"{key}.npz"
 
 
 def read(folder: str | Path) -> Outcome:

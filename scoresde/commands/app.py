@@ -11,9 +11,10 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -26,27 +27,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from scoresde.commands import early
 from scoresde.commands.interrupts import behind, quick_to_stop
 from scoresde.files.text import lines, plain
+from scoresde.runs import torchrun
 from solvers.errors import nearest
 from solvers.registry import ENTRY_POINTS
 
 TRACEBACK, HYDRA_RAISES = "SCORESDE_TRACEBACK", "HYDRA_FULL_ERROR"
+STOPPING = (130, 141)  # exit statuses of who will have no more: by Ctrl-C, or by a pipe that is closed
 EXPECTED = (ValueError, TypeError, ArithmeticError, OSError, ImportError)
-FORMATS = ("edm",)  # that are converted
-FLAGS = ("-m", "--multirun", "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
-FLAGS += (
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--run",
-    "-r",
-)
+CONVERTED = {  # formats, and what is given of them
+    "edm": "a file and a folder: scoresde convert edm in.pkl out/",
+    "images": "the folder of a run, and out=: scoresde convert images runs/cats out=cats.zip",
+}
+FORCE, MANY = "--force", ("-m", "--multirun")  # begin anew; a job for each combination
+FLAGS = (FORCE, *MANY, "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
+FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--run", "-r")
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
-PATHS = re.compile(r"(out|reference|edm|[\w.@]+\.(path|weights|weak|id))=")
+PATHS = re.compile(r"(out|reference|edm|images|[\w.@]+\.(path|weights|weak|id))=")
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
 
@@ -65,6 +64,58 @@ class UsageError(Exception):
     """A command line that makes no sense."""
 
 
+class JobFailed:
+    """What a job of ``-m`` gives in the place of a figure when it fails: no number, as Hydra's sweepers find out.
+
+    An exception would end the sweep.
+
+    Args:
+        job: what is particular to it.
+        line: why it failed; empty where another process of the job says so.
+    """
+
+    def __init__(self, job: str, line: str):
+        self.job, self.line = job, line
+
+    def __float__(self) -> float:
+        raise ValueError(str(self))
+
+    def __str__(self) -> str:
+        return f"{self.job}: {self.line or 'failed'}"
+
+
+class Jobs:
+    """What became of the jobs of ``-m``, in whichever processes of this machine they ran, as notes in a folder."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def note(self, number: int, failed: JobFailed | None) -> None:
+        """Keep what became of a job.
+
+        Raises:
+            RuntimeError: it failed, and the folder is out of reach, so that nobody would be told at the end.
+        """
+        try:
+            (self._folder / f"{number:06d}").write_text(str(failed or ""), encoding="utf-8")
+        except OSError as error:
+            if failed is not None:
+                raise RuntimeError(str(failed)) from error
+
+    def tell(self) -> None:
+        """Say which have failed, a line each.
+
+        Raises:
+            SystemExit: some have.
+        """
+        notes = [path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir())]
+        if failed := [note for note in notes if note]:
+            for note in failed:
+                _complain(f"job {note}", 2)
+            _complain(f"error: {len(failed)} of {len(notes)} jobs failed", 2)
+            raise SystemExit(1)
+
+
 def config_folder() -> Path:
     """The folder of configurations: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -79,28 +130,34 @@ def guarded(action: Callable[[], None]) -> int:
 
     A traceback is for those who set SCORESDE_TRACEBACK=1.
     """
+    status, line = _outcome(action)
+    return _complain(line, status) if line else status
+
+
+def _outcome(action: Callable[[], object]) -> tuple[int, str]:
+    """The exit status of an action, and what went wrong in words; none where nobody is to be told."""
     try:
         action()
     except KeyboardInterrupt as interrupt:
-        return _complain(str(interrupt) or "interrupted", 130)
+        return 130, str(interrupt) or "interrupted"
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
+        return stop.code if isinstance(stop.code, int) else 1, ""
     except Exception as error:
         if behind(error):
-            return _complain("interrupted", 130)
+            return 130, "interrupted"
         if isinstance(error, MissingMandatoryValue):
             key = str(error.full_key)
-            return _complain(f"error: {key} must be given: {key}=…", 2)
+            return 2, f"error: {key} must be given: {key}=…"
         if isinstance(error, (UsageError, HydraException, OmegaConfBaseException)):
-            return _complain(f"error: {error}", 2)
+            return 2, f"error: {error}"
         if isinstance(error, BrokenPipeError):
             # Who reads the output has had enough of it, as head does; what is still buffered has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+            return 141, ""
         if os.environ.get(TRACEBACK):
             raise
-        return _complain(f"error: {_said(error)}", 1)
-    return 0
+        return 1, f"error: {_said(error)}"
+    return 0, ""
 
 
 def _said(error: Exception) -> str:
@@ -137,6 +194,7 @@ def launch(command: str, arguments: Sequence[str]) -> None:
         SystemExit: the task failed, and its error has been printed; or a help text has.
     """
     folder = config_folder()
+    arguments = forced(command, arguments)
     _check_dashes(command, arguments)
     arguments = [part for item in arguments for part in placed(folder, item)]
     _check_lists(folder, arguments)
@@ -146,25 +204,37 @@ def launch(command: str, arguments: Sequence[str]) -> None:
     with quick_to_stop():
         _plug(folder, arguments)
     # argparse does not read on after a flag that stands between settings.
-    arguments = sorted(map(as_typed, arguments), key=lambda item: item not in ("-m", "--multirun"))
+    arguments = sorted(map(as_typed, arguments), key=lambda item: item not in MANY)
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> float | JobFailed | None:
+        figure: list[float | None] = []
         # SystemExit passes through Hydra as it is, where an exception would be announced with all overrides first.
         # A list of fonts from an environment that is gone makes matplotlib say so at every word that it draws.
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.showwarning = partial(_note, warnings.showwarning)
-            status = guarded(lambda: _start(command, config, arguments))
-        if status:
-            raise SystemExit(status)
+            status, line = _outcome(lambda: figure.append(_start(command, config, arguments)))
+        if line:
+            _complain(line, status)
+        if jobs is None or status in STOPPING:
+            if status:
+                raise SystemExit(status)
+            return figure[0]
+        failed = JobFailed(_varied(arguments), line) if status else None
+        jobs.note(HydraConfig.get().job.num, failed)
+        return failed or figure[0]
 
     for name, resolver in (("choices", _choices), ("settings", _settings)):
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-    with _typed(command, arguments):
+    several = any(item in MANY or item.startswith("hydra.mode=") for item in arguments)
+    with _typed(command, arguments), TemporaryDirectory() if several else nullcontext() as notes:
+        jobs = None if notes is None else Jobs(Path(notes))
         try:
             hydra.main(version_base="1.3", config_path=str(folder), config_name=command)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(_explain(error, command, arguments)) from error
+        if jobs is not None:
+            jobs.tell()
 
 
 def _note(others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:
@@ -200,6 +270,19 @@ def as_typed(argument: str) -> str:
     return f"{key}={quoted(value)}" if value and other else argument
 
 
+def forced(command: str, arguments: Sequence[str]) -> list[str]:
+    """The flag ``--force`` as the setting that it is, of commands that have it.
+
+    Raises:
+        UsageError: of others, or with a value.
+    """
+    if valued := [item for item in arguments if item.startswith(f"{FORCE}=")]:
+        raise UsageError(f"{FORCE} takes no value, got {valued[0]!r}: write {FORCE}, or force=true")
+    if FORCE in arguments and "force" not in composed(command, ()):
+        raise UsageError(f"{command} has no {FORCE}: choose another folder with out=…")
+    return ["force=true" if item == FORCE else item for item in arguments]
+
+
 def placed(folder: Path, argument: str) -> list[str]:
     """A choice and its setting, of ``grid=[1,0.5,0]`` and of ``model=PLACE``: a folder, whatever it holds, or a hub id.
 
@@ -228,15 +311,17 @@ def converted(arguments: Sequence[str]) -> list[str]:
     """The arguments of ``scoresde convert``: ``edm in.pkl out/ …`` as the settings ``edm=in.pkl out=out/ …``.
 
     Raises:
-        UsageError: a format without its file.
+        UsageError: an unknown format, or one without its file.
     """
-    if not arguments or arguments[0] not in FORMATS:
+    if not arguments or arguments[0].startswith("-") or "=" in arguments[0]:
         return list(arguments)
     kind, *rest = arguments
+    if kind not in CONVERTED:
+        raise UsageError(f"unknown format {kind!r}{nearest(kind, CONVERTED)}")
     # A file may have = in its name, as Lightning's have; what lies here is no setting.
     words = [item for item in rest if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     if len(words) not in (1, 2):
-        raise UsageError(f"scoresde convert {kind} takes a file and a folder: scoresde convert {kind} in.pkl out/")
+        raise UsageError(f"scoresde convert {kind} takes {CONVERTED[kind]}")
     named = [f"{key}={quoted(word)}" for key, word in zip((kind, "out"), words, strict=False)]
     return [*named, *(item for item in rest if item not in words)]
 
@@ -345,13 +430,15 @@ def _typed(command: str, arguments: Sequence[str]) -> Iterator[None]:
             os.environ[HYDRA_RAISES] = raises
 
 
-def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> None:
+def _start(command: str, config: DictConfig, arguments: Sequence[str]) -> float | None:
     _check_numbers(config)
+    if not torchrun.several():  # of which one says what is wrong, when they have found each other
+        early.check(command, config, config_folder())
     with quick_to_stop():
         if config.plugins:  # a worker of -m has not seen the command line
             importlib.import_module("scoresde.plugins").load(config.plugins)
         module = importlib.import_module(f"scoresde.commands.{command}")  # and with it torch, which takes seconds
-    module.run(config, _destination(config, arguments))
+    return module.run(config, _destination(config, arguments))
 
 
 def _check_numbers(config: DictConfig) -> None:
@@ -374,11 +461,13 @@ def _is_number(value: object) -> bool:
 def _destination(config: DictConfig, arguments: Sequence[str]) -> Path:
     """``out``, and in it a folder named after what is particular to this job of ``-m``."""
     out = Path(str(config.out)).expanduser()
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return out
-    varied = [item for item in hydra_config.overrides.task if item not in arguments]
-    return out / ",".join(varied).replace(os.sep, "_")
+    return out / _varied(arguments).replace(os.sep, "_") if HydraConfig.get().mode == RunMode.MULTIRUN else out
+
+
+def _varied(arguments: Sequence[str]) -> str:
+    """What is particular to this job of ``-m``."""
+    known = {*arguments, "force=True"}  # as Hydra writes what --force is
+    return ",".join(item for item in HydraConfig.get().overrides.task if item not in known)
 
 
 def _choices(group: str, *, _root_: DictConfig) -> str:

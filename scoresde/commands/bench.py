@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -14,31 +16,128 @@ from omegaconf import DictConfig
 
 import solvers
 from scoresde import models, report
-from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
+from scoresde.bench import Bench, Case, Failure, Outcome, Row, Settings, cases, expand
+from scoresde.bench.cases import COMPILE
 from scoresde.bench.run import Guide
-from scoresde.bench.store import CONVERGED, IMAGES, ROWS, model
+from scoresde.bench.store import CONVERGED, IMAGES, ROWS, Store, files, model
 from scoresde.commands import fitting, measured, precision, values
-from scoresde.commands.guided import guided, weak_folder
+from scoresde.commands.guided import check, guided, weak_folder
+from scoresde.commands.numbers import positive, whole_number
 from scoresde.data import Resizing
-from scoresde.files.text import say
+from scoresde.files.text import plain, say
 from scoresde.metrics import Floors, Measure, PointMeasure, Space, floors
 from scoresde.metrics.measure import NAMES
 from scoresde.runs import record
+from scoresde.runs.locks import Lock
 from scoresde.runs.progress import Progress
+from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import identity
 from scoresde.score import PRECISIONS
 from solvers.errors import known
 from solvers.grids import Grid
 
+FIGURES = ("fid", "sliced_wasserstein", "error")  # of which a sweeper is given the first that all rows have
+MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
-def run(config: DictConfig, out: Path) -> None:
+@dataclass(frozen=True)
+class Prepared:
+    """All that the rows have in common, before anything is written.
+
+    Attributes:
+        common: settings as they are recorded.
+        chosen: settings of the benchmark.
+        measure: figures, or the space alone.
+        wanted: names of the figures.
+        batches: sizes that are timed.
+        found: what was measured of model and machine, and is the same in all processes that share the rows.
+    """
+
+    settings: dict[str, Any]
+    common: dict[str, Any]
+    chosen: Settings
+    checkpoint: models.Checkpoint
+    measure: Measure | PointMeasure | Space
+    wanted: tuple[str, ...]
+    batches: list[int]
+    guides: dict[str, Guide]
+    rows: list[Case]
+    device: torch.device
+    found: dict[str, Any]
+
+    @property
+    def things(self) -> str:
+        """What samples are."""
+        return "points" if self.checkpoint.points else "images"
+
+    def bench(self, out: Path, ranks: Ranks) -> Bench:
+        """What measures the rows of this process, in a folder that is held."""
+        return Bench(
+            self.checkpoint,
+            self.measure,
+            _floors(self.settings, self.chosen.n),
+            self.chosen,
+            out,
+            device=self.device,
+            guides=self.guides,
+            names=self.wanted,
+            model=model(self.common),
+            versions=record.said(record.versions(self.device)),
+            report=_report,
+            within=partial(_within, self.things, shown=ranks.rank == 0),
+            part=ranks.rank,
+        )
+
+
+def run(config: DictConfig, out: Path) -> float | None:
     """Compare as ``conf/bench.yaml`` says, into the folder ``out``; rows that are already there are kept.
+
+    Under ``torchrun`` the processes share the rows.
+
+    Returns:
+        FID of the row that was asked for, of points its distance, or the error where neither is measured; the mean over
+        them where they are several; None where they have no figure in common.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
+        LostError: another process of the run is gone, or has failed.
     """
+    ranks, anew, kept = current(), values.forced(config), list[Prepared]()
+    out = Path(ranks.first(lambda: str(out)))
+
+    def measured_once() -> dict[str, Any]:
+        kept.append(_prepared(config, out, ranks, None))
+        return kept[0].found
+
+    found = ranks.first(measured_once)  # what is measured and kept, features of a reference too, is so once
+    prepared = ranks.agree(lambda: kept[0] if kept else _prepared(config, out, ranks, found))
+    lock = Lock(out)
+    try:
+        ranks.first(lambda: _begun(prepared, out, lock, anew, ranks))
+        if ranks.rank:
+            lock.share()
+        try:
+            bench = _shared(prepared, out, ranks)
+            outcome = None if ranks.rank else _told(prepared, bench, out)
+        except KeyboardInterrupt as interrupt:
+            if ranks.rank:
+                raise SystemExit(130) from interrupt  # one says so
+            raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)}") from interrupt
+        lock.drop(remove=ranks.rank == 0)
+    finally:
+        lock.drop(remove=ranks.size == 1)
+    if outcome is None:
+        return None
+    rows, store = prepared.rows, bench.store
+    if failed := [store.failures[row.key] for row in rows if row.key in store.failures]:
+        raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+    metrics = [store.rows[row.key].metrics for row in rows]
+    figure = next((name for name in FIGURES if all(name in found for found in metrics)), None)
+    return None if figure is None else fmean(found[figure].value for found in metrics)
+
+
+def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any] | None) -> Prepared:
     settings = values.resolved(config)
     lists = {key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in LISTS}
     common = {key: value for key, value in settings.items() if key not in LISTS}
@@ -47,6 +146,9 @@ def run(config: DictConfig, out: Path) -> None:
     )
     if settings["metrics"] is None:
         del common["metrics"]  # as before there was such a choice
+    del common["timing"]  # what is timed besides is no other benchmark
+    given = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
+    batches = [whole_number("timing", each) for each in given if each is not None]
     chosen = Settings(
         n=values.whole(config, "n", least=2),
         seed=values.whole(config, "seed", least=0),
@@ -56,10 +158,10 @@ def run(config: DictConfig, out: Path) -> None:
     place = measured.place(settings)
     named = [(name, options) for entry in lists["solvers"] for name, options in expand(entry)]
     tried = [fitting.named(name, options, place)[0] for name, options in named]
-    del common["timing"]  # what is timed besides is no other benchmark
-    given = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
-    batches = [values.whole_number("timing", each) for each in given if each is not None]
-    device = values.device(config)
+    device = ranks.device(values.device(config))
+    asked = _asked(lists)
+    if (begun := values.begun_in(config, out)) is not None:
+        record.foresee(begun, common, ("n", "seed", "batch_size", "reference_nfe", "reference"))
     common["model"]["sha256"] = models.fingerprint(place)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
@@ -68,7 +170,9 @@ def run(config: DictConfig, out: Path) -> None:
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
-        common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
+        common[record.DTYPE] = (
+            precision.chosen(begun, record.DTYPE, checkpoint, size, device) if found is None else found["dtype"]
+        )
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     if checkpoint.points:
@@ -85,57 +189,129 @@ def run(config: DictConfig, out: Path) -> None:
         **_sources(measure),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
+    if found is None:
+        fitted = [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried]
+    else:
+        scales = zip(tried, found["scales"], strict=True)
+        fitted = [solver if scale is None else solvers.get(fitting.AUTO, scale=scale) for solver, scale in scales]
     rows = cases(
         checkpoint.model.process,
-        [fitting.fitted(solver, checkpoint.model, checkpoint) for solver in tried],
-        budgets=[values.whole_number("nfe", value) for value in lists["nfe"]],
-        tolerances=[values.positive("tolerances", value) for value in lists["tolerances"]],
-        grids=[_grid(name, options) or checkpoint.grid for entry in lists["grids"] for name, options in expand(entry)],
+        fitted,
+        budgets=asked.budgets,
+        tolerances=asked.tolerances,
+        grids=[grid or checkpoint.grid for grid in asked.grids],
         guidance=list(guides),
         dtypes=dtypes,
         compiles=[mode or "" for mode in lists["compile"]],
     )
     if not rows:
-        raise ValueError("nothing to compare: one of solvers, grids, nfe, guidances, dtype and compile is empty")
-    things = "points" if checkpoint.points else "images"
-    with record.held(out, (IMAGES, CONVERGED)) as unwritable:
+        raise ValueError("nothing to compare: one of solvers, grids, nfe, tolerances, guidances and dtype is empty")
+    scales = [solver.options["scale"] if solver.name == fitting.AUTO else None for solver in fitted]
+    found = {"dtype": common.get(record.DTYPE), "scales": scales}
+    return Prepared(settings, common, chosen, checkpoint, measure, wanted, batches, guides, rows, device, found)
+
+
+def _begun(prepared: Prepared, out: Path, lock: Lock, anew: bool, ranks: Ranks) -> None:
+    """Make the folder this run's own, see that it is of this configuration, and say what is there."""
+    common, device, rows = prepared.common, prepared.device, prepared.rows
+    unwritable = record.take(lock, out, (IMAGES, CONVERGED))
+    if not (anew and unwritable is None and record.anew(out, MARKS, lambda _: [*files(out), *report.FILES])):
         record.complete(out, common, (ROWS,))  # refuses another configuration's folder
-        if unwritable is not None:
-            raise unwritable
-        record.write(out, common, device)
-        if changed := record.changes(out, device):
-            say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
-        bench = Bench(
-            checkpoint,
-            measure,
-            _floors(settings, chosen.n),
-            chosen,
-            out,
-            device=device,
-            guides=guides,
-            names=wanted,
-            model=model(common),
-            versions=record.said(record.versions(device)),
-            report=_report,
-            within=partial(_within, things),
-        )
-        there = sum(row.key in bench.store for row in rows)
-        say(f"{len(rows)} rows of {chosen.n} {things}, {there} of them in {out} already")
-        try:
-            found = bench.run(rows)
-            if batches:
-                say(f"timing batches of {', '.join(map(str, batches))}")
-                bench.time(rows, batches)
-                found = bench.store.outcome()
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on") from interrupt
-        if len(found.rows) > len({row.key for row in rows} & bench.store.rows.keys()):
-            say(f"{len(found.rows)} rows are in {out} with those of before")
-        written = report.write(found, out)
+    if unwritable is not None:
+        raise unwritable
+    record.write(out, common, device)
+    if changed := record.changes(out, device):
+        say(f"note: begun with {changed}: rows that are there may differ by rounding, and in seconds")
+    store = Store(out)  # which takes in what processes of before have left
+    shared = f"; {ranks.size} processes" if ranks.size > 1 else ""
+    there = sum(row.key in store for row in rows)
+    say(f"{len(rows)} rows of {prepared.chosen.n} {prepared.things}, {there} of them in {out} already{shared}")
+    if ranks.size > 1:
+        lock.share()
+
+
+def _shared(prepared: Prepared, out: Path, ranks: Ranks) -> Bench:
+    """Measure this process's share of the rows that are missing, and wait for the others.
+
+    Raises:
+        SystemExit: this process has failed, and has said so; the others have done their part.
+        LostError: another has.
+    """
+    bench, rows = prepared.bench(out, ranks), prepared.rows
+    missing = bench.missing(rows)  # of which nobody has begun one
+    if ranks.size > 1:
+        _together(ranks, lambda: bench.converge(missing, ranks.rank, ranks.size))
+    _together(ranks, lambda: bench.work(missing, len(rows), ranks.rank, ranks.size))
+    if ranks.size > 1 and ranks.rank == 0:
+        bench.store.gather([row.key for row in rows])
+    return bench
+
+
+def _together(ranks: Ranks, action: Callable[[], None]) -> None:
+    failure: Exception | None = None
+    try:
+        action()
+    except Exception as error:
+        if ranks.size == 1:
+            raise
+        failure = error
+        print(f"scoresde: process {ranks.rank}: {plain(error)}", file=sys.stderr, flush=True)
+    failed = ranks.settle(failure is not None)
+    if failure is not None:
+        raise SystemExit(1) from failure
+    if failed:
+        raise LostError(f"{failed} of {ranks.size} processes failed")
+
+
+def _told(prepared: Prepared, bench: Bench, out: Path) -> Outcome:
+    """Write the report, and say what was found."""
+    found = bench.outcome(prepared.rows)
+    if prepared.batches:
+        say(f"timing batches of {', '.join(map(str, prepared.batches))}")
+        bench.time(prepared.rows, prepared.batches)
+        found = bench.store.outcome()
+    if len(found.rows) > len({row.key for row in prepared.rows} & bench.store.rows.keys()):
+        say(f"{len(found.rows)} rows are in {out} with those of before")
+    written = report.write(found, out)
     say(f"\n{report.tables.markdown(found)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
     say(f"open {out / 'report.html'} in a browser")
-    if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
-        raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What varies, as far as it is known before the model."""
+
+    budgets: list[int]
+    tolerances: list[float]
+    grids: list[Grid | None]
+
+
+def _asked(lists: dict[str, list[Any]]) -> Asked:
+    """Read lists, and refuse what needs no model to be refused.
+
+    Raises:
+        ValueError: an unknown name, an option or a number out of range, or a list that is empty.
+    """
+    if empty := [key for key in ("solvers", "grids", "guidances", "dtype", "compile") if not lists[key]]:
+        raise ValueError(f"nothing to compare: {empty[0]} is empty")
+    for mode in filter(None, lists["compile"]):
+        known("compile mode", mode, COMPILE)
+    for entry in lists["guidances"]:
+        for group in _groups(entry):
+            check(group)
+    return Asked(
+        [whole_number("nfe", value) for value in lists["nfe"]],
+        [positive("tolerances", value) for value in lists["tolerances"]],
+        [_grid(name, options) for entry in lists["grids"] for name, options in expand(entry)],
+    )
+
+
+def _groups(entry: Any) -> list[dict[str, Any]]:
+    """Guidances of an entry; a number is the scale of classifier-free guidance."""
+    if isinstance(entry, (int, float)):
+        entry = {"name": "classifier_free", "scale": entry}
+    return [{"name": name or None, **options} for name, options in expand(entry)]
 
 
 def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
@@ -157,10 +333,8 @@ def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.dev
     """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
     found: dict[str, Guide] = {}
     for entry in entries:
-        if isinstance(entry, (int, float)):
-            entry = {"name": "classifier_free", "scale": entry}
-        for name, options in expand(entry):
-            group = {"name": name or None, **options}
+        for group in _groups(entry):
+            name, options = group["name"] or "", {key: value for key, value in group.items() if key != "name"}
             told = f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})" if options else name
             found[told] = partial(guided, group=group, checkpoint=checkpoint, device=device)
             found[told](checkpoint.model, dtype=torch.float32)  # what cannot be guided so is refused now
@@ -180,11 +354,11 @@ def _floors(settings: dict[str, Any], n: int) -> Floors | None:
 
 
 @contextmanager
-def _within(things: str, what: str, count: int) -> Iterator[Callable[[float], None]]:
+def _within(things: str, what: str, count: int, shown: bool) -> Iterator[Callable[[float], None]]:
     """What is under way, on a terminal or, of what takes long, in lines."""
-    if what.startswith("converged"):
+    if shown and what.startswith("converged"):
         say(f"{what}: {count} {things}")
-    with Progress(count, 0, lambda: 0, left=False, things=things) as progress:
+    with Progress(count, 0, lambda: 0, shown=shown, left=False, things=things) as progress:
         yield progress.advance
 
 

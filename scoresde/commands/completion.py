@@ -14,7 +14,7 @@ from argcomplete.shell_integration import shellcode
 from scoresde.commands import app
 
 SHELLS = ("bash", "zsh", "fish")
-FLAGS = ("--help", "--config-dir", "--multirun", "-m")
+FLAGS = ("--help", app.FORCE, "--config-dir", "--multirun", "-m")
 
 
 def script(shell: str) -> str:

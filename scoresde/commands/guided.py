@@ -37,6 +37,19 @@ def guided(
     return recipe(model, unconditional={"label": _no_label(group, checkpoint, recipe)}, weak=weak)
 
 
+def check(group: Mapping[str, Any]) -> None:
+    """See what can be seen of a guidance before there is a model.
+
+    Raises:
+        ValueError, TypeError: as for :func:`guided`.
+    """
+    chosen, folder = _without_weak(group)
+    if chosen["name"] is not None:
+        guidance.get(**chosen)
+    if folder is not None and models.foreign(folder) is None:
+        models.find(folder)
+
+
 def _no_label(group: Mapping[str, Any], checkpoint: Checkpoint, recipe: guidance.Guidance) -> int:
     """The label that stands for none, as the guidance names it or the model has it.
 

@@ -25,12 +25,15 @@ COMMANDS = {
     "train": ("train a model on your images", "scoresde train data=folder data.path=photos epochs=40 out=runs/photos"),
     "plan": ("see what a solver does, as numbers and a picture", "scoresde plan solver=heun nfe=9"),
     "certify": ("measure the order of a solver", "scoresde certify solver=heun"),
-    "convert": ("make a model folder of another project's file", "scoresde convert edm in.pkl out/"),
+    "convert": (
+        "make a model folder of another project's file, or pictures of a run",
+        "scoresde convert edm in.pkl out/",
+    ),
 }
 
 # Commands that take words without a name, and what makes settings of them.
 WORDS = {"convert": lambda app, words: app.converted(words), "report": lambda app, words: app.reported(words)}
-SHARED = {"sample", "train"}  # by several processes, as torchrun starts them
+SHARED = {"sample", "bench", "train"}  # by several processes, as torchrun starts them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from scoresde import models
 from scoresde.commands import values
+from scoresde.commands.early import needs_reference
 from scoresde.data import Resizing
 from scoresde.exact import GaussianMixture
 from scoresde.metrics import FeatureSpace, Measure, PixelSpace, PointMeasure, Space, real_images, spaces
@@ -37,7 +38,7 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
     shape, resizing = checkpoint.image_shape(device), Resizing.of(settings, "reference_")
     reference = settings["reference"]
     if reference is None and name != "model":
-        raise ValueError(f"features={name} needs a reference: reference=… with statistics in that space, or images")
+        raise needs_reference(str(name))
     found = space(settings, checkpoint, device)
     real = real_images.reference(reference or _folder(settings, options), found, resizing)
     pixels = None if isinstance(found, PixelSpace) else _pixels(reference, shape, resizing)  # or it would be FID again

@@ -18,17 +18,17 @@ CHOICES = ("float32", "bfloat16")
 RUNS = 3  # timed evaluations in each precision; the quickest counts, since other work only ever slows one down
 
 
-def chosen(out: Path, key: str, checkpoint: Checkpoint, batch_size: int, device: torch.device) -> str:
+def chosen(out: Path | None, key: str, checkpoint: Checkpoint, batch_size: int, device: torch.device) -> str:
     """What the folder was begun with, as ``key`` of its configuration says; measured, where it says nothing.
 
     Args:
-        out: the folder of results.
+        out: the folder of results; None for one that is begun anew.
         key: of the recorded configuration.
         checkpoint: its network is timed in a batch of ``batch_size``, once unmeasured and then in turns.
         batch_size: as in the run.
         device: of the network.
     """
-    recorded = (record.recorded(out) or {}).get(key)
+    recorded = (record.recorded(out) or {}).get(key) if out else None
     return recorded if recorded in PRECISIONS else quicker(checkpoint, batch_size, device)
 
 

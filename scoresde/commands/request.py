@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from torch import Tensor
 
 import scoresde
 import solvers
@@ -19,12 +20,14 @@ from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
-from scoresde.commands.guided import guided, recorded
+from scoresde.commands.guided import check, guided, recorded
 from scoresde.commands.measured import drop, loaded, measure, place
+from scoresde.data import to_pixels
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
 from scoresde.runs import record
+from scoresde.runs.formats import FORMATS
 from scoresde.runs.ranks import Ranks
 from scoresde.runs.scoring import Scoring
 from scoresde.runs.shards import Shards, seeds_of
@@ -39,6 +42,18 @@ N, SEED, NFE = 64, 0, 20
 BATCH = 64  # images at once, where there are so many
 FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
+RECORDED = (
+    "n",
+    "seed",
+    "seeds",
+    "steps",
+    "nfe",
+    "batch_size",
+    "shard",
+    "label",
+    "format",
+    "keep",
+)  # as they are asked for
 PASSING = ("out", "threads")  # what may differ when a run goes on
 Times = Grid | tuple[float, ...] | None  # a grid, times as they are given, or what the solver recommends
 
@@ -67,7 +82,12 @@ class Asked:
         return cls(solver, grid, steps)
 
     def sampler(
-        self, config: DictConfig, settings: dict[str, Any], checkpoint: Checkpoint, device: torch.device, out: Path
+        self,
+        config: DictConfig,
+        settings: dict[str, Any],
+        checkpoint: Checkpoint,
+        device: torch.device,
+        out: Path | None,
     ) -> tuple[scoresde.Sampler, Solver, Times]:
         """The sampler of a model, on the process asked for and guided; the solver, with σ*, and its grid.
 
@@ -106,6 +126,7 @@ class Request:
         settings: the configuration as it is recorded.
         sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
+        traced: images, the first, of which a trajectory is kept.
         columns: classes side by side in the picture, by their names; none for no such order.
     """
 
@@ -119,6 +140,7 @@ class Request:
     device: torch.device
     shards: Shards
     scoring: Scoring | None
+    traced: int
 
     @property
     def things(self) -> str:
@@ -134,7 +156,8 @@ class Request:
         """
         settings = values.resolved(config, without=PASSING)
         _set_seeds(config, settings)
-        batch_size = settings["batch_size"] = _batch_size(config, settings, out)
+        begun = values.begun_in(config, out)
+        batch_size = settings["batch_size"] = _batch_size(config, settings, begun)
         settings["shard"] = -(-values.whole(config, "shard") // batch_size) * batch_size
         name, device = known("dtype", dtype, PRECISIONS), ranks.device(values.device(config))
         if device.type == "cuda":
@@ -147,8 +170,9 @@ class Request:
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
+        _foresee(config, settings, out)
         checkpoint = loaded(settings, device, PRECISIONS[name])
-        sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
+        sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, begun)
         if checkpoint.points and values.flag(config, "metrics"):
             raise ValueError(
                 f"metrics=true is for images, and {config.model.name} is of points: scoresde bench measures them"
@@ -160,6 +184,12 @@ class Request:
         if scoring is not None:
             settings[record.INPUTS] = scoring.inputs
         values.flag(config, "keep")
+        if not (traced := values.whole(config, "trajectory", least=0)):
+            del settings["trajectory"]  # as in runs of before there was a choice
+        if traced and checkpoint.points:
+            raise ValueError(
+                f"trajectory={traced} is for images, and {config.model.name} is of points: trajectories=true"
+            )
         if not values.flag(config, "trajectories"):
             del settings["trajectories"]  # as in runs of before there was a choice
         elif checkpoint.decode is not None or (not checkpoint.points and checkpoint.shape[0] not in (1, 3)):
@@ -169,12 +199,16 @@ class Request:
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
         shards = Shards.of(out, settings)
-        if scoring is not None and shards.total < 2:
-            raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
+        if traced > len(shards.parts[0]):
+            raise ValueError(
+                f"trajectory must be at most the {len(shards.parts[0])} images made at first, got {traced}"
+            )
+        if traced and solver.adaptive:
+            raise ValueError(f"{solver.name} chooses its own steps, and so has no trajectory: give trajectory=0")
         labels = labels_of(config.label, shards.total, checkpoint)
         names = checkpoint.class_names or list(map(str, range(checkpoint.classes)))
         columns = names if config.label == "cycle" else ()
-        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
+        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring, traced)
 
     @staticmethod
     def dtype(config: DictConfig, out: Path) -> str:
@@ -187,12 +221,14 @@ class Request:
         if name != precision.AUTO:
             return name
         settings = values.resolved(config)
-        name_of, options = values.named(settings["solver"])
-        fitting.named(str(name_of), options, place(settings))  # what it has to say comes before any network
         _set_seeds(config, settings)
-        device, size = values.device(config), _batch_size(config, settings, out)
+        begun = values.begun_in(config, out)
+        device, size = values.device(config), _batch_size(config, settings, begun)
+        settings["shard"], settings["batch_size"] = values.whole(config, "shard"), size
+        Asked.of(config, settings)  # what solver and grid have to say comes before any network
+        _foresee(config, {key: value for key, value in settings.items() if key != "shard"}, out)
         checkpoint = loaded(settings, device)
-        return precision.chosen(out, "dtype", checkpoint, size, device)
+        return precision.chosen(begun, "dtype", checkpoint, size, device)
 
     def sample(
         self,
@@ -202,6 +238,27 @@ class Request:
         trajectory: bool = False,
     ) -> scoresde.Result:
         """Samples of these seeds and labels, and where asked for their states on the way."""
+        return self._sample(seeds, labels, progress=progress, trajectory=trajectory)
+
+    def trajectory(self, seeds: list[int], labels: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.float64]]:
+        """The denoised images E[x0 | x_t] along the way to these samples, and the samples at the end.
+
+        The way is gone once more, and each state of it is denoised by one further evaluation.
+
+        Returns:
+            uint8 pixels (times, n, channels, height, width), and the times.
+        """
+        result, model = self._sample(seeds, labels, trajectory=True), self.sampler.model
+        assert result.trajectory is not None
+        decode = self.checkpoint.decode or (lambda states: states)
+        frames = []
+        with torch.no_grad():
+            for state, t in zip(result.trajectory[:-1], result.trajectory_times, strict=False):
+                cond = {name: value.to(self.device) for name, value in self.cond(labels).items()}
+                frames.append(to_pixels(decode(model.denoised(state.to(self.device), t, **cond))).cpu())
+        return torch.stack([*frames, to_pixels(result.samples).cpu()]), np.array(result.trajectory_times)
+
+    def _sample(self, seeds: list[int], labels: NDArray[np.int64], **options: Any) -> scoresde.Result:
         wide = self.settings["dtype"] == "float64"
         return self.sampler.sample(
             shape=(len(seeds), *self.checkpoint.shape),
@@ -211,14 +268,29 @@ class Request:
             dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
             device=self.device,
             decode=self.checkpoint.decode,
-            progress=progress,
-            trajectory=trajectory,
+            **options,
         )
 
     @staticmethod
-    def cond(labels: NDArray[np.int64]) -> dict[str, Any]:
+    def cond(labels: NDArray[np.int64]) -> dict[str, Tensor]:
         """What the model is given beside state and time."""
         return {} if (labels < 0).all() else {"label": torch.from_numpy(labels)}
+
+
+def _foresee(config: DictConfig, settings: dict[str, Any], out: Path) -> None:
+    """Refuse before a model is loaded what needs none to be refused.
+
+    Raises:
+        ValueError: as for what comes later.
+    """
+    if values.flag(config, "keep"):
+        known("format", settings["format"], FORMATS.names())
+    count = len(seeds_of(settings))
+    if values.flag(config, "metrics") and count < 2:
+        raise ValueError(f"metrics compare sets of images: give n=2 or more, got {count}")
+    check(settings["guidance"])
+    if (begun := values.begun_in(config, out)) is not None:
+        record.foresee(begun, settings, RECORDED)
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
@@ -240,11 +312,11 @@ def _grid(name: str | None, options: dict[str, Any]) -> Times:
     return tuple(map(float, times))
 
 
-def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path) -> int:
+def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path | None) -> int:
     """What is asked for; or what the folder was begun with; or all images, up to :data:`BATCH`."""
     if config.batch_size is not None:
         return values.whole(config, "batch_size")
-    begun = (record.recorded(out) or {}).get("batch_size")
+    begun = (record.recorded(out) or {}).get("batch_size") if out else None
     return begun if type(begun) is int and begun > 0 else min(BATCH, len(seeds_of(settings)))
 
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from scoresde.commands import values
 from scoresde.commands.request import Request
 from scoresde.data import to_pixels
 from scoresde.exact import GaussianMixture
@@ -21,20 +23,24 @@ from scoresde.files.pictures import save_grid
 from scoresde.files.text import plain, say
 from scoresde.report import points, trajectories
 from scoresde.runs import record
-from scoresde.runs.formats import SHARDS
+from scoresde.runs.formats import SHARDS, save_npz
 from scoresde.runs.locks import Lock
 from scoresde.runs.progress import Progress
 from scoresde.runs.ranks import LostError, Ranks, current
 from scoresde.runs.scoring import METRICS
-from scoresde.runs.shards import Shard, Shards
+from scoresde.runs.shards import TRAJECTORY, Shard, Shards
 
 GRID, SCATTER, WAYS = "grid.png", "samples.png", "trajectories.png"
-OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, WAYS, METRICS)
+MARKS = ("shard", "keep", "format")  # of a record of this command's
+OURS = ("samples.npz", "samples.zip", "images", SHARDS, GRID, SCATTER, WAYS, TRAJECTORY, METRICS)
 SHOWN, ROWS = 100, 10  # images in the picture at most, and rows of it where columns are classes; so few are PNGs too
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float | None:
     """Sample as ``conf/sample.yaml`` says, into the folder ``out``; go on with what is there.
+
+    Returns:
+        FID, where metrics were asked for.
 
     Raises:
         ValueError: a setting out of range, or a folder with other results.
@@ -45,7 +51,8 @@ def run(config: DictConfig, out: Path) -> None:
     out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
     dtype = ranks.first(lambda: Request.dtype(config, out))
     request = ranks.agree(lambda: Request.of(config, out, ranks, dtype))
-    Run(request, out, ranks, Lock(out)).complete()
+    Run(request, out, ranks, Lock(out), values.forced(config)).complete()
+    return None if request.scoring is None or ranks.rank else request.scoring.score(out).value
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Run:
     out: Path
     ranks: Ranks
     lock: Lock
+    anew: bool
 
     @property
     def shards(self) -> Shards:
@@ -76,7 +84,8 @@ class Run:
     def _begin(self) -> None:
         """Make the folder this run's own, and see that it is of this configuration, in this order."""
         unwritable = record.take(self.lock, self.out, (SHARDS, "images"))
-        record.complete(self.out, self.request.settings, OURS)
+        if not (self.anew and unwritable is None and record.anew(self.out, MARKS, self._files)):
+            record.complete(self.out, self.request.settings, OURS)
         if unwritable is not None and not (all(map(self.shards.whole, self.shards.parts)) and self._finished()):
             raise unwritable  # there is nothing to write if all is there
         if unwritable is None:
@@ -85,6 +94,11 @@ class Run:
                 self.lock.share()
         if changed := record.changes(self.out, self.request.device):
             say(f"note: begun with {changed}: what is made now may differ by rounding from what is there")
+
+    def _files(self, before: dict[str, Any]) -> list[str]:
+        """What a run of a recorded configuration has written."""
+        more = {METRICS: before["metrics"] is not False, TRAJECTORY: bool(before.get("trajectory"))}
+        return [*Shards.of(self.out, before).files(), GRID, *(name for name, made in more.items() if made)]
 
     def _finished(self) -> bool:
         """Whether, with all shards there, nothing is left to do."""
@@ -164,6 +178,11 @@ class Run:
             ways = request.sample(shard.seeds[:count].tolist(), labels[:count], lambda done: None, trajectory=True)
             pictures.append(self.out / WAYS)
             trajectories.draw(ways, request.sampler.model, self.out / WAYS, cond=request.cond(labels[:count]))
+        if shard.place == 0 and request.traced:
+            few = slice(request.traced)
+            images, times = request.trajectory(shard.seeds[few].tolist(), labels[few])
+            pictures.append(self.out / TRAJECTORY)
+            save_npz(pictures[-1], images=images.numpy(), times=times, seeds=shard.seeds[few].astype(np.uint64))
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
 
     def _report(self, made: int, seconds: float) -> None:
@@ -196,7 +215,7 @@ class Run:
         def done() -> str:
             there, total = self.shards.there(), self.shards.total
             things = self.request.things
-            return f"{there:,} of {total:,} {things} are written, and the same command with out={self.out} goes on"
+            return f"{there:,} of {total:,} {things} are written, and {values.going_on(self.out, self.anew)}"
 
         try:
             yield

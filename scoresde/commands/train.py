@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePath
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ import scoresde
 from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, progress, values
+from scoresde.commands.numbers import positive
 from scoresde.commands.progress import Progress
 from scoresde.data import Columns, Images, Resizing, load, load_mapped, to_pixels
 from scoresde.files import digest, regular, replacing
@@ -34,11 +36,12 @@ from scoresde.runs.ranks import Ranks, current
 from scoresde.training import OBJECTIVES, Settings, Trainer, augmentation, logs
 from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
-from scoresde.training.trainer import EMA
+from scoresde.training.trainer import CHECKPOINT, EMA
 from solvers.errors import known
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
+MARKS = ("data", "network", "epochs")  # of a record of this command's
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 # What may differ when a run is taken up again.
 PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log", "average")
@@ -69,10 +72,14 @@ class Prepared:
     progress: Progress | None
 
 
-def run(config: DictConfig, out: Path) -> None:
+def run(config: DictConfig, out: Path) -> float | None:
     """Train as ``conf/train.yaml`` says, in the folder ``out``; take up what was interrupted there.
 
     Under ``torchrun`` the processes share each batch.
+
+    Returns:
+        The last FID where it was measured; else the mean loss over levels of noise on held-out images, where there are
+        some; else the last loss.
 
     Raises:
         ValueError: a setting out of range, data that cannot be read, or a folder with another run.
@@ -83,10 +90,21 @@ def run(config: DictConfig, out: Path) -> None:
     out = Path(ranks.first(lambda: str(out)))  # the default has the time in it
     prepared = ranks.agree(lambda: _prepared(config, out, ranks))
     with ExitStack() as stack:
-        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack))
+        anew = values.forced(config)
+        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack, anew))
         if before is not None:
             prepared.trainer.keep(before)
-            _train(prepared, out)
+            _train(prepared, out, anew)
+    return None if ranks.rank else _figure(models.load(out / MODEL).card["training"])
+
+
+def _figure(card: Mapping[str, Any]) -> float:
+    """What says in one number how a training ended."""
+    if "fid" in card:
+        return card["fid"][-1]["fid"]
+    if "held_out" in card:
+        return fmean(level["loss"] for level in card["held_out"]["levels"])
+    return card["loss"][-1][1]
 
 
 def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
@@ -102,16 +120,18 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     return Prepared(trainer, settings, every, weights, shown, progress)
 
 
-def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack) -> dict[str, Any] | None:
+def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack, anew: bool) -> dict[str, Any] | None:
     """What the folder, which the stack holds from now on, records of the run; None where all is done already."""
     trainer, settings = prepared.trainer, prepared.settings
     unwritable = stack.enter_context(record.held(out, (MODEL,)))
+    files = (CHECKPOINT, *RESULTS, SUMS, *logs.files(out))
+    anew = anew and unwritable is None and record.anew(out, MARKS, lambda _: files)
     before = record.recorded(out) or {}
     trainer.keep(before)
     _settle(settings, trainer.settings)
     # With a checkpoint, other epochs are the trainer's to judge.
     planned = before.get("epochs", epochs) if trainer.checkpoint.exists() else epochs
-    complete = record.complete(out, {**settings, "epochs": planned}, RESULTS)
+    complete = not anew and record.complete(out, {**settings, "epochs": planned}, RESULTS)
     if complete and planned == epochs and _whole(out) and _averaged(out) == trainer.average:
         if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
             _seal(out, _sums(out))
@@ -169,7 +189,7 @@ def _whole(out: Path) -> bool:
     return True
 
 
-def _train(prepared: Prepared, out: Path) -> None:
+def _train(prepared: Prepared, out: Path, anew: bool) -> None:
     trainer, progress = prepared.trainer, prepared.progress
     ranks = trainer.ranks
     resumed = ranks.agree(trainer.resume)
@@ -187,7 +207,7 @@ def _train(prepared: Prepared, out: Path) -> None:
         if ranks.rank:
             raise SystemExit(130) from interrupt  # one says so
         step = int(trainer.losses[-1]["step"]) if trainer.losses else 0
-        raise KeyboardInterrupt(f"interrupted; the same command with out={out} goes on from step {step}") from interrupt
+        raise KeyboardInterrupt(f"interrupted; {values.going_on(out, anew)} from step {step}") from interrupt
     if ranks.rank == 0:
         _finish(prepared, out)
 
@@ -249,7 +269,9 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     name, options = values.named(settings["process"])
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
-    kind, choices = (DEFAULT, {}) if _begun_without(out) else values.named(settings["objective"])
+    kind, choices = (
+        (DEFAULT, {}) if _begun_without(values.begun_in(config, out)) else values.named(settings["objective"])
+    )
     objective = OBJECTIVES.get(str(kind), **choices)
     process = objective.adapted(processes.get(name, **options))
     models.check_levels(process)  # or the model could not be read when it is done
@@ -380,7 +402,7 @@ def _setting(config: DictConfig, name: str, kind: str) -> Any:
         return config[name]
     if kind.startswith("tuple"):
         given = config[name] if isinstance(config[name], ListConfig) else [config[name]]
-        return tuple(values.positive(name, value) for value in given)
+        return tuple(positive(name, value) for value in given)
     if kind == "int":
         return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
     return values.number(config, name) if kind == "float" else values.flag(config, name)
@@ -484,16 +506,16 @@ def _noise_scale(trainer: Trainer) -> float | None:
         return None
 
 
-def _begun_without(out: Path) -> bool:
+def _begun_without(out: Path | None) -> bool:
     """Whether nobody names an objective, and the folder has a run of when ``ddpm`` was taken then, and not recorded."""
     typed = any(item.startswith("objective") for item in HydraConfig.get().overrides.task)
-    before = None if typed else record.recorded(out)
+    before = None if typed or out is None else record.recorded(out)
     return before is not None and "objective" not in before
 
 
 def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """How the model was made; files by their names, since folders say nothing to others."""
-    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith("out=")]
+    typed = [item for item in HydraConfig.get().overrides.task if not item.startswith(("out=", "force="))]
     source = str(settings["data"]["path"])
     name = PurePath(source).name
     labels = trainer.data.labels

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from scoresde import plugins
+from scoresde.commands.numbers import whole_number
+from scoresde.runs.torchrun import restarted
 from scoresde.score import PRECISIONS
 from solvers.errors import known
 
@@ -22,7 +25,7 @@ def resolved(config: DictConfig, *, without: Sequence[str] = ("out",)) -> dict[s
     """
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
-    settings = {str(key): value for key, value in content.items() if key not in (*without, "plugins")}
+    settings = {str(key): value for key, value in content.items() if key not in (*without, "plugins", "force")}
     return {**settings, "plugins": plugins.identity()} if plugins.identity() else settings
 
 
@@ -33,30 +36,6 @@ def whole(config: DictConfig, key: str, least: int = 1) -> int:
         ValueError: names the key and its value.
     """
     return whole_number(key, config[key], least)
-
-
-def whole_number(key: str, value: Any, least: int = 1) -> int:
-    """The value, if it is a whole number of at least ``least``.
-
-    Raises:
-        ValueError: names the key and its value.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1e4, in a file
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{key} must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def positive(key: str, value: Any) -> float:
-    """The value, if it is a finite number above zero.
-
-    Raises:
-        ValueError: names the key and its value.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{key} must be a number above 0, got {value!r}")
-    return float(value)
 
 
 def number(config: DictConfig, key: str) -> float:
@@ -80,6 +59,25 @@ def flag(config: DictConfig, key: str) -> bool:
     if not isinstance(config[key], bool):
         raise ValueError(f"{key} must be true or false, got {config[key]!r}")
     return config[key]
+
+
+def forced(config: DictConfig) -> bool:
+    """Whether ``--force`` begins anew; a command that torchrun has started again goes on.
+
+    Raises:
+        ValueError: it is neither true nor false.
+    """
+    return flag(config, "force") and not restarted()
+
+
+def begun_in(config: DictConfig, out: Path) -> Path | None:
+    """The folder whose record goes before what is not asked for; None where ``--force`` begins anew."""
+    return None if forced(config) else out
+
+
+def going_on(out: Path, anew: bool) -> str:
+    """What goes on with a run that was stopped, in words; ``anew`` as :func:`forced` has it."""
+    return f"the same command with out={out}{' and without --force' if anew else ''} goes on"
 
 
 def several(settings: Mapping[str, Any], key: str, names: Iterable[str]) -> list[str]:

@@ -23,10 +23,22 @@ def save_grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> None:
-    """Write images as one picture, row by row, with text beside the rows and above the columns where it is given.
+    """Write :func:`grid` to a file, whose suffix chooses the format."""
+    canvas = grid(pixels, columns, row_labels=row_labels, column_labels=column_labels)
+    with replacing(path) as temporary:
+        canvas.save(temporary)
+
+
+def grid(
+    pixels: Tensor,
+    columns: int,
+    *,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+) -> Image.Image:
+    """Images as one picture, row by row, with text beside the rows and above the columns where it is given.
 
     Args:
-        path: the file; its suffix chooses the format.
         pixels: uint8 of shape (n, channels, height, width) with 1 or 3 channels, on any device.
         columns: images in a row; the last row may be shorter.
         row_labels, column_labels: one text for each row or column.
@@ -61,5 +73,4 @@ def save_grid(
         row, column = divmod(index, columns)
         cell = cell.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         canvas.paste(cell, (left + column * step_x, top + row * step_y))
-    with replacing(path) as temporary:
-        canvas.save(temporary)
+    return canvas

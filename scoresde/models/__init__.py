@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
+from scoresde.files.bundled import CONFIG, WEIGHTS, CheckpointError, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, load
+from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, foreign, load
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
-from scoresde.networks.described import CheckpointError
 
 __all__ = [
     "CONFIG",
@@ -25,6 +24,7 @@ __all__ = [
     "exact",
     "find",
     "fingerprint",
+    "foreign",
     "from_diffusers",
     "load",
     "save",

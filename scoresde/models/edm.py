@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from scoresde.files import digest, regular
+from scoresde.files.bundled import CheckpointError
 from scoresde.files.pickles import NUMPY, TORCH, Call, Interpreter, Meaning, Name, PickleError, is_key, load, told
 from scoresde.models.folders import save
 from scoresde.networks import build
-from scoresde.networks.described import CheckpointError, built, fill
+from scoresde.networks.described import built, fill
 from scoresde.process import EDM
 from solvers.errors import nearest
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from scoresde import preconditioning as preconditionings
 from scoresde import process as processes
 from scoresde.files import replacing
-from scoresde.files.bundled import CONFIG, WEIGHTS
+from scoresde.files.bundled import CONFIG, WEIGHTS, CheckpointError
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels, rehearse
-from scoresde.networks.described import LONGEST, CheckpointError, built, fill, read_json, stored
+from scoresde.networks.described import LONGEST, built, fill, read_json, stored
 from scoresde.process import Process
 from scoresde.score import ScoreModel
 from solvers import prediction as predictions

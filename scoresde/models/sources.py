@@ -12,13 +12,13 @@ import torch
 from scoresde.exact import DENSITIES, GaussianMixture
 from scoresde.files import digest, digest_of
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
+from scoresde.files.bundled import find as folder_of
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
 from scoresde.process import VP
 from scoresde.tuned import FILE
-from solvers.errors import nearest
 
 DIFFUSERS = "diffusers:"
 Place: TypeAlias = str | Path | Mapping[str, Any]
@@ -129,15 +129,4 @@ def find(name_or_folder: Place) -> Path:
     """
     if isinstance(name_or_folder, Mapping):
         raise CheckpointError(f"the exact model {name_or_folder.get('name')!r} has no folder")
-    known, name = bundled(), str(name_or_folder)
-    folder = known.get(name) or Path(name_or_folder).expanduser()
-    if folder.is_file():
-        raise CheckpointError(
-            f"{name!r} is a file, and models are folders: load its weights into your network "
-            "(net.load_state_dict(torch.load(…, weights_only=True)), often under 'state_dict' or 'ema') and give that "
-            "to scoresde.ScoreModel; scoresde convert edm reads EDM's pickles"
-        )
-    if not folder.is_dir():
-        hint = nearest(name, [*known, *DENSITIES])
-        raise CheckpointError(f"no model {name!r}: neither a folder nor a bundled or exact model{hint}")
-    return folder
+    return folder_of(name_or_folder, DENSITIES)

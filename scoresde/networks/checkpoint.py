@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.networks.described import CheckpointError
+from scoresde.files.bundled import CheckpointError
 from scoresde.process import Process, VPDiscrete
 from scoresde.score import ScoreModel
 from solvers.grids import Grid

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from scoresde.files import regular
+from scoresde.files.bundled import CheckpointError
 
 LARGEST_JSON = 2**24  # bytes
 LONGEST = 64  # entries or letters of a setting
@@ -21,10 +22,6 @@ COUNTS = ("depth", "blocks")  # settings that say how many layers there are at e
 SMALL = 4096  # sizes that need no tensor of that size, such as the side of an image
 
 Shape = tuple[int, ...]
-
-
-class CheckpointError(ValueError):
-    """A model that cannot be used, with its path and the reason."""
 
 
 def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from scoresde.report.choice import pareto, recommendations
 from scoresde.report.page import html
 from scoresde.report.quantities import METRICS, Metric, distance, measured
 
+FILES = ("report.html", "table.md", "table.tex", "table.csv", "samples.png")
+FILES += ("steps_vs_fid.png", "steps_vs_fid.svg", "pareto.png", "pareto.svg")
+FILES += ("timings.csv", "speed.png", "speed.svg")  # all that write() may make
+
 __all__ = [
+    "FILES",
     "METRICS",
     "Metric",
     "figures",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -40,6 +41,10 @@ class Format(Protocol):
         """Write samples, float32 (n, channels, height, width) in [−1, 1]; returns the SHA-256 of each name."""
         ...
 
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        """Paths in the folder of all files that :meth:`write` and :meth:`finish` make for these names."""
+        ...
+
     def there(self, name: str, names: Sequence[str]) -> bool:
         """Whether files are there in which these names should be; a quick look."""
         ...
@@ -54,6 +59,14 @@ class Format(Protocol):
 
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
         """The samples: float32 as written, or uint8 pixels, of the same shape."""
+        ...
+
+    def pngs(self, name: str, names: Sequence[str]) -> Iterator[bytes]:
+        """The samples as PNG files, one after the other.
+
+        Raises:
+            ValueError: they are no images.
+        """
         ...
 
     def finished(self) -> bool:
@@ -79,6 +92,9 @@ class Npz:
         arrays = {"seeds": seeds.astype(np.uint64), "labels": labels, "nfe": np.asarray(nfe)}
         return [save_npz(self.folder / file, samples=samples.numpy(), **arrays)]
 
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return list(names)
+
     def there(self, name: str, names: Sequence[str]) -> bool:
         return all((self.folder / file).is_file() for file in names)
 
@@ -88,6 +104,18 @@ class Npz:
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
         with files_of_arrays.Npz(self.folder / names[0]) as arrays:
             return arrays["samples"]
+
+    def pngs(self, name: str, names: Sequence[str]) -> Iterator[bytes]:
+        path = self.folder / names[0]
+        with files_of_arrays.Npz(path) as arrays:
+            shape, _ = arrays.described("samples")
+            if len(shape) != 4 or shape[1] not in (1, 3):
+                raise ValueError(
+                    f"{str(path)!r} holds samples of shape {shape[1:]}, which are no images: those have 1 or 3 "
+                    "channels, a height and a width"
+                )
+            for some in arrays.rows("samples", WRITERS):
+                yield from _pngs(torch.from_numpy(some))
 
     def finished(self) -> bool:
         return True
@@ -114,6 +142,9 @@ class Png:
         with ThreadPoolExecutor(WRITERS) as pool:
             return list(pool.map(put, self.names(name, seeds), _pngs(samples)))
 
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return list(names)
+
     def there(self, name: str, names: Sequence[str]) -> bool:
         return all((self.folder / file).is_file() for file in names)
 
@@ -122,6 +153,9 @@ class Png:
 
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
         return _pixels((self.folder / file).read_bytes() for file in names)
+
+    def pngs(self, name: str, names: Sequence[str]) -> Iterator[bytes]:
+        return ((self.folder / file).read_bytes() for file in names)
 
     def finished(self) -> bool:
         return True
@@ -148,17 +182,23 @@ class Zip:
         images = _pngs(samples)
         with replacing(self._part(name)) as path, zipfile.ZipFile(path, "w") as archive:
             for file, image in zip(self.names(name, seeds), images, strict=True):
-                archive.writestr(_member(file), image)
+                archive.writestr(member(file), image)
         return [digest_of([image]) for image in images]
 
     def there(self, name: str, names: Sequence[str]) -> bool:
         return self._part(name).is_file() or self.whole.is_file()
+
+    def files(self, name: str, names: Sequence[str]) -> list[str]:
+        return [path.relative_to(self.folder).as_posix() for path in (self._part(name), self.whole, self.sum)]
 
     def digests(self, name: str, names: Sequence[str]) -> list[str]:
         return [digest_of([image]) for image in self._images(name, names)]
 
     def read(self, name: str, names: Sequence[str]) -> NDArray[Any]:
         return _pixels(self._images(name, names))
+
+    def pngs(self, name: str, names: Sequence[str]) -> Iterator[bytes]:
+        return (image for file in names for image in self._images(name, [file]))
 
     def finished(self) -> bool:
         if not self.whole.is_file() or not self.sum.is_file() or any((self.folder / SHARDS).glob("*.zip")):
@@ -170,7 +210,7 @@ class Zip:
         with replacing(self.whole) as path, zipfile.ZipFile(path, "w") as archive:
             for name, names in shards:
                 for file, image in zip(names, self._images(name, names), strict=True):
-                    archive.writestr(_member(file), image)
+                    archive.writestr(member(file), image)
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -222,11 +262,11 @@ def _read(archive: zipfile.ZipFile, name: str) -> bytes:
         return files_of_arrays.rest(file)
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def member(name: str) -> zipfile.ZipInfo:
     """A zip member that has no date (1980 is the format's zero) and can be read by all."""
-    member = zipfile.ZipInfo(name)
-    member.external_attr = 0o644 << 16
-    return member
+    found = zipfile.ZipInfo(name)
+    found.external_attr = 0o644 << 16
+    return found
 
 
 def _pngs(samples: Tensor) -> list[bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,7 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
     before, now = old.pop(INPUTS, None) or {}, config.get(INPUTS) or {}
     settings = {key: value for key, value in config.items() if key not in (INPUTS, DTYPE)}
     old.pop(DTYPE, None)
-    if differing := differences(old, settings):
-        raise ValueError(
-            f"{str(out)!r} holds results made with other values of {', '.join(differing)}: "
-            "choose another folder with out=…"
-        )
+    _refuse(out, differences(old, settings))
     before = before if isinstance(before, dict) else {}
     if changed := [key for key in now if key in before and before[key] != now[key]]:
         raise ValueError(
@@ -94,6 +90,79 @@ def complete(out: Path, config: dict[str, Any], results: Sequence[str]) -> bool:
     if unknown := [key for key in now if key not in before]:
         say(f"note: {out} does not record the content of {', '.join(unknown)}: taken to be what it was begun with")
     return len(present) == len(results)
+
+
+def anew(out: Path, marks: Sequence[str], files: Callable[[dict[str, Any]], Iterable[str]]) -> bool:
+    """Remove what a run has left in a folder, so that another begins anew there; call it with the folder held.
+
+    Returns:
+        Whether there was one. Then nothing of it is there, whatever else is: :func:`complete` is not to be asked.
+
+    Files of those names alone are removed, the record of the run last; a link is neither followed nor removed.
+
+    Args:
+        out: the folder; one without a record is left as it is.
+        marks: settings that the records of this command have, and those of no other.
+        files: paths in the folder that a run of a recorded configuration writes.
+
+    Raises:
+        ValueError: the record is of another command, or of something else, or damaged; or a link or a folder stands
+            where a file of the run would be (nothing is removed then).
+        OSError: a file cannot be removed.
+    """
+    before = recorded(out)
+    if before is None:
+        return False
+    if not set(marks) <= before.keys():
+        raise ValueError(
+            f"{str(out / CONFIG)!r} is of no run of this command, and --force removes nothing else: choose another "
+            "folder with out=…"
+        )
+    try:
+        names = list(dict.fromkeys(files(before)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(out / CONFIG)!r} is damaged: {error}") from error
+    there = [name for name in (*names, VERSIONS, CONFIG) if _is_there(out, name)]
+    for name in there:
+        (out / name).unlink(missing_ok=True)
+    for folder in sorted({parent for name in there for parent in Path(name).parents} - {Path()}, reverse=True):
+        with suppress(OSError):  # something of somebody else's is in it
+            (out / folder).rmdir()
+    say(f"{out}: begun anew; {len(there)} files of the run of before are removed")
+    return True
+
+
+def _is_there(out: Path, name: str) -> bool:
+    """Whether a file of a run is there.
+
+    Raises:
+        ValueError: a link is on the way to it or in its place, or a folder or another thing is.
+    """
+    path = out / name
+    for part in (*reversed([out / parent for parent in Path(name).parents if parent != Path()]), path):
+        if part.is_symlink():
+            raise ValueError(f"{str(part)!r} is a link, and --force follows none: remove it, or choose another folder")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{str(path)!r} is no file, as a run would have made: move it, or choose another folder")
+    return path.exists()
+
+
+def foresee(out: Path, config: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse a folder that :func:`complete` will refuse for one of some keys, before anything is made for the others.
+
+    Raises:
+        ValueError: it holds results made with other values of them.
+    """
+    old = recorded(out) or {}
+    _refuse(out, [key for key in keys if key in old and key in config and old[key] != config[key]])
+
+
+def _refuse(out: Path, differing: Sequence[str]) -> None:
+    if differing:
+        raise ValueError(
+            f"{str(out)!r} holds results made with other values of {', '.join(differing)}: "
+            "choose another folder with out=…"
+        )
 
 
 def recorded(out: Path) -> dict[str, Any] | None:

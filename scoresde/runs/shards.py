@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scoresde.noise import SEED_LIMIT
 from scoresde.runs import formats
 from scoresde.runs.formats import SHARDS, save_npz
 
-RECORD = "scoresde-shard-1"
+RECORD, TRAJECTORY = "scoresde-shard-1", "trajectory.npz"
 MOST = 10**8  # seeds in a request
 DIGITS = 6  # of a seed in a file's name, at least
 
@@ -134,6 +134,7 @@ class Shards:
         pieces = [(place, seeds[place : place + size]) for place in range(0, len(seeds), size)]
         self.parts = [Shard(f"{piece[0]:0{width}d}-{piece[-1]:0{width}d}", place, piece) for place, piece in pieces]
         self._format = None if form is None else formats.FORMATS.find(form)(folder, width, len(self.parts) == 1)
+        self._png = formats.Png(folder, width, single=True)
         self.has_features = features
 
     @classmethod
@@ -214,10 +215,19 @@ class Shards:
         """Write each sample as a PNG beside the arrays of a shard, where no other format makes them."""
         if not isinstance(self._format, formats.Npz):
             return []
-        png = formats.Png(self.folder, max(DIGITS, len(str(shard.seeds[-1]))), single=True)
-        names = png.names(shard.name, shard.seeds)
-        png.write(shard.name, samples, shard.seeds, np.empty(0), 0)
-        return [self.folder / name for name in names]
+        self._png.write(shard.name, samples, shard.seeds, np.empty(0), 0)
+        return [self.folder / name for name in self._png.names(shard.name, shard.seeds)]
+
+    def files(self) -> Iterator[str]:
+        """Paths in the folder of all that may have been written for these shards, pictures of single ones too."""
+        for part in self.parts:
+            yield f"{SHARDS}/{part.name}.json"
+            if self.has_features:
+                yield self._feature_file(part)
+            if self._format is not None:
+                yield from self._format.files(part.name, self._format.names(part.name, part.seeds))
+        if len(self.parts) == 1 and isinstance(self._format, formats.Npz):
+            yield from self._png.names(self.parts[0].name, self.parts[0].seeds)
 
     def features(self, shard: Shard) -> NDArray[np.float32]:
         """The features of a shard that is whole, (n, size)."""
@@ -227,6 +237,18 @@ class Shards:
     def samples(self, shard: Shard) -> NDArray[Any] | None:
         """The samples of a shard that is whole, as :class:`Samples` has them."""
         return self._format.read(shard.name, self._format.names(shard.name, shard.seeds)) if self._format else None
+
+    def pngs(self) -> Iterator[tuple[str, bytes]]:
+        """The samples of all shards, which are whole, as PNG files with names by their seeds, one after the other.
+
+        Raises:
+            ValueError: none were kept, or they are no images.
+        """
+        if self._format is None:
+            raise ValueError(f"{str(self.folder)!r} keeps no samples, but their features alone (keep=false)")
+        for part in self.parts:
+            names = [Path(name).name for name in self._png.names(part.name, part.seeds)]
+            yield from zip(names, self._format.pngs(part.name, self._format.names(part.name, part.seeds)), strict=True)
 
     def count(self, parts: Iterable[Shard]) -> int:
         """Images of those of the shards that have a record; a quick look, which checks nothing."""
@@ -273,8 +295,8 @@ def _sealed(content: dict[str, Any]) -> str:
     return json.dumps({**content, "sha256": seal(content)}) + "\n"
 
 
-def load(folder: str | Path) -> Samples:
-    """All that ``scoresde sample`` has left in a folder, whatever its format; checksums are checked.
+def complete(folder: str | Path) -> Shards:
+    """The shards that ``scoresde sample`` has left in a folder, all of them whole; checksums are checked.
 
     Raises:
         ValueError: no such folder, or shards are missing or damaged.
@@ -290,6 +312,16 @@ def load(folder: str | Path) -> Samples:
             f"{str(folder)!r} is not complete: {len(missing)} of {len(shards.parts)} shards are missing or damaged; "
             "the command that made it makes them (again)"
         )
+    return shards
+
+
+def load(folder: str | Path) -> Samples:
+    """All that ``scoresde sample`` has left in a folder, whatever its format; checksums are checked.
+
+    Raises:
+        ValueError: no such folder, or shards are missing or damaged.
+    """
+    shards = complete(folder)
     records = [shards.record(part) or {} for part in shards.parts]
     samples = [kept for part in shards.parts if (kept := shards.samples(part)) is not None]
     features = [shards.features(part) for part in shards.parts] if shards.has_features else []

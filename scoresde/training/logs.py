@@ -18,6 +18,7 @@ from scoresde.files.text import cell
 from scoresde.training.trainer import Trainer
 
 LOSSES = "losses.csv"
+EVENTS, WANDB, MLFLOW = "tensorboard", "wandb.id", "mlflow.id"
 COLUMNS: tuple[str, ...] = ("step", "epoch", "loss", "learning_rate", "images_per_second", "seconds")
 FIGURES = ("fid", "fid_samples", "fid_space")  # columns of runs in which it is measured
 PROJECT = "scoresde"
@@ -39,6 +40,16 @@ def write_losses(trainer: Trainer) -> None:
         table.writerow({key: cell(value) for key, value in row(trainer, entry).items()})
     with replacing(trainer.folder / LOSSES) as path:
         path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def files(folder: Path) -> list[str]:
+    """Paths in a folder of the table, and of what other programs' logs have left there to go on by."""
+    return [
+        LOSSES,
+        WANDB,
+        MLFLOW,
+        *(f"{EVENTS}/{path.name}" for path in (folder / EVENTS).glob("events.out.tfevents.*")),
+    ]
 
 
 def row(trainer: Trainer, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +85,7 @@ class TensorBoard(Log):
 
     def __init__(self, folder: Path, step: int, settings: Mapping[str, Any]):
         tensorboard = importlib.import_module(self.module)
-        self._writer = tensorboard.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._writer = tensorboard.SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -95,13 +106,13 @@ class WeightsAndBiases(Log):
         self._run = wandb.init(
             project=None if "WANDB_PROJECT" in os.environ else PROJECT,
             name=folder.resolve().name,
-            id=_name(folder / "wandb.id"),
+            id=_name(folder / WANDB),
             resume="allow",
             dir=str(folder),
             config=dict(settings),
             allow_val_change=True,  # of a run that goes on with more epochs
         )
-        _note(folder / "wandb.id", self._run.id)
+        _note(folder / WANDB, self._run.id)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -117,9 +128,9 @@ class MLflow(Log):
 
     def __init__(self, folder: Path, step: int, settings: Mapping[str, Any]):
         self._mlflow = importlib.import_module(self.module)
-        known = _name(folder / "mlflow.id")
+        known = _name(folder / MLFLOW)
         run = self._mlflow.start_run(run_id=known, run_name=None if known else folder.resolve().name)
-        _note(folder / "mlflow.id", run.info.run_id)
+        _note(folder / MLFLOW, run.info.run_id)
         if known is None:  # parameters cannot be changed, and epochs may be
             self._mlflow.log_params(dict(settings))
 

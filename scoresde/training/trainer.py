@@ -31,7 +31,7 @@ from scoresde.training.objectives import Objective
 from scoresde.training.schedules import factor
 from scoresde.training.settings import Settings
 
-FORMAT = "scoresde-training-1"
+FORMAT, CHECKPOINT = "scoresde-training-1", "checkpoint.pt"
 # Of a record of a step, with their types; FID is not there at every one, and earlier versions had no LATER.
 ENTRY: dict[str, Callable[[Any], Any]] = {"step": int, "loss": float, "seconds": float}
 LATER = {"learning_rate": float, "images_per_second": float, "fid": float, "fid_samples": int, "fid_space": str}
@@ -139,7 +139,7 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def process(self) -> Process:

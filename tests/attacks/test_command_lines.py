@@ -198,6 +198,82 @@ def test_help_and_mistyped_names_are_there_before_torch_is() -> None:
     assert "unknown solver 'hein'; did you mean 'heun'" in done.stderr
 
 
+def test_what_is_wrong_by_itself_is_said_before_torch_is_there() -> None:
+    script = """if True:
+        import sys
+        from scoresde.commands.main import main
+        for typed in sys.argv[1:]:
+            assert main(typed.split()) == 1, typed
+            assert "torch" not in sys.modules, typed
+    """
+    compared = {"reference=none.npz": "no file at 'none.npz'", "features=pixels": "features=pixels needs a reference"}
+    said = {f"sample metrics=true {typed}": message for typed, message in compared.items()}
+    said |= {f"bench {typed}": message for typed, message in compared.items()}
+    said |= {
+        f"{command} {key}={least - 1}": f"{key} must be a whole number of at least {least}, got"
+        for command, key, least in (
+            ("sample", "n", 1),
+            ("sample", "nfe", 1),
+            ("plan", "steps", 1),
+            ("bench", "n", 2),
+            ("bench", "reference_nfe", 10),
+            ("tune", "n", 16),
+            ("train", "epochs", 1),
+            ("train", "held_out", 0),
+        )
+    }
+    said |= {
+        f"{command} nfe=[5,x]": "nfe must be a whole number of at least 1, got 'x'" for command in ("bench", "tune")
+    }
+    said |= {f"{command} model.path=nowhere": "no model 'nowhere'" for command in ("sample", "bench", "tune", "plan")}
+    said |= {
+        "bench solvers=[ddim,hein]": "unknown solver 'hein'; did you mean 'heun'",
+        "bench grids=[null,{name:karas}]": "unknown grid 'karas'; did you mean 'karras'",
+        "bench guidances=[2,autoguidanc]": "unknown guidance 'autoguidanc'; did you mean 'autoguidance'",
+        "bench features=torchscript features.path=none.pt reference=converged": "no TorchScript file at 'none.pt'",
+    }
+    done = subprocess.run([sys.executable, "-c", script, *said], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(said)
+    for line, message in zip(lines, said.values(), strict=True):
+        assert message in line
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("sample format=jpg", "unknown format 'jpg'"),
+        ("sample dtype=auto format=jpg", "unknown format 'jpg'"),
+        ("sample n=1 metrics=true", "metrics compare sets of images: give n=2 or more"),
+        ("sample nfe=3 out=there", "'there' holds results made with other values of nfe"),
+        ("sample dtype=auto nfe=3 out=there", "'there' holds results made with other values of nfe"),
+        ("sample guidance=autoguidance guidance.weak=none", "no model 'none'"),
+        ("tune guidance=autoguidance guidance.weak=none", "no model 'none'"),
+        ("tune out=there", "'there' holds results made with other values of n"),
+        ("bench solvers=[]", "nothing to compare: solvers is empty"),
+        ("bench grids=[{name:karras,rho:x}]", "karras"),
+        ("bench guidances=[{name:autoguidance,weak:none,scale:2}]", "no model 'none'"),
+        ("bench compile=[fast]", "unknown compile mode 'fast'"),
+        ("bench tolerances=[-1]", "tolerances must be a number above 0, got -1"),
+        ("bench n=8 out=there", "'there' holds results made with other values of n"),
+    ],
+)
+def test_what_needs_no_model_to_be_refused_is_refused_without_one(
+    typed: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("there/config.yaml").write_text("n: 64\nnfe: 2\n", encoding="utf-8")
+    loaded = importlib.import_module("scoresde.commands.measured")
+    monkeypatch.setattr(loaded.models, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert main(typed.split()) == 1
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"there"}
+
+
 @pytest.mark.parametrize("package", ["solvers", "scoresde"])
 def test_every_public_name_is_found_whichever_is_asked_for_first(package: str) -> None:
     script = f"""if True:

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from scoresde.bench import run as bench_run
@@ -21,6 +22,7 @@ from scoresde.commands.main import main
 from scoresde.files import PART, TEMPORARY, replacing
 from scoresde.runs import record
 from scoresde.runs.locks import NAME, Lock
+from scoresde.runs.shards import Shards
 
 Say = Callable[..., tuple[int, str, str]]
 SMALL = [
@@ -208,7 +210,7 @@ def test_two_benchmarks_in_one_folder_give_every_row_once() -> None:
     assert len(Path("out/results.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["bench", "tune", "convert"])
+@pytest.mark.parametrize("command", ["tune", "convert"])
 def test_torchrun_is_refused_where_processes_do_not_share_the_work(
     command: str, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +222,117 @@ def test_torchrun_is_refused_where_processes_do_not_share_the_work(
         monkeypatch.setenv("RANK", rank)
         assert say(command) == (2, "", words)
     assert not others()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# --force
+
+
+def files(folder: str) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.usefixtures("unplotted")
+@pytest.mark.parametrize("command", ["sample", "bench", "train"])
+def test_force_begins_anew_as_in_an_empty_folder_and_leaves_the_user_s_files(command: str, say: Say) -> None:
+    more = {"sample": ["n=3", "format=png"], "bench": ["nfe=[3]"], "train": []}[command]
+    assert say(*COMMANDS[command], "out=out")[0] == 0
+    old = files("out")
+    mine = {*MINE, "shards/mine.npz", "images/1.png", "converged/mine.npz", "model/tuned.json"}
+    for name in mine:
+        Path("out", name).parent.mkdir(exist_ok=True)
+        Path("out", name).write_text(name, encoding="utf-8")
+    changed = [*COMMANDS[command], *more, "seed=5"]
+    status, _, err = say(*changed, "out=out")
+    assert (status, "made with other values of " in err) == (1, True)
+    status, said, err = say(*changed, "out=out", "--force")
+    assert (status, err) == (0, "")
+    assert f"out: begun anew; {len(old)} files of the run of before are removed" in said
+    assert say(*changed, "out=fresh")[0] == 0
+    assert files("out") == files("fresh") | mine
+    assert all(Path("out", name).read_text(encoding="utf-8") == name for name in mine)
+    made = {"sample": "grid.png", "bench": "samples.png", "train": "model/model.safetensors"}[command]
+    assert Path("out", made).read_bytes() == Path("fresh", made).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sample", "--force=1"], "--force takes no value, got '--force=1': write --force, or force=true"),
+        (["sample", "--forse"], "unknown flag '--forse'; did you mean '--force'?"),
+        (["plan", "--force"], "plan has no --force: choose another folder"),
+        (["convert", "images", "model", "--force"], "convert has no --force"),
+    ],
+)
+def test_force_typed_wrong_is_wrong_usage(typed: list[str], said: str, say: Say) -> None:
+    status, _, err = say(*typed)
+    assert (status, err.count("\n")) == (2, 1)
+    assert said in err
+
+
+def test_force_asks_nothing_of_the_run_of_before(say: Say) -> None:
+    assert say(*SAMPLE, "out=out")[0] == 0
+    assert say("sample", *SMALL, "n=6", "nfe=2", "out=out", "--force")[0] == 0
+    assert yaml.safe_load(Path("out/config.yaml").read_text(encoding="utf-8"))["batch_size"] == 6  # not the 4 of then
+    assert say("sample", *SMALL, "n=6", "nfe=2", "out=new", "--force")[0] == 0  # a folder where nothing is
+
+
+def test_force_follows_no_link_and_removes_nothing_where_one_is() -> None:
+    shards = Shards(Path("out"), np.arange(2), 2, "npz", False)
+    shards.write(shards.parts[0], torch.zeros(2, 1, 4, 4), np.zeros(2, np.int64), [1, 1])
+    names = [*shards.files(), "config.yaml"]
+    record.write(Path("out"), {"shard": 2}, torch.device("cpu"))
+    Path("elsewhere").mkdir()
+    for link in ("shards", "shards/000000-000001.json", "samples.npz", "config.yaml"):
+        Path("out", link).rename(target := Path("elsewhere", Path(link).name))
+        Path("out", link).symlink_to(target.absolute())
+        before = files("out"), files("elsewhere")
+        with pytest.raises(ValueError, match=f"'out/{link}' is a link, and --force follows none"):
+            record.anew(Path("out"), ["shard"], lambda _: names)
+        assert (files("out"), files("elsewhere")) == before
+        Path("out", link).unlink()
+        target.rename(Path("out", link))
+    assert record.anew(Path("out"), ["shard"], lambda _: names)
+    assert not list(Path("out").iterdir())
+
+
+def test_force_removes_nothing_that_is_not_this_command_s(say: Say) -> None:
+    assert say("plan", "model=folder", "model.path=model", "nfe=2", "out=out")[0] == 0
+    Path("out/grid.png").write_text("mine", encoding="utf-8")
+    before = files("out")
+    for content in (None, "epochs: 3\n", "shard: 8\n", "mine: true\n", "keep: [\n"):
+        if content is not None:
+            Path("out/config.yaml").write_text(content, encoding="utf-8")
+        status, _, err = say(*SAMPLE, "out=out", "--force")
+        assert (status, err.count("\n")) == (1, 1)
+        assert "is of no run of this command, and --force removes nothing else" in err or "is damaged" in err
+        assert files("out") == before
+    Path("out/config.yaml").unlink()
+    assert "holds grid.png but no config.yaml" in say(*SAMPLE, "out=out", "--force")[2]
+    assert files("out") == before - {"config.yaml"}
+
+
+def test_force_waits_for_no_other_run_and_for_no_error(say: Say) -> None:
+    assert say(*SAMPLE, "out=out")[0] == 0
+    before = files("out")
+    assert say(*SAMPLE, "label=99", "out=out", "--force")[0] == 1
+    assert files("out") == before
+    lock = Lock(Path("out"))
+    lock.take()
+    try:
+        status, _, err = say(*SAMPLE, "seed=5", "out=out", "--force")
+    finally:
+        lock.drop(remove=True)
+    assert (status, "another run is under way in 'out'" in err) == (1, True)
+    assert files("out") == before
+
+
+def test_what_torchrun_starts_again_goes_on_though_it_was_forced_once(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert say(*SAMPLE, "out=out")[0] == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert "are already in out" in say(*SAMPLE, "out=out", "--force")[1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

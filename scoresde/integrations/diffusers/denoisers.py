@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoresde.networks.described import CheckpointError
+from scoresde.files.bundled import CheckpointError
 from solvers.errors import nearest
 
 Shape = tuple[int, int, int]

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoresde.files.bundled import CheckpointError
 from scoresde.integrations.diffusers import conventions as scheduler_config
 from scoresde.integrations.diffusers.conventions import Trained
 from scoresde.integrations.diffusers.denoisers import DENOISERS, Denoiser, Shape, class_of
 from scoresde.integrations.diffusers.latents import Latents
 from scoresde.integrations.diffusers.repository import Parts, known_network, parts_of, told
 from scoresde.networks.checkpoint import Checkpoint, check_levels, rehearse
-from scoresde.networks.described import CheckpointError
 from scoresde.process import Flow
 from scoresde.score import ScoreModel
 from solvers import grids

@@ -21,10 +21,11 @@ from torch import nn
 from torch.nn.modules import module as registration
 
 from scoresde.files import check_unpacked, regular
+from scoresde.files.bundled import CheckpointError
 from scoresde.files.pickles import Call, Interpreter, Meaning, Name, PickleError, Reference
 from scoresde.integrations.diffusers.denoisers import DENOISERS, LEGACY, class_of
 from scoresde.integrations.diffusers.latents import known
-from scoresde.networks.described import CheckpointError, Shape, check_finite, read_json, stored
+from scoresde.networks.described import Shape, check_finite, read_json, stored
 from solvers.errors import nearest
 
 INDEX = "model_index.json"

@@ -14,6 +14,7 @@ import yaml
 import scoresde
 from scoresde import ScoreModel, tuned
 from scoresde.commands.main import main
+from scoresde.commands.tune import run
 from scoresde.files.bundled import bundled
 from scoresde.models import load
 from scoresde.tuned import Fixed, Member, TunedSolver
@@ -46,7 +47,10 @@ def test_it_leaves_a_solver_a_page_a_picture_and_their_record_and_is_done_at_onc
         patched.setattr("scoresde.tune", None)
         (tmp_path / "tuned.html").unlink()
         picture = (tmp_path / "tuned.png").stat()
+        figures, tune = [], run
+        patched.setattr("scoresde.commands.tune.run", lambda config, out: figures.append(tune(config, out)))
         assert main(asked) == 0
+        assert figures == [found.members[2].report["taken"]["mean"]]
         assert (tmp_path / "tuned.html").read_text(encoding="utf-8") == page
         assert (tmp_path / "tuned.png").stat().st_mtime_ns == picture.st_mtime_ns
         assert main(asked) == 0
@@ -57,6 +61,14 @@ def test_it_leaves_a_solver_a_page_a_picture_and_their_record_and_is_done_at_onc
     capsys.readouterr()
     assert main([*asked, "seed=5"]) == 1
     assert "made with other values of seed" in capsys.readouterr().err
+    (tmp_path / "mine.txt").write_text("mine")
+    with monkeypatch.context() as patched:
+        there: list[str] = []
+        patched.setattr(
+            "scoresde.tune", lambda *_, folder, **__: there.extend(p.name for p in folder.iterdir()) or found
+        )
+        assert main([*asked, "seed=5", "--force"]) == 0
+    assert sorted(there) == ["config.yaml", "mine.txt", "run.lock", "versions.json"]
 
 
 def test_samples_of_it_are_drawn_and_recorded_by_its_content(
