@@ -22,7 +22,7 @@ from scoresde.commands import fitting, measured, precision, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, floors
+from scoresde.metrics import Floors, Measure, Space, floors
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
@@ -63,12 +63,15 @@ def run(config: DictConfig, out: Path) -> None:
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
+    measured.settle(settings, checkpoint.image_shape(device), models.home(config.model.path), record.recorded(out))
+    common["features"] = settings["features"]
     measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
         "features": measure.space.name if isinstance(measure, Measure) else measure.name,
         "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
+        **({"reference made": made} if (made := _made(measure, common)) else {}),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(
@@ -120,6 +123,12 @@ def run(config: DictConfig, out: Path) -> None:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
 
 
+def _made(measure: Measure | Space, recorded: dict[str, Any]) -> str:
+    """What became of the images of the reference, where no setting says so; empty for nothing."""
+    asked = any(key.startswith("reference_") and key != "reference_nfe" for key in recorded)
+    return measure.reference.resized if isinstance(measure, Measure) and not asked else ""
+
+
 def _lists(rows: list[Row]) -> dict[str, Any]:
     """What was varied, by the rows themselves."""
     on_grids, adaptive = ([row for row in rows if (row.grid == OWN_STEPS) is own] for own in (False, True))
@@ -161,10 +170,8 @@ def _grid(name: str, options: dict[str, Any]) -> Grid | None:
 
 def _floors(settings: dict[str, Any], n: int) -> Floors | None:
     """What comes with the model, where its own space and reference are used."""
-    if not measured.own(settings):
-        return None
-    folder = models.find(settings["model"]["path"])
-    return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
+    folder = models.home(settings["model"]["path"]) if measured.own(settings) else None
+    return floors(n, folder) if folder is not None and (folder / "converged_features.npz").is_file() else None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
-from scoresde.commands.measured import drop, loaded, measure
+from scoresde.commands.measured import drop, loaded, measure, settle
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -144,7 +144,10 @@ class Request:
             del settings["state"]  # as in runs of before there was a choice
         checkpoint = loaded(settings, device, PRECISIONS[name])
         sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
-        scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
+        scoring = None
+        if values.flag(config, "metrics"):
+            settle(settings, checkpoint.image_shape(device), models.home(config.model.path))
+            scoring = Scoring(measure(settings, checkpoint, device))
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load
+from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, home, load
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
 from scoresde.networks.described import CheckpointError
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "fingerprint",
     "from_diffusers",
+    "home",
     "load",
     "save",
 ]
