@@ -6,8 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,44 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         time_scale=1000.0,
     )
     return str(folder)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment that has the project from a wheel alone, and what was added to it."""
+
+    wheel: Path
+    home: Path
+    added: set[str]
+
+    def run(self, program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """A program of the environment, in a folder."""
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = [str(self.home / "bin" / program), *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The project as a wheel, in an environment of its own.
+
+    Its dependencies are borrowed through a path file, which reads no path files in turn, so that the checkout's
+    editable install stays out of sight.
+    """
+    folder = tmp_path_factory.mktemp("wheel")
+    root = Path(__file__).resolve().parents[1]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(root)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("*.whl")
+    home = folder / "environment"
+    venv.create(home, with_pip=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    before = {path.name for path in site.iterdir()}
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True, text=True)
+    added = {path.name for path in site.iterdir()} - before
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return Installed(wheel, home, added)
 
 
 class Processes(list[subprocess.Popen[str]]):

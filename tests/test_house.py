@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,53 +220,34 @@ def test_every_test_file_collects_by_its_name() -> None:
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_level(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True, text=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_level(
+    installed: Any, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(installed.wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
         assert {"scoresde/py.typed", "solvers/py.typed", "scoresde/conf/sample.yaml"} <= set(archive.namelist())
     assert {top for top in tops if not top.endswith(".dist-info")} == {"scoresde", "solvers"}
-
-    # An environment of its own for the wheel; its dependencies are borrowed through a path file, which reads no path
-    # files in turn, so that the checkout's editable install stays out of sight.
-    home = tmp_path / "environment"
-    venv.create(home, with_pip=True)
-    (site,) = home.glob("lib/python*/site-packages")
-    before = {path.name for path in site.iterdir()}
-    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True, text=True)
-    added = {path.name for path in site.iterdir()} - before
-    assert {name for name in added if not name.endswith(".dist-info")} == {"scoresde", "solvers"}
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    assert {name for name in installed.added if not name.endswith(".dist-info")} == {"scoresde", "solvers"}
 
     def scoresde(*arguments: str) -> str:
-        command = [str(home / "bin" / "scoresde"), *arguments]
-        run = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
+        run = installed.run("scoresde", *arguments, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
         return run.stdout
 
     origin = "import scoresde, solvers; print(scoresde.__file__, solvers.__file__)"
-    where = subprocess.run(
-        [str(home / "bin" / "python"), "-c", origin], cwd=elsewhere, env=environment, capture_output=True, text=True
-    ).stdout.split()
-    assert all(Path(file).is_relative_to(home) for file in where)
+    where = installed.run("python", "-c", origin, cwd=tmp_path).stdout.split()
+    assert where and all(Path(file).is_relative_to(installed.home) for file in where)
     assert "scoresde sample" in scoresde("--help")
     assert "dpmpp_2m" in scoresde("sample", "--help")
     scoresde("sample", "n=2", "nfe=3", "batch_size=2", "out=images")
-    assert sorted(path.name for path in elsewhere.iterdir()) == ["images"]
-    assert (elsewhere / "images" / "samples.npz").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+    assert (tmp_path / "images" / "samples.npz").is_file()
     page = (ROOT / "docs" / "researcher.md").read_text(encoding="utf-8")
-    (elsewhere / "second_look.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
+    (tmp_path / "second_look.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
     own = ["plugins=[second_look.py]", "model=ring", "n=20"]
     scoresde("sample", *own, "solver=second_look", "nfe=5", "trajectories=true", "out=ring")
     scoresde("bench", *own, "solvers=[ddim,second_look]", "nfe=[4]", "reference_nfe=10", "out=compared")
-    assert (elsewhere / "ring" / "trajectories.png").is_file() and (elsewhere / "compared" / "report.html").is_file()
+    assert (tmp_path / "ring" / "trajectories.png").is_file() and (tmp_path / "compared" / "report.html").is_file()
 
 
 def test_the_lowest_versions_tested_are_the_lowest_allowed() -> None:

@@ -180,13 +180,16 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
         if compiled := [mode for mode in lists["compile"] if mode]:
             raise ValueError(f"compile={compiled[0]} is of a network, and {settings['model']['name']} has none")
     else:
-        own = settings["reference"] == CONVERGED
+        own, before = settings["reference"] == CONVERGED, record.recorded(begun) if begun else None
+        measured.settle(settings, checkpoint.image_shape(device), models.home(place), before)
+        common["features"] = settings["features"]
         measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     measure = replace(measure, names=wanted) if isinstance(measure, Measure) else measure
     Resizing.drop(common, "reference_")
     measured.drop(common)
     common[record.INPUTS] = {
         **_sources(measure),
+        **({"reference made": made} if (made := _made(measure, common)) else {}),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     if found is None:
@@ -323,6 +326,12 @@ def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
     return {"features": measure.name, "reference": CONVERGED}
 
 
+def _made(measure: Measure | PointMeasure | Space, recorded: dict[str, Any]) -> str:
+    """What became of the images of the reference, where no setting says so; empty for nothing."""
+    asked = any(key.startswith("reference_") and key != "reference_nfe" for key in recorded)
+    return measure.reference.resized if isinstance(measure, Measure) and not asked else ""
+
+
 def _weak(entries: list[Any]) -> list[str]:
     """Folders of weaker models that guide."""
     folders = [weak_folder(entry) for entry in entries if isinstance(entry, dict)]
@@ -347,10 +356,10 @@ def _grid(name: str, options: dict[str, Any]) -> Grid | None:
 
 def _floors(settings: dict[str, Any], n: int) -> Floors | None:
     """What comes with the model, where its own space and reference are used."""
-    if not measured.own(settings) or models.exact(measured.place(settings)) is not None:
+    if models.exact(measured.place(settings)) is not None:
         return None
-    folder = models.find(measured.place(settings))
-    return floors(n, folder) if (folder / "converged_features.npz").is_file() else None
+    folder = models.home(measured.place(settings)) if measured.own(settings) else None
+    return floors(n, folder) if folder is not None and (folder / "converged_features.npz").is_file() else None
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def check(command: str, config: Any, folder: Path) -> None:
         find(path)
     if compares(command, config) and "path" in config.model:  # or an exact one, which is compared with exact draws
         reference, features = config.reference, config.features
-        if reference is None and features.name != "model":
+        if reference is None and features.name not in ("model", "auto"):
             raise needs_reference(features.name)
         if isinstance(reference, str) and reference not in ("", CONVERGED, DIGITS):
             _see(reference)
@@ -60,7 +60,10 @@ def compares(command: str, config: Any) -> bool:
 
 def needs_reference(features: str) -> ValueError:
     """What is said of a feature space that comes without a reference."""
-    return ValueError(f"features={features} needs a reference: reference=… with statistics in that space, or images")
+    return ValueError(
+        f"features={features} needs a reference: reference=… with statistics in that space, or images; bench also "
+        "takes converged, the model's own samples, and scoresde train statistics=true keeps one beside its model"
+    )
 
 
 def _see(path: str, what: str = "no file") -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import torch
 from scoresde import models
 from scoresde.commands import values
 from scoresde.commands.early import needs_reference
-from scoresde.data import Resizing
+from scoresde.data import DataWarning, Resizing
 from scoresde.exact import GaussianMixture
+from scoresde.files.text import say
 from scoresde.metrics import FeatureSpace, Measure, PixelSpace, PointMeasure, Space, real_images, spaces
 from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.points import DRAWS
@@ -21,13 +24,16 @@ from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
 SAID = ("shape", "variant")  # of a checkpoint
+OWN: dict[str, Any] = {"name": "model", "path": None}
+# What features=auto may come to, as it is recorded.
+AUTOMATIC: tuple[dict[str, Any], ...] = (OWN, {"name": "efficientnet_lite"}, {"name": "pixels", "shape": None})
 
 
 def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Measure:
     """The feature space that ``conf/features`` chose, and the ``reference`` in it.
 
     Args:
-        settings: with ``model``, ``features`` and ``reference``.
+        settings: with ``model``, ``features`` (settled by :func:`settle`) and ``reference``.
         checkpoint: says what images look like.
         device: of the feature network.
 
@@ -35,12 +41,12 @@ def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.d
         ValueError: no reference where the model brings none, or one that is damaged or of another space.
     """
     name, options = values.named(settings["features"])
-    shape, resizing = checkpoint.image_shape(device), Resizing.of(settings, "reference_")
-    reference = settings["reference"]
+    shape, reference = checkpoint.image_shape(device), settings["reference"]
     if reference is None and name != "model":
         raise needs_reference(str(name))
+    resizing = _resizing(settings, checkpoint)
     found = space(settings, checkpoint, device)
-    real = real_images.reference(reference or _folder(settings, options), found, resizing)
+    real = real_images.reference(reference or str(_folder(settings, options)), found, resizing)
     pixels = None if isinstance(found, PixelSpace) else _pixels(reference, shape, resizing)  # or it would be FID again
     return Measure(found, real, pixels, found if isinstance(found, FeatureSpace) else None)
 
@@ -69,10 +75,11 @@ def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.dev
     name, options = values.named(settings["features"])
     shape = checkpoint.image_shape(device)
     if name == "model":
-        options["path"] = _folder(settings, options)
-        if not (Path(options["path"]) / "features").is_dir():
-            others = ", ".join(each for each in spaces.names() if each != "model")
-            raise ValueError(f"there is no feature network in {str(options['path'])!r}: give features= ({others})")
+        options["path"] = folder = _folder(settings, options)
+        if folder is None or not (Path(folder) / "features").is_dir():
+            others = ", ".join(each for each in spaces.names() if each not in ("model", spaces.AUTO))
+            where = settings["model"]["path"] if folder is None else str(folder)
+            raise ValueError(f"there is no feature network in {where!r}: give features= ({others})")
     elif "shape" in options:
         options["shape"] = options["shape"] or shape
     found = spaces.get(str(name), device=device, **options)
@@ -81,9 +88,55 @@ def space(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.dev
     return found
 
 
-def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Path:
-    """Of the features that come with a model."""
-    return options["path"] or models.find(place(settings))
+def settle(
+    settings: dict[str, Any],
+    shape: tuple[int, int, int],
+    folder: Path | None = None,
+    recorded: Mapping[str, Any] | None = None,
+) -> None:
+    """Have ``features=auto`` as what it comes to, which is said where the model has no features of its own.
+
+    That is what a run was begun with; or the model's own; or else EfficientNet-Lite0's, where its package is installed;
+    or else pixels, where there are few enough.
+
+    Args:
+        settings: with ``features``, which is what is typed for another choice afterwards.
+        shape: of the images.
+        folder: of the model; None where there is none.
+        recorded: configuration of the run that is taken up; None for none.
+
+    Raises:
+        ValueError: none of these can be had.
+    """
+    if settings["features"]["name"] != spaces.AUTO:
+        return
+    before = (recorded or {}).get("features")
+    if before in AUTOMATIC:
+        settings["features"] = dict(before)
+        return
+    if folder is not None and (folder / "features").is_dir():
+        settings["features"] = dict(OWN)
+        return
+    name = spaces.chosen(shape)
+    settings["features"] = next(dict(each) for each in AUTOMATIC if each["name"] == name)
+    say(f"features={name}: the model has none of its own, and this space is installed")
+
+
+def _resizing(settings: Mapping[str, Any], checkpoint: Checkpoint) -> Resizing:
+    """What becomes of the reference's images: what is asked for, or what became of the model's training images."""
+    asked, reference = Resizing.of(settings, "reference_"), settings["reference"]
+    training = checkpoint.card.get("training", {}).get("data")
+    if asked or reference is None or not isinstance(training, dict) or not real_images.holds_images(reference):
+        return asked
+    found = replace(Resizing.of(training), prefix=asked.prefix)
+    if found:
+        say(f"reference: {found}, as the training images of the model were")
+    return found
+
+
+def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Path | None:
+    """Of the features that come with a model; None for one that lies on a hub."""
+    return options["path"] or models.home(place(settings))
 
 
 def place(settings: Mapping[str, Any]) -> models.Place:
@@ -133,4 +186,6 @@ def _pixels(
     if reference is None or not real_images.holds_images(reference) or math.prod(shape) > LARGEST:
         return None
     space = PixelSpace(shape)
-    return space, real_images.reference(reference, space, resizing).moments
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # said when they were read for the other space
+        return space, real_images.reference(reference, space, resizing).moments

@@ -21,7 +21,7 @@ from scoresde import process as processes
 from scoresde.commands import fitting, precision, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import check, guided, recorded
-from scoresde.commands.measured import drop, loaded, measure, place
+from scoresde.commands.measured import drop, loaded, measure, place, settle
 from scoresde.data import to_pixels
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
@@ -177,7 +177,10 @@ class Request:
             raise ValueError(
                 f"metrics=true is for images, and {config.model.name} is of points: scoresde bench measures them"
             )
-        scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
+        scoring = None
+        if values.flag(config, "metrics"):
+            settle(settings, checkpoint.image_shape(device), models.home(place(settings)))
+            scoring = Scoring(measure(settings, checkpoint, device))
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about

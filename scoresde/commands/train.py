@@ -5,15 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import DictConfig, ListConfig
 from PIL import Image
 
@@ -22,7 +23,7 @@ from scoresde import models
 from scoresde import process as processes
 from scoresde.commands import fitting, progress, values
 from scoresde.commands.numbers import positive
-from scoresde.commands.progress import Progress
+from scoresde.commands.progress import Kept, Progress, source_of
 from scoresde.data import Columns, Images, Resizing, load, load_mapped, to_pixels
 from scoresde.files import digest, regular, replacing
 from scoresde.files.pictures import save_grid
@@ -45,8 +46,20 @@ MARKS = ("data", "network", "epochs")  # of a record of this command's
 SUMS = "results.sha256"  # of RESULTS, as sha256sum writes and checks them
 # What may differ when a run is taken up again.
 PASSING = ("out", "device", "threads", "every", "accumulate", "compile", "log", "average")
-PASSING += "fid", "fid_every", "features", "reference"
+PASSING += "fid", "fid_every", "features", "reference", "statistics"
+AUTO, EPOCHS, STEPS_LEAST = (
+    "auto",
+    40,
+    2000,
+)  # where no number of epochs is asked for, and the steps that these are at least
 FEW = 1000  # steps below which a run is told to be short
+EVERY, LINES, LEAST = (
+    250,
+    10,
+    20,
+)  # steps between log lines at most, lines of a short run, and steps between them at least
+SUBS = (1, 1.5, 2, 3, 5, 7)  # ticks of a decade
+POINTS = 40  # of a curve of losses up to which each is marked
 NAMED = 100  # classes that are told by their names
 ROWS, UNLABELLED_COLUMNS, STEPS = 4, 8, 12  # of the picture of samples
 
@@ -62,6 +75,8 @@ class Prepared:
         weights: dtype of the finished model.
         shown: programs that see the losses.
         progress: measures FID; None for none.
+        statistics: of the training images, to be kept beside the model; None for none.
+        made: what became of the pictures, in words; empty for nothing.
     """
 
     trainer: Trainer
@@ -70,6 +85,8 @@ class Prepared:
     weights: torch.dtype
     shown: Sequence[str]
     progress: Progress | None
+    statistics: Kept | None
+    made: str
 
 
 def run(config: DictConfig, out: Path) -> float | None:
@@ -91,7 +108,7 @@ def run(config: DictConfig, out: Path) -> float | None:
     prepared = ranks.agree(lambda: _prepared(config, out, ranks))
     with ExitStack() as stack:
         anew = values.forced(config)
-        before = ranks.first(lambda: _begun(prepared, config.epochs, out, stack, anew))
+        before = ranks.first(lambda: _begun(prepared, prepared.trainer.settings.epochs, out, stack, anew))
         if before is not None:
             prepared.trainer.keep(before)
             _train(prepared, out, anew)
@@ -109,15 +126,21 @@ def _figure(card: Mapping[str, Any]) -> float:
 
 def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     settings = values.resolved(config, without=PASSING)
-    every, weights = values.whole(config, "every"), values.dtype(config, "weights", ("float32", "bfloat16"))
+    asked = None if config.every is None else values.whole(config, "every")
+    weights = values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     shown = _logs(config)
     trainer, resizing = _trainer(config, settings, out, ranks)
     settings[record.INPUTS] = {"data": trainer.content}
-    progress = _progress(config, trainer, resizing) if ranks.rank == 0 else None  # which alone measures
+    first = ranks.rank == 0  # which alone measures
+    chosen = values.resolved(config)
+    progress = _progress(config, chosen, trainer, resizing) if first else None
+    statistics = Kept.of(chosen, trainer) if values.flag(config, "statistics") and first else None
     _picture(trainer, rows=1, steps=1)  # what cannot be sampled is refused now, not after hours
-    return Prepared(trainer, settings, every, weights, shown, progress)
+    every = asked or min(EVERY, max(trainer.steps // LINES, LEAST))
+    made = ", ".join(filter(None, (str(resizing), "mirrored at random" if trainer.flip else "")))
+    return Prepared(trainer, settings, every, weights, shown, progress, statistics, made)
 
 
 def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack, anew: bool) -> dict[str, Any] | None:
@@ -135,6 +158,10 @@ def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack, anew: b
     if complete and planned == epochs and _whole(out) and _averaged(out) == trainer.average:
         if unwritable is None and not (out / SUMS).exists():  # killed before that, or made by an earlier version
             _seal(out, _sums(out))
+        if prepared.statistics is not None and not prepared.statistics.kept(out / MODEL):
+            if unwritable is not None:
+                raise unwritable
+            prepared.statistics.keep(out / MODEL, settings)  # and nothing else, so that the model stays the same one
         say(f"the model of this configuration is already in {out / MODEL}")
         return None
     if unwritable is not None:
@@ -220,6 +247,8 @@ def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> l
         f"{len(trainer.data)} images of {trainer.data.shape}, {trainer.data.classes} classes; "
         f"{sum(value.numel() for value in trainer.net.parameters()):,} parameters; {describe(trainer.device)}{shared}"
     )
+    if prepared.made:
+        say(f"pictures are {prepared.made}")
     if names := trainer.data.names:
         told = [f"{label} {name}" for label, name in enumerate(names[:NAMED])]
         say(f"classes: {', '.join(told)}{', …' if len(names) > NAMED else ''}; sample takes label=<name> or the number")
@@ -231,9 +260,11 @@ def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> l
         elif (out / MODEL / models.WEIGHTS).exists():
             _seal(out, "")  # the model there is of fewer epochs: no sums are those of this run until it ends
     if trainer.steps < FEW:
+        enough = -(-FEW // trainer.per_epoch)
         say(
             f"note: {trainer.steps} steps are few: below {FEW} or so the averaged weights, which are the model, are "
-            "hardly trained; more epochs or a smaller batch_size make more"
+            f"hardly trained; more epochs (epochs={enough} are {enough * trainer.per_epoch} steps) or a smaller "
+            "batch_size make more"
         )
     record.write(out, prepared.settings, trainer.device)
     return [stack.enter_context(LOGS[name](out, trainer.step, prepared.settings)) for name in prepared.shown]
@@ -261,11 +292,14 @@ def _finish(prepared: Prepared, out: Path) -> None:
         dtype=prepared.weights,
     )
     _seal(out, _sums(out))
+    if prepared.statistics is not None:
+        prepared.statistics.keep(out / MODEL, settings)  # last: of a finished run the same command makes them alone
     say(f"{out}: {', '.join((*RESULTS, logs.LOSSES, SUMS, record.CONFIG, record.VERSIONS))}")
 
 
 def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ranks) -> tuple[Trainer, Resizing]:
-    chosen = Settings(**{field.name: _setting(config, field.name, str(field.type)) for field in fields(Settings)})
+    given = {field.name: _setting(config, field.name, str(field.type)) for field in fields(Settings)}
+    chosen = Settings(**{**given, "epochs": given["epochs"] or 1})
     name, options = values.named(settings["process"])
     if name is None:
         raise ValueError(f"training needs a process of its own: process={', '.join(sorted(processes.PROCESSES))}")
@@ -303,6 +337,7 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     data, held_out = _parted(data, values.whole(config, "held_out", least=0))
     if held_out is None:
         del settings["held_out"]
+    chosen = replace(chosen, epochs=given["epochs"] or _enough(len(data) // chosen.batch_size, out))
     torch.manual_seed(chosen.seed)
     given = {"in_channels": shape[0], "num_classes": data.classes}
     if augment:
@@ -330,12 +365,18 @@ def _trainer(config: DictConfig, settings: dict[str, Any], out: Path, ranks: Ran
     return trainer, resizing
 
 
-def _progress(config: DictConfig, trainer: Trainer, resizing: Resizing) -> Progress | None:
+def _enough(per_epoch: int, out: Path) -> int:
+    """Epochs where none are asked for: those that a run in this folder was begun with, or of which a model can come."""
+    before = (record.recorded(out) or {}).get("epochs")
+    return before if type(before) is int and before > 0 else max(EPOCHS, -(-STEPS_LEAST // max(1, per_epoch)))
+
+
+def _progress(config: DictConfig, settings: dict[str, Any], trainer: Trainer, resizing: Resizing) -> Progress | None:
     """What measures FID, and every how many steps; None where it is not asked for."""
     if not (samples := values.whole(config, "fid", least=0)):
         return None
     every = trainer.steps if config.fid_every is None else values.whole(config, "fid_every")
-    return progress.of(values.resolved(config), samples, every, trainer, resizing)
+    return progress.of(settings, samples, every, trainer, resizing)
 
 
 def _averaged(out: Path) -> str | float:
@@ -403,6 +444,8 @@ def _setting(config: DictConfig, name: str, kind: str) -> Any:
     if kind.startswith("tuple"):
         given = config[name] if isinstance(config[name], ListConfig) else [config[name]]
         return tuple(positive(name, value) for value in given)
+    if name == "epochs" and config[name] == AUTO:
+        return None
     if kind == "int":
         return values.whole(config, name, least=0 if name in ("warmup", "seed") else 1)
     return values.number(config, name) if kind == "float" else values.flag(config, name)
@@ -460,8 +503,14 @@ def _draw(trainer: Trainer) -> Sequence[Mapping[str, float]]:
     levels = trainer.by_level()
     figure = Figure(figsize=(12 if levels else 6, 4), layout="constrained")
     axes, *others = figure.subplots(1, 2 if levels else 1, squeeze=False)[0]
-    axes.plot([entry["step"] for entry in trainer.losses], [entry["loss"] for entry in trainer.losses])
-    axes.set(xlabel="step", ylabel=_quantity(trainer), yscale="log")
+    steps, losses = ([entry[key] for entry in trainer.losses] for key in ("step", "loss"))
+    axes.plot(steps, losses, marker="o" if len(losses) <= POINTS else None, markersize=4)
+    axes.set(xlabel="step", ylabel=_quantity(trainer), yscale="log", xlim=(0, 1.02 * trainer.steps))
+    if max(losses) < 3 * min(losses):  # in such a stretch of a decade its own ticks are one or none
+        axes.set_ylim(min(losses) / 1.5, 1.5 * max(losses))
+        axes.yaxis.set_major_locator(LogLocator(subs=SUBS))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     for axes in others:
         sigma = [level["sigma"] for level in levels]
@@ -516,15 +565,15 @@ def _begun_without(out: Path | None) -> bool:
 def _card(trainer: Trainer, settings: dict[str, Any], levels: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """How the model was made; files by their names, since folders say nothing to others."""
     typed = [item for item in HydraConfig.get().overrides.task if not item.startswith(("out=", "force="))]
-    source = str(settings["data"]["path"])
-    name = PurePath(source).name
+    described = source_of(settings)
+    source, name = str(settings["data"]["path"]), described["path"]
     labels = trainer.data.labels
     chosen, deviation = settings.get("objective"), trainer.task.sigma_data
     rounded = [{key: float(f"{value:.6g}") for key, value in level.items()} for level in levels]
     figures = [{key: entry[key] for key in ("step", *logs.FIGURES)} for entry in trainer.losses if "fid" in entry]
     return {
         "command": " ".join(["scoresde train", *(item.replace(source, name) for item in typed)]),
-        "data": {**settings["data"], "path": name, "images": len(trainer.data)},
+        "data": {**described, "images": len(trainer.data)},
         "class_counts": [] if labels is None else torch.bincount(labels).tolist(),
         "settings": trainer.settings.recorded(),
         "weights": "exponential moving average" if trainer.average == EMA else "power-function average",

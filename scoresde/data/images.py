@@ -64,6 +64,24 @@ EXIFS = 3  # segments of a JPEG: one, and those of pictures within it; Pillow be
 LARGEST = 2**30  # bytes of a picture's file
 LOADED = 4096  # images of an array that are copied at once
 KINDS = 8  # of files left out that are named
+BROKEN = 8  # pictures that cannot be read that are named
+# Of cameras and phones, as their names end: what they hold is no picture that is read here, whatever they begin as.
+UNREAD = {
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".nrw",
+    ".arw",
+    ".orf",
+    ".rw2",
+    ".pef",
+    ".raf",
+}
 SKLEARN = "digits"  # the name of scikit-learn's
 LISTED = "dataset.json"  # of EDM and StyleGAN: {"labels": [[name, label], …]}, or null for none
 LARGEST_LIST = 2**28  # bytes of it
@@ -318,9 +336,15 @@ class _Left:
         more = ", …" if len(self._kinds) > KINDS else ""
         return f"{total} {'file' if total == 1 else 'files'} left out: {counted}{more}" if total else ""
 
+    @property
+    def advice(self) -> str:
+        """What to do with pictures among them; empty for none."""
+        unread = sorted(self._kinds.keys() & UNREAD)
+        return f"; {', '.join(unread)}: convert to JPEG or PNG what is to be read" if unread else ""
+
     def tell(self, path: Path) -> None:
         if self.told:
-            warnings.warn(f"{self.told}, in {str(path)!r}", DataWarning, stacklevel=2)
+            warnings.warn(f"{self.told}, in {str(path)!r}{self.advice}", DataWarning, stacklevel=2)
 
 
 def _files(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
@@ -365,7 +389,9 @@ def _is_picture(name: str, beginning: bytes) -> bool:
 
     So is the list of labels, which is read with them.
     """
-    return _is_list(name) or PurePosixPath(name).suffix.lower() in SUFFIXES or BEGINNINGS.match(beginning) is not None
+    suffix = PurePosixPath(name).suffix.lower()
+    known = suffix in SUFFIXES or (suffix not in UNREAD and BEGINNINGS.match(beginning) is not None)
+    return _is_list(name) or known
 
 
 def _from_folder(path: Path, left: _Left) -> Iterator[tuple[str, bytes]]:
@@ -530,8 +556,12 @@ class _Reading:
         self._enlarged: list[str] = []
 
     def arrays(self, part: Path, files: Iterator[tuple[str, bytes]]) -> Iterator[np.ndarray]:
-        """Pixels, (height, width) or (height, width, 3), all alike; ``part`` is where the files come from."""
+        """Pixels, (height, width) or (height, width, 3), all alike; ``part`` is where the files come from.
+
+        After one that cannot be read the others are only looked at, so that all of these are named at once.
+        """
         seen, begin, given = set[str](), len(self._order), list[tuple[str, bytes]]()
+        broken, reason = list[str](), Exception()
         for name, content in files:
             where = f"{name!r} in {str(part)!r}"
             if name in seen:
@@ -544,21 +574,24 @@ class _Reading:
                 given.append((name, content if name.endswith(".cls") else _labelled(content)))
                 continue
             try:
+                if not content:
+                    raise ValueError("it is empty")
                 array, size = _pixels(where, content, self._shape, self._resizing)
             except DataError:
                 raise
-            except UnidentifiedImageError as error:
-                raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
             except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
-                said = line(error)
-                raise DataError(
-                    said if said.startswith(where) else f"{where} is not a readable image: {said}"
-                ) from error
+                reason = reason if broken else error
+                broken.append(name)
+                continue
+            if broken:
+                continue
             self._shape = array.shape
             if self._resizing.enlarges(size):
                 self._enlarged.append(f"{name!r} of {size[0]} × {size[1]}")
             self._order.append(PurePosixPath(name).as_posix())  # a tar may say ./ before it
             yield array
+        if broken:
+            raise DataError(_unreadable(part, broken, reason)) from reason
         self._classes += self._classed(part, self._order[begin:], given)
 
     def tell(self) -> None:
@@ -591,7 +624,7 @@ class _Reading:
         """Labels of pictures, as they are listed, by their class files or by their folders; and names of classes."""
         order, listed = self._order, self._listed
         if not order:
-            left = f"; {self.left.told}" if self.left.told else ""
+            left = f"; {self.left.told}{self.left.advice}" if self.left.told else ""
             raise DataError(f"no images in {str(self._path)!r} (looked for {', '.join(sorted(SUFFIXES))}){left}")
         if listed is not None:
             if not listed:
@@ -617,6 +650,20 @@ class _Reading:
         ordered = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
         places = {folder: number for number, folder in enumerate(ordered)}
         return torch.tensor([places[folder] for folder in folders]), tuple(ordered)
+
+
+def _unreadable(part: Path, names: list[str], reason: Exception) -> str:
+    """That pictures cannot be read: the first with the reason, and the names of the others."""
+    where = f"{names[0]!r} in {str(part)!r}"
+    said = line(reason)
+    if isinstance(reason, UnidentifiedImageError):
+        said = f"{where} is not a readable image: it is none of {', '.join(DECODERS)}"
+    elif not said.startswith(where):
+        said = f"{where} is not a readable image: {said}"
+    if len(names) == 1:
+        return said
+    others = ", ".join(map(repr, names[1:BROKEN])) + (", …" if len(names) > BROKEN else "")
+    return f"{said}; nor {'is' if len(names) == 2 else 'are'} {others} ({len(names)} in all)"
 
 
 def _key(name: str) -> str:

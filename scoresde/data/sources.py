@@ -18,7 +18,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 TABLES = {".parquet", ".arrow"}
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SHARD = re.compile(r"[0-9]+-[0-9]+\.(npz|zip)")  # of a run's samples: its first seed and its last
-DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
+# What operating systems and disks on networks leave, besides hidden files.
+DROPPINGS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
 NUMBERS = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")  # {000..127}, of names of shards
 MOST_SHARDS = 10**5
 SPLITS = ("train", "training", "test", "validation", "valid", "val", "dev", "eval")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from scoresde.data import SKLEARN, Columns, DataError, Resizing, Stream, located, numbered
+from scoresde.data import SKLEARN, Columns, DataError, Images, Resizing, Stream, located, numbered
 from scoresde.files import cache, digest_of
 from scoresde.files.arrays import Npz
 from scoresde.metrics.floors import SampleFeatures
 from scoresde.metrics.moments import Moments
 from scoresde.metrics.reference import Reference
+from scoresde.metrics.spaces.named import load_named, save_named
 from scoresde.metrics.spaces.space import Space
 
 BATCH = 500
+KEPT = 10_000  # images of which features are kept beside a model
 
 
 def reference(
@@ -69,6 +74,48 @@ def reference(
     moments.update(features)
     moments.save(kept / "reference.npz")  # last: it says that both are there
     return replace(Reference.load(kept, space), resized=str(resizing))
+
+
+def keep(folder: str | Path, space: Space, images: Images, named: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Write what images are in a feature space into a model's folder, as its own features and reference.
+
+    ``reference.npz`` has the moments of all of them, ``test_features.npz`` the features of up to ``KEPT`` drawn from
+    them, ``features/config.json`` the space and the card.
+
+    Args:
+        folder: the model's.
+        space: the feature space.
+        images: what samples of the model are to be compared with.
+        named: the space, as :func:`scoresde.metrics.spaces.named.described` has it.
+        card: of which images these are.
+
+    Raises:
+        ValueError: fewer than two images, or what the space does not take.
+    """
+    folder = Path(folder)
+    _check_count(folder, len(images))
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:KEPT]
+    kept = torch.full((len(images),), -1)
+    kept[chosen] = torch.arange(len(chosen))
+    moments, features = Moments(space.size, space.name), np.zeros((len(chosen), space.size), np.float32)
+    for index in torch.arange(len(images)).split(BATCH):
+        found = space.features(images.take(index).pixels)
+        moments.update(found)
+        places = kept[index]
+        features[places[places >= 0].numpy()] = found[places >= 0].numpy()
+    labels = np.zeros(len(chosen), np.int64) if images.labels is None else images.labels[chosen].numpy()
+    SampleFeatures(space.name, features, labels, dict(card)).save(folder / "test_features.npz")
+    moments.save(folder / "reference.npz")
+    save_named(folder / "features", named, card)  # last: it says that all is there
+
+
+def kept(folder: str | Path, space: Space, named: Mapping[str, Any]) -> bool:
+    """Whether :func:`keep` has written all of it for this space, and it can be read."""
+    folder = Path(folder)
+    try:
+        return load_named(folder / "features") == named and Reference.load(folder, space).features is not None
+    except ValueError:
+        return False
 
 
 def _check_count(path: Path, count: int | None) -> None:

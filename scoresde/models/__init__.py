@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoresde.files.bundled import CONFIG, WEIGHTS, CheckpointError, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, foreign, load
+from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, foreign, home, load
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
 
@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "foreign",
     "from_diffusers",
+    "home",
     "load",
     "save",
 ]

@@ -95,9 +95,21 @@ def beside(name_or_folder: Place) -> str | None:
     """Path of the solver that was tuned to a model and lies in its folder; None where there is none."""
     if exact(name_or_folder) is not None:
         return None
+    folder = home(name_or_folder)
+    return str(folder / FILE) if folder is not None and (folder / FILE).is_file() else None
+
+
+def home(name_or_folder: Place) -> Path | None:
+    """The folder that a model lies in, ours or of diffusers; None for a hub id, whose files do not lie here.
+
+    Raises:
+        CheckpointError: it is none of these.
+    """
     source = foreign(name_or_folder)
-    folder = find(name_or_folder) if source is None else Path(source).expanduser()
-    return str(folder / FILE) if (folder / FILE).is_file() else None
+    if source is None:
+        return find(name_or_folder)
+    folder = Path(source).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def foreign(name_or_folder: Place) -> str | None:

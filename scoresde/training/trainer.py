@@ -103,7 +103,10 @@ class Trainer:
         ranks: Ranks | None = None,
     ):
         if settings.batch_size > len(data):
-            raise ValueError(f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images")
+            raise ValueError(
+                f"batch_size {settings.batch_size} is larger than the data set of {len(data)} images: "
+                f"give batch_size={1 << max(0, (len(data) // 8).bit_length() - 1)}, say"
+            )
         self.ranks = Ranks() if ranks is None else ranks
         least = settings.batch_size // self.ranks.size  # images of a batch that a process has
         if not 1 <= accumulate <= least:

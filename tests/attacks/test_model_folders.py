@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 import scoresde
 from scoresde import models
-from scoresde.metrics import BUNDLED, load_features
+from scoresde.metrics import BUNDLED, load_features, spaces
 from scoresde.models import CheckpointError
 from scoresde.networks import described
 from scoresde.score import networks
@@ -252,6 +252,28 @@ def test_a_feature_network_is_what_its_tensors_are(
     folder = Path(shutil.copytree(BUNDLED / "features", tmp_path / "features"))
     change(folder / "config.json", *keys, value=value)
     refused(lambda: load_features(folder), words)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"name": "torchscript", "path": "net.pt", "trust": True}, "not 'torchscript'"),
+        ({"name": "dinov2"}, "not 'dinov2'"),
+        ({"name": "model", "path": "/"}, "not 'model'"),
+        ({"name": "inception", "weights": "/dev/zero"}, "without 'weights'"),
+        ({"name": "clip", "trust": True}, "without 'trust'"),
+        ({"name": "pixels", "shape": [1, 10**9, 10**9]}, "dimensions, more than"),
+        ({"name": "pixels", "shape": "wide"}, "shape"),
+        ({"name": ["pixels"]}, "it names no space"),
+        (["pixels"], "it names no space"),
+        (None, "it names no space"),
+    ],
+)
+def test_a_folder_names_no_features_that_lead_elsewhere(space: Any, words: str, tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    content = json.dumps({"format": "scoresde-space-1", "space": space, "card": {}})
+    (tmp_path / "features" / "config.json").write_text(content)
+    refused(lambda: spaces.get("model", path=str(tmp_path)), words)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

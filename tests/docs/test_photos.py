@@ -161,6 +161,27 @@ def test_the_page_runs_from_photos_to_a_benchmark(
     assert len(rows["against_photos"]) == 6 and len(rows["against_itself"]) == 7
 
 
+@pytest.mark.slow
+def test_the_page_runs_from_an_installed_wheel_in_an_empty_folder(installed: Any, here: Path) -> None:
+    """As for who has neither the checkout nor its tests, in the feature space that is installed."""
+    printed, runs = list[str](), 0
+    for kind, block in BLOCKS:
+        if kind == "python":
+            done = installed.run("python", "-c", block, cwd=here)
+            assert done.returncode == 0 and f"{3 * EACH} {CLASSES} {[EACH] * 3}" in done.stdout, done.stderr
+        elif kind == "text" and "interrupted" not in block:
+            for line in block.splitlines():
+                assert any(map(shown(line).fullmatch, printed)), line
+        elif kind == "sh":
+            printed.clear()
+        for command in block.splitlines() if kind == "sh" else ():
+            runs += 1
+            done = installed.run("scoresde", *in_small(command), cwd=here)
+            assert done.returncode == (1 if runs == 1 else 0), done.stderr
+            printed += [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines()]
+    assert runs > 8 and (here / "runs" / "against_itself" / "report.html").is_file()
+
+
 def deep(photos: Path) -> None:
     Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(photos / "flower" / "scan.png")
 

@@ -162,6 +162,38 @@ def encrypted(root: Path) -> Path:
     return write(root / "locked.zip", bytes(content))
 
 
+def test_pictures_that_cannot_be_read_are_named_all_at_once(tmp_path: Path) -> None:
+    for index in range(12):
+        save_image(tmp_path / "d" / f"{index:02}.jpg", Image.new("RGB", (40, 40), (index, 0, 0)))
+    content = (tmp_path / "d" / "00.jpg").read_bytes()
+    write(tmp_path / "d" / "02.jpg", content[: len(content) * 2 // 3])
+    with pytest.raises(DataError, match=r"^'02.jpg' in .* is not a readable image: [^;]*$"):
+        load(tmp_path / "d")
+    write(tmp_path / "d" / "07.jpg", b"<html>")
+    with pytest.raises(DataError, match=r"^'02.jpg' in .* is not a readable image: .*; nor is '07.jpg' \(2 in all\)$"):
+        load(tmp_path / "d")
+    read = list[int]()
+    for index in range(1, 12):
+        write(tmp_path / "d" / f"{index:02}.jpg", b"")
+    with pytest.raises(DataError, match=r": it is empty; nor are '02.jpg', .*'08.jpg', … \(11 in all\)$"):
+        read.extend(len(batch) for batch in Stream(tmp_path / "d").batches(1))
+    assert read == [1]  # what comes after the first is looked at, and not given
+
+
+def test_what_cameras_and_network_disks_leave_beside_photos_is_no_picture_and_no_class(tmp_path: Path) -> None:
+    for name in ("a/0.png", "b/0.png"):
+        save_image(tmp_path / name, Image.new("RGB", (4, 4)))
+    for name in ("a/@eaDir/thumb.jpg", "$RECYCLE.BIN/1.jpg", "lost+found/2.jpg", "a/._0.png", ".DS_Store"):
+        write(tmp_path / name, b"\xff\xd8\xff of no picture")
+    for name in ("a/1.NEF", "a/2.dng", "b/3.cr2"):  # TIFFs by how they begin, of a preview or none
+        Image.new("RGB", (2, 2)).save(write(tmp_path / name, b""), format="TIFF")
+    write(tmp_path / "b" / "4.heic", b"\0\0\0\x18ftypheic")
+    told = r"^4 files left out: .*; \.cr2, \.dng, \.heic, \.nef: convert to JPEG or PNG what is to be read$"
+    with pytest.warns(DataWarning, match=told):
+        found = load(tmp_path)
+    assert (len(found), found.names, found.shape) == (2, ("a", "b"), (3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

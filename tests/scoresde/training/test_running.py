@@ -11,9 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 from scoresde import models
@@ -370,10 +373,55 @@ def test_runs_of_before_go_on_by_the_same_command_and_keep_their_defaults(
 def test_a_new_run_records_what_its_defaults_came_to_and_says_that_it_is_short(run: Run) -> None:
     status, out, _ = run("epochs=1", "schedule=inverse_sqrt", "accumulate=2", "out=new")
     assert status == 0 and "note: 11 steps are few: below 1000 or so the averaged weights" in out
+    assert "more epochs (epochs=91 are 1001 steps)" in out
     found = recorded("new")
     assert (found["warmup"], found["ema"], found["decay_steps"]) == (1, pytest.approx(1 / 11), 1)
     assert models.load("new/model").card["training"]["settings"]["schedule"] == "inverse_sqrt"
     assert "already in new" in run("epochs=1", "schedule=inverse_sqrt", "warmup=1", "accumulate=3", "out=new")[1]
+
+
+def test_epochs_that_nobody_asks_for_make_a_model_and_are_those_that_a_run_was_begun_with(
+    run: Run, interrupted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "STEPS_LEAST", 100)
+    monkeypatch.setattr(train, "EPOCHS", 2)
+    interrupted(6, "out=new")
+    assert recorded("new")["epochs"] == 10  # of 11 steps each
+    monkeypatch.setattr(train, "STEPS_LEAST", 1)
+    interrupted(6, "out=long")
+    assert recorded("long")["epochs"] == 2
+    interrupted(6, "epochs=1", "out=old")
+    assert "going on from step 6 of 11\n" in run("out=old")[1] and "already in old" in run("out=old")[1]
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 20), (20, 22), (182, 200), (2000, 250)])
+def test_log_lines_fit_the_length_of_the_run(
+    epochs: int, every: int, command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(train, "_begun", lambda prepared, *_: found.append(prepared.every))
+    assert command(*TINY[:2], f"epochs={epochs}")[0] == 0  # of 11 steps
+    assert found == [every]
+
+
+@pytest.mark.parametrize("losses", [[0.75], [0.75, 0.74, 0.73], [0.9, 0.1, 0.004]])
+def test_a_curve_of_losses_is_seen_from_its_first_point_on(
+    losses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each point is marked, on axes of the whole run and with two numbers at least."""
+    run, figures = trainer(tmp_path), list[Figure]()
+    run.losses = [{"step": 2 + index, "loss": loss, "seconds": 1.0} for index, loss in enumerate(losses)]
+    monkeypatch.setattr(train, "_picture", lambda run, rows, steps: torch.zeros(rows * 10, 1, 8, 8))
+    monkeypatch.setattr(train, "Figure", lambda **options: figures.append(Figure(**options)) or figures[-1])
+    train._draw(run)
+    (axes,) = figures[0].axes
+    assert axes.lines[0].get_marker() == "o" and np.array_equal(axes.lines[0].get_data()[1], losses)
+    assert axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= run.steps
+    low, high = axes.get_ylim()
+    assert low < min(losses) and max(losses) < high
+    assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) >= 2
+    drawn = np.asarray(Image.open(tmp_path / "loss.png").convert("RGB")).reshape(-1, 3)
+    assert (np.abs(drawn.astype(int) - (31, 119, 180)).max(1) < 10).sum() > 20  # pixels in the colour of the curve
 
 
 def test_a_compiled_run_is_recorded_as_any_other(run: Run, interrupted: Callable[..., None], graphs: list[Any]) -> None:
