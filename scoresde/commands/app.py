@@ -46,6 +46,7 @@ FLAGS = (FORCE, *MANY, "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve
 FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--run", "-r")
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
 PATHS = re.compile(r"(out|reference|edm|images|[\w.@]+\.(path|weights|weak|id))=")
+TITLE = "title"  # of a page, a text whatever is in it
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
 
@@ -255,6 +256,8 @@ def as_typed(argument: str) -> str:
         UsageError: a list or an empty name for ``out``.
     """
     key, equals, value = argument.partition("=")
+    if key == TITLE and not value.startswith(("'", '"')):
+        return f"{key}={quoted(value)}"
     if not PATHS.match(argument) and not NAMES.match(argument):
         return f"{key}{equals}{POWER.sub(_whole, value) if NUMBERS.fullmatch(value) else value}"
     try:

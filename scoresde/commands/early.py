@@ -14,6 +14,7 @@ from solvers.registry import ENTRY_POINTS
 # The least that settings which are whole numbers may be, in all commands that have them and in some.
 LEAST = {"n": 1, "nfe": 1, "steps": 1, "seed": 0, "batch_size": 1, "shard": 1, "trajectory": 0, "reference_nfe": 10}
 LEAST |= {"threads": 1, "epochs": 1, "every": 1, "fid": 0, "held_out": 0, "accumulate": 1}
+WORDS = {("epochs", "auto")}  # that stand for a number
 OWN = {"bench": {"n": 2}, "tune": {"n": 16}}
 FOREIGN, CONVERGED, DIGITS = "diffusers:", "converged", "digits"  # of models and references that are no paths
 
@@ -32,7 +33,7 @@ def check(command: str, config: Any, folder: Path) -> None:
     for key, least in {**LEAST, **OWN.get(command, {})}.items():
         given = config.get(key)
         for value in given if isinstance(given, list) or type(given).__name__ == "ListConfig" else [given]:
-            if value is not None:
+            if value is not None and (key, value) not in WORDS:
                 whole_number(key, value, least)
     if command == "bench" and not config.plugins and not entry_points(group=ENTRY_POINTS):
         for key, group in (("solvers", "solver"), ("grids", "grid"), ("guidances", "guidance")):

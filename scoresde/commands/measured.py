@@ -59,7 +59,7 @@ def of_points(settings: Mapping[str, Any], checkpoint: Checkpoint) -> PointMeasu
     """
     name = settings["model"]["name"]
     for key, given in (("features", settings["features"]["name"]), ("reference", settings["reference"])):
-        if given not in ("model", None):
+        if given not in ("model", spaces.AUTO, None):
             raise ValueError(f"{key}={given} is for images: points of {name} are compared with its own exact draws")
     model = checkpoint.model
     assert isinstance(model, GaussianMixture)

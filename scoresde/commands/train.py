@@ -112,11 +112,12 @@ def run(config: DictConfig, out: Path) -> float | None:
         if before is not None:
             prepared.trainer.keep(before)
             _train(prepared, out, anew)
-    return None if ranks.rank else _figure(models.load(out / MODEL).card["training"])
+    return None if ranks.rank else _figure(out)
 
 
-def _figure(card: Mapping[str, Any]) -> float:
+def _figure(out: Path) -> float:
     """What says in one number how a training ended."""
+    card = models.load(out / MODEL).card["training"]
     if "fid" in card:
         return card["fid"][-1]["fid"]
     if "held_out" in card:

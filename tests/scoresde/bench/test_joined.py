@@ -149,9 +149,12 @@ def test_rows_of_an_earlier_version_take_it_from_their_folder(folders, tmp_path)
 
 def test_folders_are_joined_by_the_command(folders, tmp_path, capsys):
     out = tmp_path / "all"
-    assert main(["report", str(folders / "s0"), str(folders / "s20"), f"out={out}", "title=Both"]) == 0
+    assert main(["report", str(folders / "s0"), str(folders / "s20"), f"out={out}", "title=Both, at 1,000 = n"]) == 0
     assert "2 rows of 2 folders" in capsys.readouterr().out
-    assert "<h1>Both</h1>" in (out / "report.html").read_text() and "fid_lowest_run" in (out / "table.csv").read_text()
+    assert (
+        "<h1>Both, at 1,000 = n</h1>" in (out / "report.html").read_text()
+        and "fid_lowest_run" in (out / "table.csv").read_text()
+    )
 
 
 def test_a_benchmark_that_is_under_way_has_a_report_too(folders, tmp_path):

@@ -400,6 +400,7 @@ def test_log_lines_fit_the_length_of_the_run(
 ) -> None:
     found: list[int] = []
     monkeypatch.setattr(train, "_begun", lambda prepared, *_: found.append(prepared.every))
+    monkeypatch.setattr(train, "_figure", lambda out: 0.0)
     assert command(*TINY[:2], f"epochs={epochs}")[0] == 0  # of 11 steps
     assert found == [every]
 
