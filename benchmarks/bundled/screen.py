@@ -213,7 +213,7 @@ class Screen:
         bench = Bench(self.checkpoint, measure, limits, settings, out, device=CPU, report=kept)
         found = bench.run(self.cases(chosen))
         if not _place(out, found.converged).is_file():
-            _save(out, found.converged, measure.last[0])
+            _save(out, found.converged, to_pixels(bench._solved("", DTYPE, settings.seed)[0]))
         return self.with_own(found, bench, out)
 
     def with_own(self, outcome: Outcome, bench: Bench, out: Path) -> Outcome:

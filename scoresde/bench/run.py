@@ -239,7 +239,7 @@ class Bench:
 
     def _conclude(self, cases: Sequence[Case]) -> None:
         """Keep what the rows of these cases are read against."""
-        measured = [case for case in cases if case.key not in self.store.failures]
+        measured = [case for case in cases if case.key not in self.store.failures] or cases
         guidance, dtype = measured[0].guidance, _finest(measured)
         states, error = self._converged(guidance, dtype)
         if (converged := self._limit.get((guidance, dtype))) is None:
@@ -283,6 +283,8 @@ class Bench:
         """The row of a case, on disk; or why there is none."""
         try:
             states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
+            if states is not None and not (self.out / OUTCOME).exists():
+                self._conclude([case])  # until all are done
             row, seen = self._measure(case, states)
         except OSError:
             raise  # of the folder; there is no use in going on
@@ -293,8 +295,6 @@ class Bench:
             self.store.fail(case.key, failure)
             return failure
         self.store.add(case.key, row, seen)
-        if states is not None and not (self.out / OUTCOME).exists():
-            self._conclude([case])  # until all are done
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
