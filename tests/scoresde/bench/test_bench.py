@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -331,3 +332,21 @@ def test_solvers_are_timed_by_repeats_in_batches_of_any_size_and_once(tmp_path, 
     assert (folder / "timings.jsonl").read_bytes() == before
     assert main([*asked, "timing=[0]"]) == 1
     assert "timing must be a whole number of at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_time_left_is_not_that_of_converged_solutions(monkeypatch):
+    clock, told = [0.0], []
+
+    def kept(bench, case):
+        clock[0] += 1.0
+        if not told:  # its converged solution came first
+            clock[0] += 1000.0
+            bench._aside += 1000.0
+
+    monkeypatch.setattr(bench_run, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(bench_run.Bench, "__init__", lambda bench: None)
+    monkeypatch.setattr(bench_run.Bench, "_kept", kept)
+    bench = bench_run.Bench()  # type: ignore[call-arg]
+    bench.report = lambda row, done, total, left: told.append(left)
+    bench.work([Case(solvers.get("ddim"), 5.0, None, "", "float32", "") for _ in range(3)], 3)
+    assert told == [2.0, 1.0, 0.0]
