@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load
+from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load, of_text
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
 from scoresde.networks.described import CheckpointError
@@ -25,5 +25,6 @@ __all__ = [
     "fingerprint",
     "from_diffusers",
     "load",
+    "of_text",
     "save",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,10 @@ def load(
     dtype: torch.dtype = torch.float32,
     shape: Sequence[int] | None = None,
     variant: str | None = None,
+    prompts: str | Sequence[str] | None = None,
+    negative: str | Sequence[str] | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Checkpoint:
     """Read a bundled model by its name, a model folder, or a checkpoint of diffusers.
 
@@ -35,17 +41,46 @@ def load(
         device: where the network goes.
         dtype: precision of the network; weights stored in bfloat16 are converted.
         shape, variant: of a checkpoint of diffusers, see :func:`scoresde.models.from_diffusers`.
+        prompts, negative, height, width: of a pipeline of text, see
+            :func:`scoresde.integrations.diffusers.from_pipeline`: the model has a class for each prompt.
 
     Raises:
-        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
+        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file; prompts for a model that
+            takes none.
+        ValueError: prompts or sizes that the pipeline does not take.
     """
-    if (source := foreign(name_or_folder)) is not None:
+    source = foreign(name_or_folder)
+    if prompts is not None:
+        if source is None:
+            find(name_or_folder)
+            raise CheckpointError(f"{str(name_or_folder)!r} is no pipeline of diffusers, and so takes no prompt")
+        options = {"negative": negative, "height": height, "width": width, "variant": variant}
+        found = _prompted().from_pipeline(source, prompts, device=device, dtype=dtype, **options)
+    elif source is not None:
         states = None if shape is None else tuple(shape)
         found = from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
     else:
         found = read(find(name_or_folder), device, dtype)
     found.model.tuned = beside(name_or_folder)
     return found
+
+
+def of_text(name_or_folder: str | Path) -> str | None:
+    """The class of a pipeline that takes prompts; None for every other model."""
+    source = foreign(name_or_folder)
+    return None if source is None else _prompted().of_text(source)
+
+
+def _prompted() -> Any:
+    """Pipelines of diffusers, which is loaded for them alone.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module("scoresde.integrations.diffusers.prompted")
+    except ModuleNotFoundError as error:
+        raise ImportError(f"checkpoints of diffusers need it: install scoresde[diffusers] ({error})") from error
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
@@ -58,7 +93,9 @@ def fingerprint(name_or_folder: str | Path) -> str:
         folder = find(name_or_folder)
         paths = [folder / CONFIG, folder / WEIGHTS]
     elif (folder := Path(source).expanduser()).is_dir():
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin"))
+        texts = of_text(name_or_folder) is not None  # whose tokenizers are in these files too
+        suffixes = (".json", ".safetensors", ".bin", *((".txt", ".model") if texts else ()))
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
     else:
         from huggingface_hub import model_info
 
