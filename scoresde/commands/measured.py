@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from scoresde import models
-from scoresde.commands import values
+from scoresde.commands import prompts, values
 from scoresde.data import Resizing
 from scoresde.metrics import FeatureSpace, Measure, PixelSpace, Space, real_images, spaces
 from scoresde.metrics.moments import Gaussian
 from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
-SAID = ("shape", "variant")  # of a checkpoint
+SHAPE = ("shape", "variant")  # of a checkpoint
+SAID = (*SHAPE, *prompts.SAID)
 
 
 def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Measure:
@@ -69,12 +70,14 @@ def _folder(settings: Mapping[str, Any], options: Mapping[str, Any]) -> str | Pa
 
 
 def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """The model that ``conf/model`` chose, with ``shape`` and ``variant`` where a checkpoint of diffusers needs them.
+    """The model that ``conf/model`` chose, with what a checkpoint of diffusers needs beside.
+
+    That is ``shape`` and ``variant``, and prompts with the size of images for a pipeline of text.
 
     Raises:
-        ValueError: there is none, or it is conditioned on what no command can give.
+        ValueError: there is none, or it is conditioned on what no command can give, or on what was not given.
     """
-    options = {key: settings[key] for key in SAID if settings[key] is not None}
+    options = {key: settings[key] for key in SHAPE if settings[key] is not None} | prompts.options(settings)
     checkpoint = models.load(settings["model"]["path"], device=device, dtype=dtype, **options)
     if needed := getattr(checkpoint.model.net, "needed", ()):
         raise ValueError(

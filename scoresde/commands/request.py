@@ -17,7 +17,7 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import fitting, precision, values
+from scoresde.commands import fitting, precision, prompts, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
@@ -39,6 +39,7 @@ N, SEED, NFE = 64, 0, 20
 BATCH = 64  # images at once, where there are so many
 FULL = "full"  # a state in float32, or in float64 with such a network
 NAMED = 20  # classes that an error lists
+COLUMNS = 10  # prompts side by side in a picture
 PASSING = ("out", "threads")  # what may differ when a run goes on
 Times = Grid | tuple[float, ...] | None  # a grid, times as they are given, or what the solver recommends
 
@@ -138,7 +139,7 @@ class Request:
             raise ValueError(f"device {str(device)!r} has no float64: take dtype=float32")
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        asked = Asked.of(config, settings)
+        asked, inputs = Asked.of(config, settings), prompts.inputs(settings)
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
@@ -148,8 +149,8 @@ class Request:
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
-        if scoring is not None:
-            settings[record.INPUTS] = scoring.inputs
+        if found := {**inputs, **({} if scoring is None else scoring.inputs)}:
+            settings[record.INPUTS] = found
         values.flag(config, "keep")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
             raise ValueError(f"format={config.format} is for 1 or 3 channels, the model has {checkpoint.shape[0]}")
@@ -157,8 +158,10 @@ class Request:
         if scoring is not None and shards.total < 2:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         labels = labels_of(config.label, shards.total, checkpoint)
-        names = checkpoint.class_names or list(map(str, range(checkpoint.classes)))
-        columns = names if config.label == "cycle" else ()
+        numbers = list(map(str, range(checkpoint.classes)))
+        texts = "pipeline" in checkpoint.card  # which are no words to stand over columns
+        names = numbers if texts else checkpoint.class_names or numbers
+        columns = names if config.label == "cycle" and not (texts and len(names) > COLUMNS) else ()
         return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
 
     @staticmethod

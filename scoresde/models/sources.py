@@ -12,6 +12,7 @@ import torch
 from scoresde.files import digest, digest_of
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.integrations.diffusers.repository import quiet
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
@@ -78,7 +79,8 @@ def _prompted() -> Any:
         ImportError: it is not installed.
     """
     try:
-        return importlib.import_module("scoresde.integrations.diffusers.prompted")
+        with quiet():
+            return importlib.import_module("scoresde.integrations.diffusers.prompted")
     except ModuleNotFoundError as error:
         raise ImportError(f"checkpoints of diffusers need it: install scoresde[diffusers] ({error})") from error
 

@@ -22,7 +22,7 @@ from scoresde.integrations.diffusers.asking import Asking, PipelineNetwork
 from scoresde.integrations.diffusers.conventions import Trained
 from scoresde.integrations.diffusers.denoisers import DENOISERS, class_of
 from scoresde.integrations.diffusers.loading import checked, shifted
-from scoresde.integrations.diffusers.repository import ENCODERS, TOKENIZERS, Pipeline, Source
+from scoresde.integrations.diffusers.repository import ENCODERS, TOKENIZERS, Pipeline, Source, quiet
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError
 from scoresde.score import ScoreModel
@@ -124,7 +124,7 @@ def from_pipeline(
     for part in (parts.network, parts.vae, *(parts.texts[name] for name in ENCODERS)):
         if part is not None:
             part.to(device)
-    pipe, asking = _assembled(parts)
+    pipe, asking = _assembled(opened.made, parts)
     rows = _encoded(pipe, family, texts, against)
     for name in (*ENCODERS, *TOKENIZERS):
         if name in pipe.components:
@@ -175,8 +175,7 @@ def _check_texts(opened: Source, texts: Sequence[Any], against: Sequence[Any] | 
         return
     if len(against) not in (1, len(texts)):
         raise ValueError(f"there must be one negative prompt, or one for each of {len(texts)}; got {len(against)}")
-    kind = getattr(opened.files.diffusers, opened.kind)
-    if NEGATIVE not in inspect.signature(kind.encode_prompt).parameters or not PIPELINES[opened.kind].guided:
+    if NEGATIVE not in inspect.signature(opened.made.encode_prompt).parameters or not PIPELINES[opened.kind].guided:
         raise ValueError(f"{opened.kind} has no guidance by a second evaluation, and so takes no negative prompt")
 
 
@@ -218,17 +217,14 @@ def _sides(opened: Source, family: Family, height: int | None, width: int | None
     return found[0], found[1]
 
 
-def _assembled(parts: Pipeline) -> tuple[Any, Asking]:
-    """The pipeline of these parts, with a scheduler that asks."""
-    import diffusers
-
-    made: Any = getattr(diffusers, parts.kind)
+def _assembled(made: Any, parts: Pipeline) -> tuple[Any, Asking]:
+    """The pipeline of that class with these parts, and a scheduler that asks."""
     asking = Asking.from_config(parts.scheduler, solver="euler")
     name = "unet" if "unet" in inspect.signature(made.__init__).parameters else "transformer"
     given = {name: parts.network, "vae": parts.vae, "scheduler": asking, **parts.texts}
     bare = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     known = inspect.signature(made.__init__).parameters
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")  # of how its scheduler would sample
         pipe = made(**{key: value for key, value in {**bare, **given}.items() if key in known})
     pipe.set_progress_bar_config(disable=True)
@@ -245,13 +241,34 @@ def _encoded(pipe: Any, family: Family, texts: Sequence[str], against: Sequence[
         own: dict[str, Any] = {"prompt": text}
         if against is not None:
             own[NEGATIVE] = against[place if len(against) > 1 else 0]
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             out = pipe.encode_prompt(**{key: value for key, value in {**common, **own}.items() if key in known})
         for name, value in zip(family.encoded, out, strict=True):
             if name and value is not None and not (name.startswith("negative") and place and len(against or "1") == 1):
                 found.setdefault(name, []).append(value.cpu())
+    _warn_of_cut(pipe, [*texts, *(against or ())])
     rows = {name: torch.cat(values) for name, values in found.items()}
     return {name: value.expand(len(texts), *value.shape[1:]) for name, value in rows.items()}
+
+
+def _warn_of_cut(pipe: Any, texts: Sequence[str]) -> None:
+    """Say which prompts are longer than an encoder takes."""
+    for name in TOKENIZERS:
+        if (words := pipe.components.get(name)) is None:
+            continue
+        with quiet():
+            cut = [text for text in texts if len(words(text).input_ids) > words.model_max_length]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(texts)} prompts are longer than the {words.model_max_length} tokens of {name} "
+                f"and are cut for it, the first {cut[0]!r:.80}",
+                PromptWarning,
+                stacklevel=3,
+            )
+
+
+class PromptWarning(UserWarning):
+    """A prompt that is not taken as it is."""
 
 
 class Prompted(PipelineNetwork):

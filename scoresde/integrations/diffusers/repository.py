@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import logging
 import math
 import re
 import tarfile
@@ -112,11 +114,9 @@ class Pipeline(Parts):
     """Those of a pipeline, with its text encoders and tokenizers, by their names in it.
 
     Attributes:
-        kind: the pipeline's class.
-        texts: encoders and tokenizers; None for one that the pipeline does without.
+        texts: None for one that the pipeline does without.
     """
 
-    kind: str = ""
     texts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -136,6 +136,12 @@ class Source:
             raise CheckpointError(f"{source!r} is no pipeline of diffusers: it has no {INDEX}")
         self.kind = str(index.get("_class_name"))
         self.parts = _named(index)
+
+    @property
+    def made(self) -> Any:
+        """The pipeline's class, which must be known to be one of diffusers."""
+        with quiet():
+            return getattr(self.files.diffusers, self.kind)
 
     def config(self, part: str) -> dict[str, Any]:
         """The configuration of a part; empty where there is none."""
@@ -165,7 +171,6 @@ class Source:
             scheduler=self.files.config("scheduler_config.json", "scheduler") or {},
             vae=None if vae is None else self.files.load(known(kind[vae]), vae, _precision(self.config(vae), dtype)),
             read=True,
-            kind=self.kind,
             texts=texts,
         )
 
@@ -389,16 +394,27 @@ class _Files:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings in logs, of which transformers writes some for whatever is imported beside what was asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
 def _without_bars(transformers: Any) -> Iterator[None]:
     """No progress bar of transformers, which shows one at every file."""
-    logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _configured(kind: Any, config: Mapping[str, Any]) -> Any:
