@@ -98,7 +98,7 @@ class PipelineNetwork(nn.Module):
             for key, value in self.rows.items()
         }
         try:
-            self.pipe(**own, **self.options, **more)
+            self.pipe(**{**own, **self.options, **more})
         except Done:
             return
         raise ValueError(f"{type(self.pipe).__name__} ended without a step of its scheduler")
