@@ -41,6 +41,7 @@ SHOWN = 10  # images of each row that are kept for the picture
 LONGEST = 500  # characters of why a row failed
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
+Score = Callable[[Tensor, "Tensor | None"], Estimate]
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
 Progress = Callable[[Row | Failure, int, int, float], None]
 Within = Callable[[str, int], AbstractContextManager[Callable[[float], object]]]
@@ -69,12 +70,15 @@ class Bench:
     Args:
         checkpoint: the model, in the finest precision that a case has.
         measure: figures of the samples; a feature space alone compares them with as many of the model's own converged
-            samples, of other seeds, so that what the network has not learned is in both.
+            samples, of other seeds, so that what the network has not learned is in both. None measures no distance of
+            distributions.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
         device: where the network is.
         guides: by the names that cases have in ``guidance``.
+        labels: class of each sample, shape (n,); None is the shares of the training data, where the model knows them.
+        scores: further figures by name, of uint8 images (n, channels, height, width) and their labels.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
             seconds left.
         within: called with what is sampled, and how many; gives for the time of it a function that is told after each
@@ -84,13 +88,15 @@ class Bench:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        measure: Measure | Space,
+        measure: Measure | Space | None,
         floors: Floors | None,
         settings: Settings,
         out: str | Path,
         *,
         device: torch.device,
         guides: Mapping[str, Guide] | None = None,
+        labels: Tensor | None = None,
+        scores: Mapping[str, Score] | None = None,
         report: Progress = lambda row, done, total, left: None,
         within: Within = lambda what, images: nullcontext(lambda done: None),
     ):
@@ -99,7 +105,8 @@ class Bench:
         self.report, self.within = report, within
         self.store = Store(self.out)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
-        self.labels = class_labels(settings.n, counts) if counts else None
+        self.labels = class_labels(settings.n, counts) if counts and labels is None else labels
+        self.scores = dict(scores or {})
         self._nets: dict[tuple[str, str], ScoreModel] = {}
         self._own: dict[tuple[str, str], Measure] = {}
         self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
@@ -130,7 +137,8 @@ class Bench:
         cases = [case for case in cases if case.key not in failures]
         first = cases[0]
         states, error = self._converged(first.guidance, _finest(cases))
-        settings, measure = self.settings, self._figures(first.guidance, _finest(cases))
+        settings = self.settings
+        space, metrics = self._measured(to_pixels(states), first.guidance, _finest(cases))
         converged = Row(
             solver=CONVERGED,
             name=REFERENCE,
@@ -143,15 +151,16 @@ class Bench:
             dtype=_finest(cases),
             compile="",
             samples=settings.n,
-            feature_space=measure.space.name,
-            metrics={**measure.of(to_pixels(states), self.labels), "error": Estimate(0.0)},
+            feature_space=space,
+            metrics={**metrics, "error": Estimate(0.0)},
             seconds=float("nan"),
         )
         images = [self.store.images(key) for key in rows] + [to_pixels(states[:SHOWN])]
         labels = [] if self.labels is None else self.labels[:SHOWN].tolist()
         if others := [key for key, image in zip(rows, images, strict=False) if image.shape != images[-1].shape]:
             raise ValueError(f"the pictures {others[:3]} in {str(self.out)!r} are of another size: remove them")
-        own, found, failed = not isinstance(self.measure, Measure), list(rows.values()), list(failures.values())
+        own = self.measure is not None and not isinstance(self.measure, Measure)
+        found, failed = list(rows.values()), list(failures.values())
         return Outcome(found, converged, error, self.floors, torch.stack(images), labels, failures=failed, own=own)
 
     def _there(self, cases: Sequence[Case]) -> dict[str, Row]:
@@ -179,11 +188,11 @@ class Bench:
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
-        measure = self._figures(case.guidance, case.dtype)
+        self._figures(case.guidance, case.dtype)  # made before the time is taken
         nfe, what = None if case.solver.adaptive else int(case.budget), f"{case.label} at {case.budget:g}"
         result, seconds = self._sample(case, nfe, self.settings.n, what)
         pixels = to_pixels(result.samples).cpu()
-        metrics = measure.of(pixels, self.labels)
+        space, metrics = self._measured(pixels, case.guidance, case.dtype)
         if converged is not None:
             metrics["error"] = rms_error(result.samples, converged)
         row = Row(
@@ -198,15 +207,23 @@ class Bench:
             dtype=case.dtype,
             compile=case.compile,
             samples=self.settings.n,
-            feature_space=measure.space.name,
+            feature_space=space,
             metrics=metrics,
             seconds=seconds,
         )
         return row, pixels[:SHOWN]
 
-    def _figures(self, guidance: str, dtype: str) -> Measure:
+    def _measured(self, pixels: Tensor, guidance: str, dtype: str) -> tuple[str, dict[str, Estimate]]:
+        """The feature space, "" for none, and the figures of images of all samples."""
+        measure, pixels = self._figures(guidance, dtype), pixels.cpu()
+        classes = None if self.checkpoint.pipeline is not None else self.labels  # prompts are no classes of features
+        found = {} if measure is None else measure.of(pixels, classes)
+        scored = {name: score(pixels, self.labels) for name, score in self.scores.items()}
+        return "" if measure is None else measure.space.name, {**found, **scored}
+
+    def _figures(self, guidance: str, dtype: str) -> Measure | None:
         """What rows are measured by."""
-        if isinstance(self.measure, Measure):
+        if self.measure is None or isinstance(self.measure, Measure):
             return self.measure
         if (found := self._own.get((guidance, dtype))) is None:
             space, n = self.measure, self.settings.n

@@ -18,11 +18,12 @@ from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
 from scoresde.bench.cases import OWN_STEPS
 from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
-from scoresde.commands import fitting, measured, precision, values
+from scoresde.commands import fitting, measured, precision, prompts, values
 from scoresde.commands.guided import guided, weak_folder
+from scoresde.commands.request import labels_of
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, floors
+from scoresde.metrics import Floors, Measure, Space, floors
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
@@ -54,21 +55,34 @@ def run(config: DictConfig, out: Path) -> None:
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
+    names, inputs = (
+        [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]],
+        prompts.inputs(settings),
+    )
     finest = next((name for name in PRECISIONS if name in names), "float32")
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
         size = min(chosen.n, chosen.batch_size)
         common[record.DTYPE] = precision.chosen(out, record.DTYPE, checkpoint, size, device)
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
+    if checkpoint.pipeline is not None and any(lists["compile"]):
+        raise ValueError("compile is for networks: a pipeline is run as it is, leave compile=[null]")
+    labels = None
+    if checkpoint.pipeline is not None or config.label is not None:
+        labels = torch.from_numpy(labels_of(config.label, chosen.n, checkpoint))
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
-    measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
+    if checkpoint.pipeline is not None and not own and measured.lacking(settings):
+        measure = None  # there is nothing to compare distributions with, and errors need nothing
+    else:
+        measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
     Resizing.drop(common, "reference_")
     measured.drop(common)
+    if config.label is None:
+        del common["label"]  # as in folders of before there was a choice
     common[record.INPUTS] = {
-        "features": measure.space.name if isinstance(measure, Measure) else measure.name,
-        "reference": identity(measure.reference) if isinstance(measure, Measure) else CONVERGED,
+        **_identity(measure),
+        **inputs,
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(
@@ -93,11 +107,12 @@ def run(config: DictConfig, out: Path) -> None:
         bench = Bench(
             checkpoint,
             measure,
-            _floors(settings, chosen.n),
+            None if measure is None else _floors(settings, chosen.n),
             chosen,
             out,
             device=device,
             guides=guides,
+            labels=labels,
             report=_report,
             within=_within,
         )
@@ -118,6 +133,15 @@ def run(config: DictConfig, out: Path) -> None:
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+
+
+def _identity(measure: Measure | Space | None) -> dict[str, str]:
+    """What samples are measured in and compared with, as it is recorded."""
+    if measure is None:
+        return {}
+    if isinstance(measure, Measure):
+        return {"features": measure.space.name, "reference": identity(measure.reference)}
+    return {"features": measure.name, "reference": CONVERGED}
 
 
 def _lists(rows: list[Row]) -> dict[str, Any]:
@@ -142,9 +166,13 @@ def _weak(entries: list[Any]) -> list[str]:
 
 
 def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.device) -> dict[str, Guide]:
-    """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
+    """What guides a model, by its name with its options; a number is the scale of classifier-free guidance.
+
+    Of a pipeline, null is its own scale.
+    """
     found: dict[str, Guide] = {}
     for entry in entries:
+        entry = getattr(checkpoint.model, "scale", None) if entry is None else entry
         if isinstance(entry, (int, float)):
             entry = {"name": "classifier_free", "scale": entry}
         for name, options in expand(entry):
@@ -181,7 +209,8 @@ def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     if isinstance(row, Failure):
         say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return
-    figures = [f"FID {row.metrics['fid'].value:8.2f}"]
+    figures = [f"FID {row.metrics['fid'].value:8.2f}"] if "fid" in row.metrics else []
+    figures += [f"CLIP {row.metrics['clip_score'].value:.2f}"] if "clip_score" in row.metrics else []
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
     say(

@@ -87,6 +87,11 @@ def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype
     return checkpoint
 
 
+def lacking(settings: Mapping[str, Any]) -> bool:
+    """Whether nothing says what samples are measured in and compared with, and nothing comes with the model."""
+    return own(settings) and settings["features"]["path"] is None
+
+
 def drop(settings: dict[str, Any]) -> None:
     """Take settings of :func:`loaded` away that say nothing, so that runs of before there were such are the same."""
     for key in SAID:

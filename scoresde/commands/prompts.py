@@ -31,7 +31,7 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
                 "each line"
             )
         return {}
-    if settings.get("label", "cycle") != "cycle":
+    if settings.get("label") not in (None, "cycle"):
         raise ValueError(f"label={settings['label']} is of models of classes, and prompt of models of text: give one")
     if settings["shape"] is not None:
         raise ValueError("shape is of models without prompts: with one, height and width are those of the images")

@@ -159,7 +159,7 @@ class Request:
             raise ValueError(f"metrics compare sets of images: give n=2 or more, got {shards.total}")
         labels = labels_of(config.label, shards.total, checkpoint)
         numbers = list(map(str, range(checkpoint.classes)))
-        texts = "pipeline" in checkpoint.card  # which are no words to stand over columns
+        texts = checkpoint.pipeline is not None  # which are no words to stand over columns
         names = numbers if texts else checkpoint.class_names or numbers
         columns = names if config.label == "cycle" and not (texts and len(names) > COLUMNS) else ()
         return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
@@ -227,7 +227,9 @@ def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path) -> int:
 
 
 def labels_of(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
-    """The class of each image, shape (n,); −1 for no label."""
+    """The class of each image, or the number of its prompt, shape (n,); −1 for no label."""
+    if checkpoint.pipeline is not None:
+        return np.arange(n) % checkpoint.classes
     classes, counts = checkpoint.classes, checkpoint.card.get("training", {}).get("class_counts")
     if label is None or (label == "cycle" and classes == 0):
         return np.full(n, -1)

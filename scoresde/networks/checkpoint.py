@@ -50,6 +50,11 @@ class Checkpoint:
         """Names of the classes in the order of their labels, as the data's folders had them; empty where unknown."""
         return tuple(self.card.get("class_names", ()))
 
+    @property
+    def pipeline(self) -> str | None:
+        """The class of a pipeline of text, whose prompts the classes are; None for another model."""
+        return self.card.get("pipeline")
+
     def image_shape(self, device: torch.device) -> tuple[int, int, int]:
         """Shape (channels, height, width) of an image: of a state, or of what ``decode`` makes of one, on a device."""
         if self.decode is None:

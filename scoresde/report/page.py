@@ -108,10 +108,12 @@ class _Page:
 
     def about(self) -> Element:
         about = {"Measured": f"{len(self.rows)} rows, {words.samples(self.rows)}, {words.conditions(self.outcome)}."}
-        about["FID and floors"] = (
-            f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
-            "with these floors, not with figures from elsewhere."
-        )
+        about["FID and floors"] = words.fid(self.outcome)
+        if words.spaces(self.outcome):
+            about["FID and floors"] += (
+                " FID depends on the feature space and falls as samples get more: compare it with these floors, not "
+                "with figures from elsewhere."
+            )
         if "error" in self.metrics:
             about["Error"] = words.error(self.outcome)
         about["Intervals"] = words.INTERVALS

@@ -51,6 +51,8 @@ def _fid(outcome: Outcome) -> str:
     floors, metrics = outcome.floors, outcome.converged.metrics
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
+    if not spaces(outcome):
+        return f"No distance of distributions was measured; {samples(outcome.rows)}."
     start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
     if outcome.own:
         return (

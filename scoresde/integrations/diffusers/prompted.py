@@ -371,19 +371,24 @@ class PipelineModel(ScoreModel):
         return found
 
     @property
+    def scale(self) -> float:
+        """The scale of guidance, the upper end of a range."""
+        return self.ends[1]
+
+    @property
     def _everywhere(self) -> bool:
         return self.low == 0 and self.high == math.inf
 
     def output(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
         """As :meth:`ScoreModel.output`, at scale 1 outside the interval."""
         if not self._everywhere:
-            scale = cond.get(SCALE, torch.full((len(x),), self.ends[1], device=x.device))
+            scale = cond.get(SCALE, torch.full((len(x),), self.scale, device=x.device))
             cond[SCALE] = torch.where(self._inside(t, len(x)).to(x.device), scale, torch.ones_like(scale))
         return super().output(x, t, **cond)
 
     def network_calls(self, t: float | Tensor) -> int | Tensor:
         """Two where the pipeline evaluates its network for guidance too."""
-        if not self.net.family.guided or self.ends[1] <= 1:  # type: ignore[union-attr]
+        if not self.net.family.guided or self.scale <= 1:  # type: ignore[union-attr]
             return 1
         if isinstance(t, Tensor) and t.ndim:
             return 1 + self._inside(t, len(t)).long().to(t.device)
