@@ -89,6 +89,7 @@ ROOMS = {
         "guidance": SCORES | {"energy", "conditions"},
         "tuned": SCORES | {"files", "version"},
         "sampling": SCORES | {"conditions", "networks", "noise", "tuned"},
+        "edits": SCORES | {"noise", "sampling"},
         "data": {"files"},
         "networks": SCORES | {"files"},
         "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},
@@ -98,12 +99,12 @@ ROOMS = {
         "training": SCORES | {"files", "data", "preconditioning", "runs"},
         "plugins": {"files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
-        "bench": SCORES | {"files", "data", "metrics", "models", "sampling", "tuned"},
+        "bench": SCORES | {"edits", "files", "data", "metrics", "models", "sampling", "tuned"},
         "report": {"files", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES
         | {"files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
-        | {"plugins", "tuned", "tuning", "__init__"},
+        | {"edits", "plugins", "tuned", "tuning", "__init__"},
         "__main__": {"commands"},
     },
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Outcome, Row
 from scoresde.bench.store import Store
 from scoresde.data import to_pixels
+from scoresde.edits import Edit
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
 from scoresde.metrics import (
@@ -77,6 +79,8 @@ class Bench:
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
         device: where the network is.
         guides: by the names that cases have in ``guidance``.
+        edit: the image that samples begin with, None for noise alone. Each row is then measured from a converged
+            solution that begins where the row does.
         labels: class of each sample, shape (n,); None is the shares of the training data, where the model knows them.
         scores: further figures by name, of uint8 images (n, channels, height, width) and their labels.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
@@ -95,6 +99,7 @@ class Bench:
         *,
         device: torch.device,
         guides: Mapping[str, Guide] | None = None,
+        edit: Edit | None = None,
         labels: Tensor | None = None,
         scores: Mapping[str, Score] | None = None,
         report: Progress = lambda row, done, total, left: None,
@@ -106,7 +111,7 @@ class Bench:
         self.store = Store(self.out)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
         self.labels = class_labels(settings.n, counts) if counts and labels is None else labels
-        self.scores = dict(scores or {})
+        self.scores, self.edit = dict(scores or {}), edit
         self._nets: dict[tuple[str, str], ScoreModel] = {}
         self._own: dict[tuple[str, str], Measure] = {}
         self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
@@ -136,7 +141,7 @@ class Bench:
             raise ValueError(f"none of {len(cases)} rows could be measured, the first not: {first}")
         cases = [case for case in cases if case.key not in failures]
         first = cases[0]
-        states, error = self._converged(first.guidance, _finest(cases))
+        states, error = self._converged(first.guidance, _finest(cases), self._start(first))
         settings = self.settings
         space, metrics = self._measured(to_pixels(states), first.guidance, _finest(cases))
         converged = Row(
@@ -174,7 +179,9 @@ class Bench:
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""
         try:
-            states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
+            states = None
+            if not case.solver.stochastic:
+                states = self._converged(case.guidance, case.dtype, self._start(case))[0]
             row, pixels = self._measure(case, states)
         except OSError:
             raise  # of the folder; there is no use in going on
@@ -237,28 +244,43 @@ class Bench:
         return found
 
     def _sample(
-        self, case: Case, nfe: int | None, n: int, what: str = "", seed: int | None = None
+        self, case: Case, nfe: int | None, n: int, what: str = "", seed: int | None = None, start: float | None = None
     ) -> tuple[Result, float]:
         size = min(self.settings.batch_size, n)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
-            sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
+        sampler = self._sampler(case, self._model(case), nfe)
+        if self.edit is not None:
+            sampler = self.edit.taken(sampler) if start is None else self.edit.begun(sampler, start)
         cond = None if self.labels is None else {"label": self.labels[:n]}
+        first = self.settings.seed if seed is None else seed
         with self.within(what, n) as tell:
             self._sync()
-            start = time.perf_counter()
-            result = sampler.sample(
-                shape=(n, *self.checkpoint.shape),
-                seeds=self.settings.seed if seed is None else seed,
-                cond=cond,
-                batch_size=size,
-                dtype=torch.float64 if case.dtype == "float64" else torch.float32,
-                device=self.device,
-                decode=self.checkpoint.decode,
-                progress=tell,
-            )
+            begin = time.perf_counter()
+            given: dict[str, Any] = {
+                "seeds": range(first, first + n),
+                "cond": cond,
+                "batch_size": size,
+                "dtype": torch.float64 if case.dtype == "float64" else torch.float32,
+                "device": self.device,
+                "decode": self.checkpoint.decode,
+                "progress": tell,
+            }
+            if self.edit is not None:
+                result = self.edit.sample(sampler, **given)
+            else:
+                result = sampler.sample(shape=(n, *self.checkpoint.shape), **given)
             self._sync()
-            return result, time.perf_counter() - start
+            return result, time.perf_counter() - begin
+
+    def _sampler(self, case: Case, model: ScoreModel, nfe: int | None) -> Sampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
+            return Sampler(model, case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
+
+    def _start(self, case: Case) -> float | None:
+        """The time at which a row begins, None for full noise."""
+        if self.edit is None:
+            return None
+        return self.edit.taken(self._sampler(case, self.checkpoint.model, int(case.budget))).times[0]
 
     def _model(self, case: Case) -> ScoreModel:
         """The network in a precision and compiled, warmed up, and guided."""
@@ -277,7 +299,7 @@ class Bench:
                 found.output(noisy, found.process.t_max, **label)
         return self.guides[case.guidance](found, dtype=PRECISIONS[case.dtype]) if case.guidance else found
 
-    def _converged(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
+    def _converged(self, guidance: str, dtype: str, start: float | None = None) -> tuple[Tensor, float]:
         """The model's probability-flow solution for the seeds, and how far half the evaluations are from it.
 
         One that fails is not tried again for each row that is read against it.
@@ -285,17 +307,18 @@ class Bench:
         if (error := self._without.get((guidance, dtype))) is not None:
             raise error
         try:
-            return self._solved(guidance, dtype, self.settings.seed)
+            return self._solved(guidance, dtype, self.settings.seed, start)
         except OSError:
             raise
         except Exception as error:
             self._without[guidance, dtype] = error
             raise
 
-    def _solved(self, guidance: str, dtype: str, seed: int) -> tuple[Tensor, float]:
+    def _solved(self, guidance: str, dtype: str, seed: int, start: float | None = None) -> tuple[Tensor, float]:
         """Converged samples from a seed on, on disk, and how far half the evaluations are from them."""
         settings = self.settings
-        name = digest_of([f"{guidance} {dtype}" + (f" {seed}" if seed != settings.seed else "")])[:16]
+        of = f"{guidance} {dtype}" + (f" {seed}" if seed != settings.seed else "")
+        name = digest_of([of if start is None else f"{of} from {start!r}"])[:16]
         path = self.out / CONVERGED / f"{name}.npz"
         try:
             with Npz(path) as content:
@@ -307,9 +330,9 @@ class Bench:
         solver = solvers.get(REFERENCE)
         case = Case(solver, settings.reference, None, guidance, dtype, "")
         what = "converged solution, for figures" if seed != settings.seed else "converged solution"
-        states = self._sample(case, settings.reference, settings.n, what, seed)[0].samples.cpu()
+        states = self._sample(case, settings.reference, settings.n, what, seed, start)[0].samples.cpu()
         few = min(settings.n, settings.batch_size)
-        half = self._sample(case, settings.reference // 2, few, f"{what}, half", seed)[0].samples.cpu()
+        half = self._sample(case, settings.reference // 2, few, f"{what}, half", seed, start)[0].samples.cpu()
         error = rms_error(half, states[:few]).value
         with replacing(path) as temporary:
             np.savez(temporary, samples=states.numpy(), error=error)

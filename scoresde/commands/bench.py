@@ -18,7 +18,7 @@ from scoresde.bench import Bench, Failure, Row, Settings, cases, expand
 from scoresde.bench.cases import OWN_STEPS
 from scoresde.bench.run import CONVERGED, Guide
 from scoresde.bench.store import IMAGES, ROWS
-from scoresde.commands import fitting, measured, precision, prompts, values
+from scoresde.commands import fitting, measured, pictures, precision, prompts, values
 from scoresde.commands.guided import guided, weak_folder
 from scoresde.commands.request import labels_of
 from scoresde.data import Resizing
@@ -55,10 +55,12 @@ def run(config: DictConfig, out: Path) -> None:
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    names, inputs = (
-        [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]],
-        prompts.inputs(settings),
-    )
+    pictures.check(settings, tried)
+    common[pictures.STRENGTH] = settings[pictures.STRENGTH]
+    if settings[pictures.IMAGE] is not None and settings["reference"] == CONVERGED:
+        raise ValueError("reference=converged is for samples that begin with noise, and image gives another beginning")
+    inputs = {**prompts.inputs(settings), **pictures.inputs(settings)}
+    names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
     finest = next((name for name in PRECISIONS if name in names), "float32")
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
     if precision.AUTO in names:
@@ -112,6 +114,7 @@ def run(config: DictConfig, out: Path) -> None:
             out,
             device=device,
             guides=guides,
+            edit=pictures.edit(settings, checkpoint, device),
             labels=labels,
             report=_report,
             within=_within,

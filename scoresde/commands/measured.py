@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scoresde import models
-from scoresde.commands import prompts, values
+from scoresde.commands import pictures, prompts, values
 from scoresde.data import Resizing
 from scoresde.metrics import FeatureSpace, Measure, PixelSpace, Space, real_images, spaces
 from scoresde.metrics.moments import Gaussian
@@ -18,7 +18,7 @@ from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
 SHAPE = ("shape", "variant")  # of a checkpoint
-SAID = (*SHAPE, *prompts.SAID)
+SAID = (*SHAPE, *prompts.SAID, *pictures.SAID)
 
 
 def measure(settings: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device) -> Measure:
@@ -95,8 +95,8 @@ def lacking(settings: Mapping[str, Any]) -> bool:
 def drop(settings: dict[str, Any]) -> None:
     """Take settings of :func:`loaded` away that say nothing, so that runs of before there were such are the same."""
     for key in SAID:
-        if settings[key] is None:
-            del settings[key]
+        if settings.get(key) is None:
+            settings.pop(key, None)
 
 
 def own(settings: Mapping[str, Any]) -> bool:

@@ -17,10 +17,11 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import fitting, precision, prompts, values
+from scoresde.commands import fitting, pictures, precision, prompts, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import guided, recorded
 from scoresde.commands.measured import drop, loaded, measure
+from scoresde.edits import Edit
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -108,6 +109,7 @@ class Request:
         sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
         columns: classes side by side in the picture, by their names; none for no such order.
+        edit: the image that samples begin with, None for noise alone.
     """
 
     settings: dict[str, Any]
@@ -120,6 +122,7 @@ class Request:
     device: torch.device
     shards: Shards
     scoring: Scoring | None
+    edit: Edit | None = None
 
     @classmethod
     def of(cls, config: DictConfig, out: Path, ranks: Ranks, dtype: str) -> Request:
@@ -139,12 +142,16 @@ class Request:
             raise ValueError(f"device {str(device)!r} has no float64: take dtype=float32")
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
-        asked, inputs = Asked.of(config, settings), prompts.inputs(settings)
+        asked = Asked.of(config, settings)
+        pictures.check(settings, (asked.solver,))
+        inputs = {**prompts.inputs(settings), **pictures.inputs(settings)}
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
         checkpoint = loaded(settings, device, PRECISIONS[name])
+        edit = pictures.edit(settings, checkpoint, device)
         sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, out)
+        sampler = sampler if edit is None else edit.taken(sampler)
         scoring = Scoring(measure(settings, checkpoint, device)) if values.flag(config, "metrics") else None
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
@@ -162,7 +169,7 @@ class Request:
         texts = checkpoint.pipeline is not None  # which are no words to stand over columns
         names = numbers if texts else checkpoint.class_names or numbers
         columns = names if config.label == "cycle" and not (texts and len(names) > COLUMNS) else ()
-        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring)
+        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring, edit)
 
     @staticmethod
     def dtype(config: DictConfig, out: Path) -> str:
@@ -176,7 +183,8 @@ class Request:
             return name
         settings = values.resolved(config)
         name_of, options = values.named(settings["solver"])
-        fitting.named(str(name_of), options, config.model.path)  # what it has to say comes before any network
+        solver, _ = fitting.named(str(name_of), options, config.model.path)
+        pictures.check(settings, (solver,))  # what they have to say comes before any network
         _set_seeds(config, settings)
         device, size = values.device(config), _batch_size(config, settings, out)
         checkpoint = loaded(settings, device)
@@ -187,16 +195,18 @@ class Request:
     ) -> scoresde.Result:
         """Samples of these seeds and labels."""
         wide = self.settings["dtype"] == "float64"
-        return self.sampler.sample(
-            shape=(len(seeds), *self.checkpoint.shape),
-            seeds=seeds,
-            cond={} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
-            batch_size=self.settings["batch_size"],
-            dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
-            device=self.device,
-            decode=self.checkpoint.decode,
-            progress=progress,
-        )
+        given: dict[str, Any] = {
+            "seeds": seeds,
+            "cond": {} if (labels < 0).all() else {"label": torch.from_numpy(labels)},
+            "batch_size": self.settings["batch_size"],
+            "dtype": self.settings.get("state") or (torch.float64 if wide else torch.float32),
+            "device": self.device,
+            "decode": self.checkpoint.decode,
+            "progress": progress,
+        }
+        if self.edit is not None:
+            return self.edit.sample(self.sampler, **given)
+        return self.sampler.sample(shape=(len(seeds), *self.checkpoint.shape), **given)
 
 
 def _set_seeds(config: DictConfig, settings: dict[str, Any]) -> None:
