@@ -64,12 +64,12 @@ class Edit:
             raise ValueError(
                 f"strength = {self.strength:g} of {steps} steps is not one step: take more steps, or a larger strength"
             )
-        return Sampler(sampler.model, sampler.solver, grid=sampler.times[steps - left :])
+        return sampler.at(sampler.times[steps - left :])
 
     def begun(self, sampler: Sampler, start: float) -> Sampler:
         """The sampler on the part of its grid below a time, and that time before it."""
         times = [time for time in sampler.times if time < start]
-        return Sampler(sampler.model, sampler.solver, grid=[start, *times])
+        return sampler.at([start, *times])
 
     def sample(
         self,

@@ -195,6 +195,14 @@ class Sampler:
                 self.plan = chosen.plan(model.process, self.times, model.prediction)
         self.nfe = None if self.plan is None else self.plan.nfe
 
+    def at(self, times: Sequence[float]) -> Sampler:
+        """The same model and solver at other times.
+
+        Raises:
+            ValueError: times that are not legal.
+        """
+        return Sampler(self._checkpoint or self.model, self.solver, grid=times)
+
     def __repr__(self) -> str:
         budget = "steps of its own" if self.nfe is None else f"{len(self.times) - 1} steps, {self.nfe} NFE"
         return f"Sampler({self.solver}, {budget})"

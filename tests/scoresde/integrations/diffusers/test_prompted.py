@@ -34,7 +34,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def opened(folder: Path, solver: str) -> Any:
     """The pipeline with our Scheduler, as one would load it."""
-    absent = {} if (folder / "text_encoder_3").exists() or "3" not in folder.name else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
+    absent = (
+        {}
+        if (folder / "text_encoder_3").exists() or "3" not in folder.name
+        else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
+    )
     pipe: Any = lib.DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False, **absent)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = Scheduler.from_config(pipe.scheduler.config, solver=solver)
