@@ -199,8 +199,10 @@ class Sampler:
         """The same model and solver at other times.
 
         Raises:
-            ValueError: times that are not legal.
+            ValueError: times that are not legal, or a Plan, which has its own.
         """
+        if not isinstance(self.solver, Solver):
+            raise ValueError(f"a plan has its own times: give the solver {self.solver!r} in the place of its plan")
         return Sampler(self._checkpoint or self.model, self.solver, grid=times)
 
     def __repr__(self) -> str:

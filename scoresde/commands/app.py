@@ -46,7 +46,7 @@ FLAGS += (
     "-r",
 )
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
-PATHS = re.compile(r"(out|reference|edm|prompts|image|mask|[\w.@]+\.(path|weights|weak|id))=")
+PATHS = re.compile(r"(out|reference|edm|prompts|image|mask|clip|[\w.@]+\.(path|weights|weak|id))=")
 TEXTS = re.compile(r"(prompt|negative_prompt)=(?![\['\"])")  # which are whatever somebody typed, but for a list
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 

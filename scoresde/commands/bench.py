@@ -23,7 +23,7 @@ from scoresde.commands.guided import guided, weak_folder
 from scoresde.commands.request import labels_of
 from scoresde.data import Resizing
 from scoresde.files.text import say
-from scoresde.metrics import Floors, Measure, Space, floors
+from scoresde.metrics import ClipScore, Floors, Measure, Space, clip_score, floors
 from scoresde.runs import record
 from scoresde.runs.progress import Progress
 from scoresde.runs.scoring import identity
@@ -55,6 +55,8 @@ def run(config: DictConfig, out: Path) -> None:
     common["model"]["sha256"] = models.fingerprint(config.model.path)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
+    clip = _clip_folder(settings)
+    del common["clip"]  # its name is recorded where it is there
     pictures.check(settings, tried)
     common[pictures.STRENGTH] = settings[pictures.STRENGTH]
     if settings[pictures.IMAGE] is not None and settings["reference"] == CONVERGED:
@@ -72,6 +74,7 @@ def run(config: DictConfig, out: Path) -> None:
     labels = None
     if checkpoint.pipeline is not None or config.label is not None:
         labels = torch.from_numpy(labels_of(config.label, chosen.n, checkpoint))
+    score = None if clip is None else ClipScore(*_clip(clip, device), checkpoint.class_names)
     guides = _guides(lists["guidances"], checkpoint, device)
     own = settings["reference"] == CONVERGED
     if checkpoint.pipeline is not None and not own and measured.lacking(settings):
@@ -85,6 +88,7 @@ def run(config: DictConfig, out: Path) -> None:
     common[record.INPUTS] = {
         **_identity(measure),
         **inputs,
+        **({} if score is None else {"clip": score.name}),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     rows = cases(
@@ -116,6 +120,7 @@ def run(config: DictConfig, out: Path) -> None:
             guides=guides,
             edit=pictures.edit(settings, checkpoint, device),
             labels=labels,
+            scores={} if score is None else {"clip_score": score},
             report=_report,
             within=_within,
         )
@@ -136,6 +141,30 @@ def run(config: DictConfig, out: Path) -> None:
     say(f"open {out / 'report.html'} in a browser")
     if failed := [bench.store.failures[row.key] for row in rows if row.key in bench.store.failures]:
         raise ValueError(f"{len(failed)} of {len(rows)} rows failed, and are tried again next time: {failed[0]}")
+
+
+def _clip_folder(settings: dict[str, Any]) -> Path | None:
+    """The folder of the CLIP that scores images by their prompts; None where there are no prompts, or there is no CLIP.
+
+    Raises:
+        ValueError: another than the usual is asked for, and is not there, or there are no prompts.
+    """
+    source = settings["clip"]
+    if source is None or not prompts.given(settings):
+        if source not in (None, clip_score.DEFAULT):
+            raise ValueError(f"clip={source} scores images by their prompts: give prompt=, or leave clip out")
+        return None
+    found = clip_score.find(str(source))
+    if found is None and source != clip_score.DEFAULT:
+        raise ValueError(f"there is no CLIP {str(source)!r}: it is neither a folder nor in the cache of the hub")
+    if found is None:
+        say(f"note: no CLIP score: {source} is not in the cache of the hub; clip=FOLDER names one of transformers")
+    return found
+
+
+def _clip(folder: Path, device: torch.device) -> tuple[torch.nn.Module, Any]:
+    network, words = models.clip(folder)
+    return network.to(device), words
 
 
 def _identity(measure: Measure | Space | None) -> dict[str, str]:

@@ -43,6 +43,11 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def given(settings: Mapping[str, Any]) -> bool:
+    """Whether there are prompts."""
+    return settings[ONE] is not None or settings[FILE] is not None
+
+
 def inputs(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digest of the file of prompts, by its setting."""
     path = settings[FILE]

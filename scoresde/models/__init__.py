@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.integrations.diffusers.repository import clip
 from scoresde.models.folders import save
 from scoresde.models.sources import DIFFUSERS, beside, find, fingerprint, load, of_text
 from scoresde.networks import NETWORKS, build
@@ -21,6 +22,7 @@ __all__ = [
     "build",
     "bundled",
     "check_levels",
+    "clip",
     "find",
     "fingerprint",
     "from_diffusers",

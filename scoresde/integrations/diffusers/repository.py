@@ -175,6 +175,17 @@ class Source:
         )
 
 
+def clip(folder: Path) -> tuple[nn.Module, Any]:
+    """A CLIP of transformers and its tokenizer, from a folder.
+
+    Raises:
+        CheckpointError: it is damaged, or something else.
+        ImportError: diffusers or transformers is not installed.
+    """
+    files = _Files(str(folder), None, None)
+    return files.load("CLIPModel", None, torch.float32, TRANSFORMERS), files.tokenizer("CLIPTokenizer", None)
+
+
 def _named(index: Mapping[str, Any]) -> dict[str, Any]:
     """Parts that an index has, each with its library and class."""
     pairs = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and len(value) == 2}
@@ -277,16 +288,16 @@ class _Files:
         except ImportError as error:
             raise ImportError("text encoders of pipelines need transformers: install scoresde[diffusers]") from error
 
-    def tokenizer(self, kind: str, folder: str) -> Any:
+    def tokenizer(self, kind: str, folder: str | None) -> Any:
         """The tokenizer of that class.
 
         Raises:
             CheckpointError: it is not there, or damaged.
         """
         made = getattr(self.module(TRANSFORMERS), kind)
-        where, options = self.source, {"subfolder": folder, **self.options}
+        where, options = self.source, {"subfolder": folder or "", **self.options}
         if self.local is not None:
-            where, options = str(self.local / folder), {"local_files_only": True}
+            where, options = str(self.local / (folder or "")), {"local_files_only": True}
             if not Path(where).is_dir():
                 raise CheckpointError(f"{self.source!r} has no {folder}, which its {INDEX} names")
         try:
@@ -294,7 +305,9 @@ class _Files:
         except ImportError:
             raise
         except Exception as error:  # of damaged files anything may come
-            raise CheckpointError(f"{folder} of {self.source!r}: {_line(error) or type(error).__name__}") from error
+            raise CheckpointError(
+                f"{folder or 'the tokenizer'} of {self.source!r}: {_line(error) or type(error).__name__}"
+            ) from error
 
     def load(self, kind: str, folder: str | None, dtype: torch.dtype | None, library: Library = DIFFUSERS) -> nn.Module:
         """The network of that class, with its weights."""
