@@ -211,15 +211,28 @@ def test_a_prompt_that_is_too_long_is_cut_and_that_is_said(
     )
 
 
-def test_a_pipeline_is_tuned_with_its_prompts_and_range_of_scales(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], unplotted: None
+class StoppedError(ValueError):
+    """Nothing is fitted."""
+
+
+def test_a_pipeline_is_tuned_with_its_prompts_over_a_range_of_scales(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found: dict[str, Any] = {}
+
+    def stop(model: Any, **options: Any) -> None:
+        found.update(options, model=model)
+        raise StoppedError
+
+    monkeypatch.setattr(scoresde, "tune", stop)
     scales = ("guidance=classifier_free", "guidance.scale=[1,3]")
-    command = ask("tune", folder, tmp_path / "tuned", "prompt=[a cat, dogs]", "nfe=2", "n=16", *scales)
-    assert main(command) == 0, capsys.readouterr().err
-    tuned = ("solver=tuned", f"solver.path={tmp_path / 'tuned' / 'tuned.json'}", "nfe=2", "n=2")
-    inside = ("prompt=a cow", "guidance=classifier_free", "guidance.scale=2")
-    assert main(ask("sample", folder, tmp_path / "out", *tuned, *inside)) == 0, capsys.readouterr().err
-    outside = (*inside[:2], "guidance.scale=5")
-    assert main(ask("sample", folder, tmp_path / "other", *tuned, *outside)) == 1
-    assert "guidance" in capsys.readouterr().err
+    assert main(ask("tune", folder, tmp_path / "tuned", "prompt=[a cat, dogs]", "nfe=2", "n=16", *scales)) == 1
+    model, shape = found["model"], (2, *found["shape"])
+    assert found["cond"]["label"].tolist() == [0, 1] * 8
+    assert (model.scales, model.guidance) == ((1.0, 3.0), "StableDiffusionPipeline(guidance_scale=1 to 3)")
+    x, label = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1])
+    with torch.no_grad():
+        both = model.output(x, 500.0, label=label, guidance_scale=torch.tensor([1.0, 3.0]))
+        for row, scale in enumerate((1.0, 3.0)):
+            alone = model.called(scale=scale).output(x, 500.0, label=label)
+            torch.testing.assert_close(both[row], alone[row], atol=1e-4, rtol=1e-4)
