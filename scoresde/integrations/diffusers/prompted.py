@@ -156,7 +156,8 @@ def of_text(source: str, revision: str | None = None, variant: str | None = None
 def _family(opened: Source) -> Family:
     if opened.kind not in PIPELINES:
         raise CheckpointError(
-            f"{opened.name} is a {opened.kind:.80}, and the pipelines that are run with prompts are {', '.join(PIPELINES)}"
+            f"{opened.name} is a {opened.kind:.80}, and the pipelines that are run with prompts are "
+            f"{', '.join(PIPELINES)}"
         )
     if not set(opened.parts) & set(ENCODERS):
         raise CheckpointError(f"{opened.name} has no text encoder in its index, and so takes no prompt")
