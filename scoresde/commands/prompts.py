@@ -51,7 +51,10 @@ def given(settings: Mapping[str, Any]) -> bool:
 def inputs(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digest of the file of prompts, by its setting."""
     path = settings[FILE]
-    return {} if path is None else {FILE: digest(Path(str(path)).expanduser())}
+    if path is None:
+        return {}
+    _texts(settings)  # which says what is wrong with it
+    return {FILE: digest(Path(str(path)).expanduser())}
 
 
 def _texts(settings: Mapping[str, Any]) -> list[str] | None:

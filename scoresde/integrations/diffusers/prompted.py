@@ -26,7 +26,6 @@ from scoresde.integrations.diffusers.repository import ENCODERS, TOKENIZERS, Pip
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError
 from scoresde.score import ScoreModel
-from solvers.errors import nearest
 
 RESCALE, NEGATIVE = "guidance_rescale", "negative_prompt"
 LARGEST = 2**14  # side of an image
@@ -157,8 +156,8 @@ def of_text(source: str, revision: str | None = None, variant: str | None = None
 def _family(opened: Source) -> Family:
     if opened.kind not in PIPELINES:
         raise CheckpointError(
-            f"{opened.name} is a {opened.kind}{nearest(opened.kind, PIPELINES)}, and the pipelines that are run with "
-            f"prompts are {', '.join(PIPELINES)}"
+            f"{opened.name} is a {opened.kind:.80}, and the pipelines that are run with prompts are "
+            f"{', '.join(PIPELINES)}"
         )
     if not set(opened.parts) & set(ENCODERS):
         raise CheckpointError(f"{opened.name} has no text encoder in its index, and so takes no prompt")
