@@ -138,6 +138,18 @@ def test_a_sample_depends_on_its_seed_alone(solver: str, masked: bool) -> None:
         assert (whole.samples[..., :2] - KNOWN[..., :2]).abs().min() > 0
 
 
+def test_the_way_from_an_image_is_kept_whatever_the_batches() -> None:
+    edit = Edit(KNOWN, 0.5, torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 1, 4, 4))
+    sampler = edit.taken(Sampler(exact(scoresde.VP()), "dpmpp_2m", steps=8))
+    found = edit.sample(sampler, seeds=range(5), batch_size=2, trajectory=True)
+    assert found.trajectory is not None and found.trajectory.shape == (5, 5, 1, 4, 4)
+    assert found.trajectory_times == sampler.times
+    first, drawn = sampler.times[0], Noise(range(5), (1, 4, 4), torch.float32)()
+    begun = sampler.model.process.alpha(first) * KNOWN + sampler.model.process.sigma(first) * drawn
+    torch.testing.assert_close(found.trajectory[0], begun)
+    assert torch.equal(found.trajectory[-1], found.samples)
+
+
 def test_less_strength_stays_nearer_to_the_image() -> None:
     apart = []
     for strength in (0.2, 0.5, 1.0):

@@ -17,6 +17,7 @@ import scoresde
 from benchmarks.agreement import text_pipelines, tiny_pipelines
 from scoresde import models
 from scoresde.commands.main import main
+from scoresde.metrics import spaces
 from scoresde.runs import shards
 
 
@@ -143,11 +144,41 @@ def test_solvers_are_compared_over_prompts_by_error_time_and_clip(
         assert 0 < second["metrics"]["error"]["value"] < first["metrics"]["error"]["value"]
     assert "| CLIP score |" in capsys.readouterr().out
     cat, _ = pictures(tmp_path)
-    assert main(ask("bench", folder, tmp_path / "edits", *settings, f"image={cat}", "strength=0.5")) == 0
+    begun = ask("bench", folder, tmp_path / "edits", *settings, f"image={cat}", "strength=0.5", "timing=[1]")
+    assert main(begun) == 0
     said = capsys.readouterr().out  # the usual CLIP is not here, which is a note and no error
     assert "note: no CLIP score: openai/clip-vit-base-patch16 is not in the cache" in said
     rows = [json.loads(line) for line in (tmp_path / "edits" / "results.jsonl").read_text().splitlines()]
     assert [(row["nfe"], set(row["metrics"])) for row in rows] == [(1, {"error"}), (2, {"error"})]
+    timed = [json.loads(line) for line in (tmp_path / "edits" / "timings.jsonl").read_text().splitlines()]
+    assert [(timing["nfe"], timing["batch"]) for timing in timed] == [(1, 1), (2, 1)]
+    assert main(["report", str(tmp_path / "bench")]) == 0
+    assert "No distance of distributions was measured; 4 samples each." in (tmp_path / "bench/report.html").read_text()
+
+
+def test_features_are_chosen_for_prompts_once_there_is_something_to_compare_with(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], unplotted: None
+) -> None:
+    settings = ("prompt=a cat", "n=4", "batch_size=4", "solvers=[ddim]", "nfe=[2]", "reference_nfe=10", "clip=null")
+    command = ask("bench", folder, tmp_path / "out", *settings, "metrics=[fid]")
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "metrics=['fid'] compare with images, and none come with a StableDiffusionPipeline: give reference=" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "reference=converged"]) == 0
+    chosen = spaces.chosen((3, 16, 16))
+    assert f"features={chosen}: the model has none of its own" in capsys.readouterr().out
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["features"]["name"] == chosen
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert set(row["metrics"]) == {"fid", "error"} and row["feature_space"]
+
+
+def test_the_way_from_an_image_is_kept_by_any_model(model: str, tmp_path: Path) -> None:
+    cat, _ = pictures(tmp_path)
+    settings = [f"model={model}", f"image={cat}", "strength=0.5", "n=2", "nfe=6", "trajectory=2"]
+    assert main(["sample", *settings, f"out={tmp_path / 'out'}"]) == 0
+    ways = np.load(tmp_path / "out" / shards.TRAJECTORY)
+    assert len(ways["times"]) == 4 and ways["images"].shape == (4, 2, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
