@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
@@ -14,13 +15,13 @@ from transformers import (
     CLIPTextModelWithProjection,
     T5Config,
     T5EncoderModel,
-    T5TokenizerFast,
 )
 
 from benchmarks.agreement import tiny_pipelines
 from benchmarks.agreement.tiny_pipelines import LENGTH, SIZE, lib, tokenizer
 
 WIDTH = 16
+lib_of_texts: Any = transformers  # whose names are made when they are asked for
 
 
 def deeper(**options: Any) -> Any:
@@ -51,11 +52,11 @@ def letters() -> Any:
     made: Any = Tokenizer(Unigram(known, unk_id=2))
     made.pre_tokenizer = Metaspace()
     made.post_processor = TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
-    return T5TokenizerFast(tokenizer_object=made, extra_ids=0, model_max_length=LENGTH)
+    return lib_of_texts.T5TokenizerFast(tokenizer_object=made, extra_ids=0, model_max_length=LENGTH)
 
 
 def t5() -> T5EncoderModel:
-    sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 2 * WIDTH, "num_layers": 1, "num_heads": 2}
+    sizes: dict[str, Any] = {"d_model": WIDTH, "d_kv": 8, "d_ff": 2 * WIDTH, "num_layers": 1, "num_heads": 2}
     return T5EncoderModel(T5Config(vocab_size=32, **sizes))
 
 

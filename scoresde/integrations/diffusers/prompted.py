@@ -118,8 +118,12 @@ def from_pipeline(
     _check_texts(opened, texts, against)
     sides = _sides(opened, family, height, width)
     parts = opened.pipeline(dtype)
-    states = (int(parts.vae.config["latent_channels"]), *(side // _factor(opened) for side in sides))  # type: ignore[union-attr]
+    if parts.vae is None:
+        raise CheckpointError(f"{parts.name} has no autoencoder, and a {opened.kind} decodes its images by one")
+    factor, channels = _factor(opened), int(parts.vae.config["latent_channels"])  # type: ignore[index]
+    states = (channels, sides[0] // factor, sides[1] // factor)
     trained, latents = checked(parts, states)
+    assert latents is not None
     for part in (parts.network, parts.vae, *(parts.texts[name] for name in ENCODERS)):
         if part is not None:
             part.to(device)
@@ -337,8 +341,8 @@ class PipelineModel(ScoreModel):
             skip=trained.c_skip if scaled else None,
         )
         known, kind = inspect.signature(network.pipe.__call__).parameters, type(network.pipe).__name__
-        scale = known[SCALE].default if scale is None else scale
-        ends = tuple(map(float, scale)) if isinstance(scale, Sequence) else (float(scale), float(scale))
+        scale = float(known[SCALE].default) if scale is None else scale
+        ends = tuple(map(float, scale)) if isinstance(scale, Sequence) else 2 * (float(scale),)
         least = 1.0 if network.family.guided else 0.0
         if not (len(ends) == 2 and least <= ends[0] <= ends[1] < math.inf):
             raise ValueError(f"{kind} is guided at scales of {least:g} and more, or over a range of them, got {scale}")

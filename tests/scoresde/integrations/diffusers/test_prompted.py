@@ -52,7 +52,8 @@ def noise(*shape: int) -> Tensor:
 @pytest.mark.parametrize("name", BUILT)
 def test_prompts_give_the_images_that_the_pipeline_gives(name: str, folders: dict[str, Path]) -> None:
     pipe = opened(folders[name], "dpmpp_2m")
-    sizes, call = {"height": 32, "width": 16}, {"num_inference_steps": STEPS, "output_type": "pt"}
+    sizes: dict[str, Any] = {"height": 32, "width": 16}
+    call: dict[str, Any] = {"num_inference_steps": STEPS, "output_type": "pt"}
     latents = noise(4, 16, 8)
     if name == "FluxPipeline":
         latents = pipe._pack_latents(latents, *latents.shape)
