@@ -411,7 +411,7 @@ class Bench:
         grid = None if case.solver.adaptive else case.grid
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
-            return Sampler(model or self._model(case), case.solver, nfe=nfe, grid=grid)
+            return Sampler(self._model(case) if model is None else model, case.solver, nfe=nfe, grid=grid)
 
     def _start(self, case: Case) -> float | None:
         """The time at which a row begins, None for full noise."""

@@ -41,6 +41,7 @@ from solvers.grids import Grid
 FIGURES = ("fid", "sliced_wasserstein", "error")  # of which a sweeper is given the first that all rows have
 MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
 Compared: TypeAlias = Measure | PointMeasure | Space | None  # figures, a space alone, or nothing
+FORESEEN = ("n", "seed", "batch_size", "reference_nfe", "reference", "label", *prompts.SAID, *pictures.SAID)
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
@@ -170,15 +171,15 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
     tried = [fitting.named(name, options, place)[0] for name, options in named]
     device = ranks.device(values.device(config))
     asked = _asked(lists)
+    pictures.check(settings, tried)
+    common[pictures.STRENGTH] = settings[pictures.STRENGTH]
     if (begun := values.begun_in(config, out)) is not None:
-        record.foresee(begun, common, ("n", "seed", "batch_size", "reference_nfe", "reference"))
+        record.foresee(begun, common, FORESEEN)
     common["model"]["sha256"] = models.fingerprint(place)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
     clip = _clip_folder(settings)
     del common["clip"]  # its name is recorded where it is there
-    pictures.check(settings, tried)
-    common[pictures.STRENGTH] = settings[pictures.STRENGTH]
     if settings[pictures.IMAGE] is not None and settings["reference"] == CONVERGED:
         raise ValueError("reference=converged is for samples that begin with noise, and image gives another beginning")
     inputs = {**prompts.inputs(settings), **pictures.inputs(settings)}

@@ -54,6 +54,8 @@ RECORDED = (
     "label",
     "format",
     "keep",
+    *prompts.SAID,
+    *pictures.SAID,
 )  # as they are asked for
 COLUMNS = 10  # prompts side by side in a picture
 PASSING = ("out", "threads")  # what may differ when a run goes on
