@@ -195,6 +195,16 @@ class Sampler:
                 self.plan = chosen.plan(model.process, self.times, model.prediction)
         self.nfe = None if self.plan is None else self.plan.nfe
 
+    def at(self, times: Sequence[float]) -> Sampler:
+        """The same model and solver at other times.
+
+        Raises:
+            ValueError: times that are not legal, or a Plan, which has its own.
+        """
+        if not isinstance(self.solver, Solver):
+            raise ValueError(f"a plan has its own times: give the solver {self.solver!r} in the place of its plan")
+        return Sampler(self._checkpoint or self.model, self.solver, grid=times)
+
     def __repr__(self) -> str:
         budget = "steps of its own" if self.nfe is None else f"{len(self.times) - 1} steps, {self.nfe} NFE"
         return f"Sampler({self.solver}, {budget})"

@@ -85,6 +85,7 @@ ROOMS = {
         "guidance": SCORES | {"energy", "conditions"},
         "tuned": SCORES | {"files", "version"},
         "sampling": SCORES | {"conditions", "networks", "noise", "tuned"},
+        "edits": SCORES | {"noise", "sampling"},
         "data": {"files"},
         "networks": SCORES | {"files"},
         "integrations": SCORES | {"conditions", "files", "networks", "noise", "preconditioning", "tuned", "tuning"},
@@ -94,12 +95,12 @@ ROOMS = {
         "training": SCORES | {"files", "data", "preconditioning", "runs"},
         "plugins": {"exact", "files", "process", "networks", "guidance", "metrics"},
         "tuning": SCORES | {"conditions", "noise", "files", "tuned", "metrics"},
-        "bench": SCORES | {"files", "data", "metrics", "models", "runs", "sampling", "tuned"},
+        "bench": SCORES | {"edits", "files", "data", "metrics", "models", "runs", "sampling", "tuned"},
         "report": SCORES | {"files", "networks", "exact", "sampling", "bench", "tuned"},
         "__init__": SCORES | {"exact", "guidance", "models", "sampling", "runs", "tuned", "tuning", "version"},
         "commands": SCORES
         | {"exact", "files", "data", "guidance", "models", "metrics", "runs", "sampling", "training", "bench", "report"}
-        | {"plugins", "tuned", "tuning", "__init__"},
+        | {"edits", "plugins", "tuned", "tuning", "__init__"},
         "__main__": {"commands"},
     },
 }

@@ -79,7 +79,7 @@ def _timings(outcomes: Mapping[str, Outcome]) -> list[Timing]:
 def _check(outcomes: Mapping[str, Outcome]) -> None:
     spaces = {row.feature_space: name for name, outcome in outcomes.items() for row in outcome.rows}
     if len(spaces) > 1:
-        told = "; ".join(f"{name} in {space}" for space, name in spaces.items())
+        told = "; ".join(f"{name} in {space or 'none'}" for space, name in spaces.items())
         raise ValueError(f"distances in several feature spaces cannot stand in one table: {told}")
     own = {outcome.own: name for name, outcome in outcomes.items()}
     if len(own) > 1:

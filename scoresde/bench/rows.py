@@ -27,9 +27,11 @@ class Row:
         dtype: precision of the network.
         compile: mode of torch.compile; "" where the network runs as it is.
         samples: number of samples.
-        feature_space: in which the metrics but ``error`` and ``pixel_fd`` are measured.
+        feature_space: in which the metrics but ``error``, ``pixel_fd`` and ``clip_score`` are measured; "" where there
+            are none.
         metrics: estimates by name: ``fid``, ``kid``, ``precision``, ``recall``, ``sliced_wasserstein``, ``pixel_fd``,
-            ``own_class`` (share of samples that the feature network's classifier puts into the class asked for), and
+            ``own_class`` (share of samples that the feature network's classifier puts into the class asked for),
+            ``clip_score`` (100 times the cosine of an image and its prompt, at least 0), and
             ``error`` (root mean square per pixel of [−1, 1] images, or per coordinate of points, from the converged
             solution of the same seeds; not for stochastic solvers). Those that were not asked for are missing.
         seconds: wall time of sampling, network included.

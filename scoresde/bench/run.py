@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from scoresde.bench.cases import Case
 from scoresde.bench.rows import Estimate, Failure, Limits, Outcome, Row, Timing
 from scoresde.bench.store import CONVERGED, OUTCOME, Store
 from scoresde.data import to_pixels
+from scoresde.edits import Edit
 from scoresde.files import digest_of, replacing
 from scoresde.files.arrays import Npz
 from scoresde.metrics import (
@@ -46,6 +47,7 @@ LONGEST = 500  # characters of why a row failed
 RUNS, LEAST_RUNS, LONG = 7, 3, 20.0  # of a timing, at most and at least; seconds after which the least are enough
 ADAPTIVE_NFE = 100  # taken for an adaptive case when time left is guessed
 
+Score = Callable[[Tensor, "Tensor | None"], Estimate]
 Guide = Callable[..., ScoreModel]  # called with the model, and dtype= of its network
 Progress = Callable[[Row | Failure, int, int, float], None]
 Within = Callable[[str, int], AbstractContextManager[Callable[[float], object]]]
@@ -74,7 +76,8 @@ class Bench:
     Args:
         checkpoint: the model, in the finest precision that a case has.
         measure: figures of the samples, images or points; a feature space alone compares them with as many of the
-            model's own converged samples, of other seeds, so that what the network has not learned is in both.
+            model's own converged samples, of other seeds, so that what the network has not learned is in both. None
+            measures no distance of distributions.
         floors: what FID is read against, at the same number of samples; None where nobody knows.
         settings: common to all rows.
         out: folder of ``results.jsonl``, ``images/`` and ``converged/``; rows that are there are not measured again.
@@ -82,6 +85,10 @@ class Bench:
         guides: by the names that cases have in ``guidance``.
         names: of the figures, where ``measure`` is a space alone.
         model, versions: what rows say of the model and of what they are measured with.
+        edit: the image that samples begin with, None for noise alone. Each row is then measured from a converged
+            solution that begins where the row does.
+        labels: class of each sample, shape (n,); None is the shares of the training data, where the model knows them.
+        scores: further figures by name, of uint8 images (n, channels, height, width) and their labels.
         report: called with each new row, how many of the cases are done, how many there are, and a guess of the
             seconds left.
         within: called with what is sampled, and how many; gives for the time of it a function that is told after each
@@ -92,7 +99,7 @@ class Bench:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        measure: Measure | PointMeasure | Space,
+        measure: Measure | PointMeasure | Space | None,
         floors: Floors | None,
         settings: Settings,
         out: str | Path,
@@ -102,6 +109,9 @@ class Bench:
         names: Sequence[str] = NAMES,
         model: str = "",
         versions: str = "",
+        edit: Edit | None = None,
+        labels: Tensor | None = None,
+        scores: Mapping[str, Score] | None = None,
         report: Progress = lambda row, done, total, left: None,
         within: Within = lambda what, images: nullcontext(lambda done: None),
         part: int = 0,
@@ -111,12 +121,13 @@ class Bench:
         self.names, self.model, self.versions, self.report, self.within = tuple(names), model, versions, report, within
         self.store = Store(self.out, part)
         counts = checkpoint.card.get("training", {}).get("class_counts") if checkpoint.classes else None
-        self.labels = class_labels(settings.n, counts) if counts else None
+        self.labels = class_labels(settings.n, counts) if counts and labels is None else labels
+        self.scores, self.edit = dict(scores or {}), edit
         self._nets: dict[tuple[str, str], ScoreModel] = {}
         self._own: dict[tuple[str, str], Measure] = {}
-        self._limit: dict[tuple[str, str], Row] = {}
+        self._limit: dict[tuple[str, str, float | None], Row] = {}
         self._aside = 0.0  # seconds that converged solutions took
-        self._without: dict[tuple[str, str], Exception] = {}  # guidances and precisions that have no converged solution
+        self._without: dict[tuple[str, str, float | None], Exception] = {}  # what has no converged solution
 
     def run(self, cases: Sequence[Case]) -> Outcome:
         """Each case, or what the folder has of it; a case that fails is told and kept as such, and the next begins.
@@ -141,13 +152,15 @@ class Bench:
         Raises:
             OSError: the folder cannot be written.
         """
-        seeds = [self.settings.seed]
-        if not isinstance(self.measure, (Measure, PointMeasure)):
-            seeds.append(self.settings.seed + self.settings.n)
-        kinds = dict.fromkeys((case.guidance, case.dtype, seed) for case in cases for seed in seeds)
-        for guidance, dtype, seed in list(kinds)[rank::size]:
+        seed, kinds = self.settings.seed, dict[tuple[str, str, int, float | None], None]()
+        for case in cases:
+            with suppress(ValueError):
+                kinds[case.guidance, case.dtype, seed, self._start(case)] = None
+            if self.own:
+                kinds[case.guidance, case.dtype, seed + self.settings.n, None] = None
+        for kind in list(kinds)[rank::size]:
             try:
-                self._solved(guidance, dtype, seed)
+                self._solved(*kind)
             except OSError:
                 raise
             except Exception:  # noqa: S112
@@ -202,25 +215,13 @@ class Bench:
                     self.store.time(key, self._timed(case, batch))
 
     def _timed(self, case: Case, batch: int) -> Timing:
-        labels = None if self.labels is None else self.labels[torch.arange(batch) % len(self.labels)]
-        cond = None if labels is None else {"label": labels}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nfe = None if case.solver.adaptive else int(case.budget)
-            sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
+        sampler = self._sampler(case, None if case.solver.adaptive else int(case.budget))
+        sampler = sampler if self.edit is None else self.edit.taken(sampler)
         times: list[float] = []
         while len(times) <= RUNS and (len(times) <= LEAST_RUNS or sum(times) < LONG):  # the first warms up
             self._sync()
             start = time.perf_counter()
-            result = sampler.sample(
-                shape=(batch, *self.checkpoint.shape),
-                seeds=self.settings.seed,
-                cond=cond,
-                batch_size=batch,
-                dtype=torch.float64 if case.dtype == "float64" else torch.float32,
-                device=self.device,
-                decode=self.checkpoint.decode,
-            )
+            result = self._drawn(sampler, case.dtype, self.settings.seed, batch, batch)
             self._sync()
             times.append(time.perf_counter() - start)
         low, middle, high = (float(each) for each in np.quantile(times[1:], (0.25, 0.5, 0.75)))
@@ -243,10 +244,13 @@ class Bench:
         """Keep what the rows of these cases are read against."""
         measured = [case for case in cases if case.key not in self.store.failures] or cases
         guidance, dtype = measured[0].guidance, _finest(measured)
-        states, error = self._converged(guidance, dtype)
-        if (converged := self._limit.get((guidance, dtype))) is None:
-            solver, measure = solvers.get(REFERENCE), self._figures(guidance, dtype)
-            converged = self._limit[guidance, dtype] = Row(
+        start = self._start(measured[0])
+        states, error = self._converged(guidance, dtype, start)
+        seen = self._seen(states)
+        if (converged := self._limit.get((guidance, dtype, start))) is None:
+            solver = solvers.get(REFERENCE)
+            space, metrics = self._measured(seen, guidance, dtype)
+            converged = self._limit[guidance, dtype, start] = Row(
                 solver=CONVERGED,
                 name=REFERENCE,
                 options=dict(solver.options),
@@ -258,17 +262,21 @@ class Bench:
                 dtype=dtype,
                 compile="",
                 samples=self.settings.n,
-                feature_space=measure.where,
-                metrics={**measure.of(self._seen(states), self.labels), "error": Estimate(0.0)},
+                feature_space=space,
+                metrics={**metrics, "error": Estimate(0.0)},
                 seconds=math.nan,
                 **self._about,
             )
         labels = [] if self.labels is None else self.labels[: self.shown].tolist()
-        own = not isinstance(self.measure, (Measure, PointMeasure))
         measure, limits = self._figures(guidance, dtype), Limits(converged, error, self.floors)
         features = measure.reference.moments.mean.size if isinstance(measure, Measure) else 0
-        keys, seen = [case.key for case in cases], self._seen(states)[: self.shown]
-        self.store.conclude(keys, self._stale(cases), limits, labels, own, features, seen)
+        keys = [case.key for case in cases]
+        self.store.conclude(keys, self._stale(cases), limits, labels, self.own, features, seen[: self.shown])
+
+    @property
+    def own(self) -> bool:
+        """Whether samples are compared with the model's own converged ones."""
+        return self.measure is not None and not isinstance(self.measure, (Measure, PointMeasure))
 
     @property
     def _about(self) -> dict[str, Any]:
@@ -284,7 +292,9 @@ class Bench:
     def _kept(self, case: Case) -> Row | Failure:
         """The row of a case, on disk; or why there is none."""
         try:
-            states = None if case.solver.stochastic else self._converged(case.guidance, case.dtype)[0]
+            states = None
+            if not case.solver.stochastic:
+                states = self._converged(case.guidance, case.dtype, self._start(case))[0]
             if states is not None and not (self.out / OUTCOME).exists():
                 self._conclude([case])  # until all are done
             row, seen = self._measure(case, states)
@@ -300,11 +310,11 @@ class Bench:
         return row
 
     def _measure(self, case: Case, converged: Tensor | None) -> tuple[Row, Tensor]:
-        measure = self._figures(case.guidance, case.dtype)
+        self._figures(case.guidance, case.dtype)  # made before the time is taken
         nfe, what = None if case.solver.adaptive else int(case.budget), f"{case.label} at {case.budget:g}"
         result, seconds = self._sample(case, nfe, self.settings.n, what)
         seen = self._seen(result.samples)
-        metrics = measure.of(seen, self.labels)
+        space, metrics = self._measured(seen, case.guidance, case.dtype)
         if converged is not None:
             metrics["error"] = rms_error(result.samples, converged)
         row = Row(
@@ -319,7 +329,7 @@ class Bench:
             dtype=case.dtype,
             compile=case.compile,
             samples=self.settings.n,
-            feature_space=measure.where,
+            feature_space=space,
             metrics=metrics,
             seconds=seconds,
             **self._about,
@@ -335,9 +345,17 @@ class Bench:
         """Final states as they are looked at, on the CPU: as 8-bit pixels, or as points in float32."""
         return states.cpu().float() if self.checkpoint.points else to_pixels(states).cpu()
 
-    def _figures(self, guidance: str, dtype: str) -> Measure | PointMeasure:
+    def _measured(self, seen: Tensor, guidance: str, dtype: str) -> tuple[str, dict[str, Estimate]]:
+        """What figures are measured in, "" for nothing, and the figures of all samples."""
+        measure = self._figures(guidance, dtype)
+        classes = None if self.checkpoint.pipeline is not None else self.labels  # prompts are no classes of features
+        found = {} if measure is None else measure.of(seen, classes)
+        scored = {name: score(seen, self.labels) for name, score in self.scores.items()}
+        return "" if measure is None else measure.where, {**found, **scored}
+
+    def _figures(self, guidance: str, dtype: str) -> Measure | PointMeasure | None:
         """What rows are measured by."""
-        if isinstance(self.measure, (Measure, PointMeasure)):
+        if self.measure is None or isinstance(self.measure, (Measure, PointMeasure)):
             return self.measure
         if (found := self._own.get((guidance, dtype))) is None:
             space, n = self.measure, self.settings.n
@@ -354,28 +372,54 @@ class Bench:
         return found
 
     def _sample(
-        self, case: Case, nfe: int | None, n: int, what: str = "", seed: int | None = None
+        self, case: Case, nfe: int | None, n: int, what: str = "", seed: int | None = None, start: float | None = None
     ) -> tuple[Result, float]:
         size = min(self.settings.batch_size, n)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
-            sampler = Sampler(self._model(case), case.solver, nfe=nfe, grid=None if case.solver.adaptive else case.grid)
-        cond = None if self.labels is None else {"label": self.labels[:n]}
+        sampler = self._sampler(case, nfe)
+        if self.edit is not None:
+            sampler = self.edit.taken(sampler) if start is None else self.edit.begun(sampler, start)
+        first = self.settings.seed if seed is None else seed
         with self.within(what, n) as tell:
             self._sync()
-            start = time.perf_counter()
-            result = sampler.sample(
-                shape=(n, *self.checkpoint.shape),
-                seeds=self.settings.seed if seed is None else seed,
-                cond=cond,
-                batch_size=size,
-                dtype=torch.float64 if case.dtype == "float64" else torch.float32,
-                device=self.device,
-                decode=self.checkpoint.decode,
-                progress=tell,
-            )
+            begin = time.perf_counter()
+            result = self._drawn(sampler, case.dtype, first, n, size, tell)
             self._sync()
-            return result, time.perf_counter() - start
+            return result, time.perf_counter() - begin
+
+    def _drawn(
+        self,
+        sampler: Sampler,
+        dtype: str,
+        first: int,
+        n: int,
+        batch_size: int,
+        progress: Callable[[float], object] = lambda done: None,
+    ) -> Result:
+        """Samples of n seeds, with the classes in turn, from the image that they begin with or from noise."""
+        given: dict[str, Any] = {
+            "seeds": range(first, first + n),
+            "cond": None if self.labels is None else {"label": self.labels[torch.arange(n) % len(self.labels)]},
+            "batch_size": batch_size,
+            "dtype": torch.float64 if dtype == "float64" else torch.float32,
+            "device": self.device,
+            "decode": self.checkpoint.decode,
+            "progress": progress,
+        }
+        if self.edit is not None:
+            return self.edit.sample(sampler, **given)
+        return sampler.sample(shape=(n, *self.checkpoint.shape), **given)
+
+    def _sampler(self, case: Case, nfe: int | None, model: ScoreModel | None = None) -> Sampler:
+        grid = None if case.solver.adaptive else case.grid
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a row has what was asked for and what was taken
+            return Sampler(self._model(case) if model is None else model, case.solver, nfe=nfe, grid=grid)
+
+    def _start(self, case: Case) -> float | None:
+        """The time at which a row begins, None for full noise."""
+        if self.edit is None:
+            return None
+        return self.edit.taken(self._sampler(case, int(case.budget), self.checkpoint.model)).times[0]
 
     def _model(self, case: Case) -> ScoreModel:
         """The network in a precision and compiled, warmed up, and guided."""
@@ -394,25 +438,26 @@ class Bench:
                 found.output(noisy, found.process.t_max, **label)
         return self.guides[case.guidance](found, dtype=PRECISIONS[case.dtype]) if case.guidance else found
 
-    def _converged(self, guidance: str, dtype: str) -> tuple[Tensor, float]:
+    def _converged(self, guidance: str, dtype: str, start: float | None = None) -> tuple[Tensor, float]:
         """The model's probability-flow solution for the seeds, and how far half the evaluations are from it.
 
         One that fails is not tried again for each row that is read against it.
         """
-        if (error := self._without.get((guidance, dtype))) is not None:
+        if (error := self._without.get((guidance, dtype, start))) is not None:
             raise error
         try:
-            return self._solved(guidance, dtype, self.settings.seed)
+            return self._solved(guidance, dtype, self.settings.seed, start)
         except OSError:
             raise
         except Exception as error:
-            self._without[guidance, dtype] = error
+            self._without[guidance, dtype, start] = error
             raise
 
-    def _solved(self, guidance: str, dtype: str, seed: int) -> tuple[Tensor, float]:
+    def _solved(self, guidance: str, dtype: str, seed: int, start: float | None = None) -> tuple[Tensor, float]:
         """Converged samples from a seed on, on disk, and how far half the evaluations are from them."""
         settings = self.settings
-        name = digest_of([f"{guidance} {dtype}" + (f" {seed}" if seed != settings.seed else "")])[:16]
+        of = f"{guidance} {dtype}" + (f" {seed}" if seed != settings.seed else "")
+        name = digest_of([of if start is None else f"{of} from {start!r}"])[:16]
         path = self.out / CONVERGED / f"{name}.npz"
         try:
             with Npz(path) as content:
@@ -424,9 +469,9 @@ class Bench:
         solver, begun = solvers.get(REFERENCE), time.perf_counter()
         case = Case(solver, settings.reference, None, guidance, dtype, "")
         what = "converged solution, for figures" if seed != settings.seed else "converged solution"
-        states = self._sample(case, settings.reference, settings.n, what, seed)[0].samples.cpu()
+        states = self._sample(case, settings.reference, settings.n, what, seed, start)[0].samples.cpu()
         few = min(settings.n, settings.batch_size)
-        half = self._sample(case, settings.reference // 2, few, f"{what}, half", seed)[0].samples.cpu()
+        half = self._sample(case, settings.reference // 2, few, f"{what}, half", seed, start)[0].samples.cpu()
         error = rms_error(half, states[:few]).value
         with replacing(path) as temporary:
             np.savez(temporary, samples=states.numpy(), error=error)

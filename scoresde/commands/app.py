@@ -45,7 +45,8 @@ FORCE, MANY = "--force", ("-m", "--multirun")  # begin anew; a job for each comb
 FLAGS = (FORCE, *MANY, "-h", "--help", "--hydra-help", "--cfg", "-c", "--resolve", "--package", "--info", "-i")
 FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--run", "-r")
 # Settings that are names of files: they are meant as they are typed, whatever they look like to Hydra's grammar.
-PATHS = re.compile(r"(out|reference|edm|images|[\w.@]+\.(path|weights|weak|id))=")
+PATHS = re.compile(r"(out|reference|edm|images|prompts|image|mask|clip|[\w.@]+\.(path|weights|weak|id))=")
+TEXTS = re.compile(r"(prompt|negative_prompt)=(?![\['\"])")  # which are whatever somebody typed, but for a list
 TITLE = "title"  # of a page, a text whatever is in it
 NAMES = re.compile(r"(data\.)?(label|column)=")  # of classes and columns, which are whatever somebody called them
 
@@ -250,7 +251,8 @@ def as_typed(argument: str) -> str:
     """A setting such that Hydra reads it as it is meant.
 
     The name of a file is what is typed: ``null``, ``1e3``, ``a=1``, ``b(1)``; that of a class is
-    what Hydra reads, or what is typed where Hydra can read nothing. Elsewhere ``1e4`` is a whole number.
+    what Hydra reads, or what is typed where Hydra can read nothing; a prompt is what is typed, unless it begins with a
+    bracket or a quote. Elsewhere ``1e4`` is a whole number.
 
     Raises:
         UsageError: a list or an empty name for ``out``.
@@ -258,6 +260,8 @@ def as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if key == TITLE and not value.startswith(("'", '"')):
         return f"{key}={quoted(value)}"
+    if TEXTS.match(argument):
+        return argument if value == "null" else f"{key}={quoted(value)}"
     if not PATHS.match(argument) and not NAMES.match(argument):
         return f"{key}{equals}{POWER.sub(_whole, value) if NUMBERS.fullmatch(value) else value}"
     try:

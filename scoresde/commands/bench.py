@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from omegaconf import DictConfig
@@ -20,12 +20,14 @@ from scoresde.bench import Bench, Case, Failure, Outcome, Row, Settings, cases, 
 from scoresde.bench.cases import COMPILE
 from scoresde.bench.run import Guide
 from scoresde.bench.store import CONVERGED, IMAGES, ROWS, Store, files, model
-from scoresde.commands import fitting, measured, precision, values
+from scoresde.commands import fitting, measured, pictures, precision, prompts, values
 from scoresde.commands.guided import check, guided, weak_folder
 from scoresde.commands.numbers import positive, whole_number
+from scoresde.commands.request import labels_of
 from scoresde.data import Resizing
+from scoresde.edits import Edit
 from scoresde.files.text import plain, say
-from scoresde.metrics import Floors, Measure, PointMeasure, Space, floors
+from scoresde.metrics import ClipScore, Floors, Measure, PointMeasure, Space, clip_score, floors
 from scoresde.metrics.measure import NAMES
 from scoresde.runs import record
 from scoresde.runs.locks import Lock
@@ -38,6 +40,8 @@ from solvers.grids import Grid
 
 FIGURES = ("fid", "sliced_wasserstein", "error")  # of which a sweeper is given the first that all rows have
 MARKS = ("reference_nfe", "features", "n")  # of a record of this command's
+Compared: TypeAlias = Measure | PointMeasure | Space | None  # figures, a space alone, or nothing
+FORESEEN = ("n", "seed", "batch_size", "reference_nfe", "reference", "label", *prompts.SAID, *pictures.SAID)
 LISTS = ("solvers", "grids", "nfe", "tolerances", "guidances", "dtype", "compile")
 
 
@@ -48,8 +52,9 @@ class Prepared:
     Attributes:
         common: settings as they are recorded.
         chosen: settings of the benchmark.
-        measure: figures, or the space alone.
+        measure: figures, or the space alone; None where there is nothing to compare with.
         wanted: names of the figures.
+        edit, labels, scores: as :class:`Bench` has them.
         batches: sizes that are timed.
         found: what was measured of model and machine, and is the same in all processes that share the rows.
     """
@@ -58,8 +63,11 @@ class Prepared:
     common: dict[str, Any]
     chosen: Settings
     checkpoint: models.Checkpoint
-    measure: Measure | PointMeasure | Space
+    measure: Compared
     wanted: tuple[str, ...]
+    edit: Edit | None
+    labels: torch.Tensor | None
+    scores: dict[str, ClipScore]
     batches: list[int]
     guides: dict[str, Guide]
     rows: list[Case]
@@ -76,7 +84,7 @@ class Prepared:
         return Bench(
             self.checkpoint,
             self.measure,
-            _floors(self.settings, self.chosen.n),
+            None if self.measure is None else _floors(self.settings, self.chosen.n),
             self.chosen,
             out,
             device=self.device,
@@ -84,6 +92,9 @@ class Prepared:
             names=self.wanted,
             model=model(self.common),
             versions=record.said(record.versions(self.device)),
+            edit=self.edit,
+            labels=self.labels,
+            scores=self.scores,
             report=_report,
             within=partial(_within, self.things, shown=ranks.rank == 0),
             part=ranks.rank,
@@ -147,8 +158,8 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
     if settings["metrics"] is None:
         del common["metrics"]  # as before there was such a choice
     del common["timing"]  # what is timed besides is no other benchmark
-    given = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
-    batches = [whole_number("timing", each) for each in given if each is not None]
+    sizes = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
+    batches = [whole_number("timing", each) for each in sizes if each is not None]
     chosen = Settings(
         n=values.whole(config, "n", least=2),
         seed=values.whole(config, "seed", least=0),
@@ -160,11 +171,18 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
     tried = [fitting.named(name, options, place)[0] for name, options in named]
     device = ranks.device(values.device(config))
     asked = _asked(lists)
+    pictures.check(settings, tried)
+    common[pictures.STRENGTH] = settings[pictures.STRENGTH]
     if (begun := values.begun_in(config, out)) is not None:
-        record.foresee(begun, common, ("n", "seed", "batch_size", "reference_nfe", "reference"))
+        record.foresee(begun, common, FORESEEN)
     common["model"]["sha256"] = models.fingerprint(place)
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
+    clip = _clip_folder(settings)
+    del common["clip"]  # its name is recorded where it is there
+    if settings[pictures.IMAGE] is not None and settings["reference"] == CONVERGED:
+        raise ValueError("reference=converged is for samples that begin with noise, and image gives another beginning")
+    inputs = {**prompts.inputs(settings), **pictures.inputs(settings)}
     names = [known("dtype", name, (precision.AUTO, *PRECISIONS)) for name in lists["dtype"]]
     finest = next((name for name in PRECISIONS if name in names), "float32")
     checkpoint = measured.loaded(settings, device, PRECISIONS[finest])
@@ -174,22 +192,29 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
             precision.chosen(begun, record.DTYPE, checkpoint, size, device) if found is None else found["dtype"]
         )
     dtypes = list(dict.fromkeys(common[record.DTYPE] if name == precision.AUTO else name for name in names))
+    if checkpoint.pipeline is not None and any(lists["compile"]):
+        raise ValueError("compile is for networks: a pipeline is run as it is, leave compile=[null]")
+    labels = None
+    if checkpoint.pipeline is not None or config.label is not None:
+        given = labels_of(config.label, chosen.n, checkpoint)
+        labels = None if (given < 0).all() else torch.from_numpy(given)
+    edit = pictures.edit(settings, checkpoint, device)
+    score = None if clip is None else ClipScore(*_clip(clip, device), checkpoint.class_names)
     guides = _guides(lists["guidances"], checkpoint, device)
-    if checkpoint.points:
-        measure: Measure | PointMeasure | Space = measured.of_points(settings, checkpoint)
-        if compiled := [mode for mode in lists["compile"] if mode]:
-            raise ValueError(f"compile={compiled[0]} is of a network, and {settings['model']['name']} has none")
-    else:
-        own, before = settings["reference"] == CONVERGED, record.recorded(begun) if begun else None
-        measured.settle(settings, checkpoint.image_shape(device), models.home(place), before)
+    measure = _compared(settings, checkpoint, device, begun, wanted)
+    if measure is not None and not checkpoint.points:
         common["features"] = settings["features"]
-        measure = (measured.space if own else measured.measure)(settings, checkpoint, device)
-    measure = replace(measure, names=wanted) if isinstance(measure, Measure) else measure
+    if checkpoint.points and (compiled := [mode for mode in lists["compile"] if mode]):
+        raise ValueError(f"compile={compiled[0]} is of a network, and {settings['model']['name']} has none")
     Resizing.drop(common, "reference_")
     measured.drop(common)
+    if config.label is None:
+        del common["label"]  # as in folders of before there was a choice
     common[record.INPUTS] = {
         **_sources(measure),
         **({"reference made": made} if (made := _made(measure, common)) else {}),
+        **inputs,
+        **({} if score is None else {"clip": score.name}),
         **{f"weak model {name}": models.fingerprint(name) for name in _weak(lists["guidances"])},
     }
     if found is None:
@@ -211,7 +236,22 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
         raise ValueError("nothing to compare: one of solvers, grids, nfe, tolerances, guidances and dtype is empty")
     scales = [solver.options["scale"] if solver.name == fitting.AUTO else None for solver in fitted]
     found = {"dtype": common.get(record.DTYPE), "scales": scales}
-    return Prepared(settings, common, chosen, checkpoint, measure, wanted, batches, guides, rows, device, found)
+    return Prepared(
+        settings,
+        common,
+        chosen,
+        checkpoint,
+        measure,
+        wanted,
+        edit,
+        labels,
+        {} if score is None else {"clip_score": score},
+        batches,
+        guides,
+        rows,
+        device,
+        found,
+    )
 
 
 def _begun(prepared: Prepared, out: Path, lock: Lock, anew: bool, ranks: Ranks) -> None:
@@ -317,8 +357,41 @@ def _groups(entry: Any) -> list[dict[str, Any]]:
     return [{"name": name or None, **options} for name, options in expand(entry)]
 
 
-def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
+def _compared(
+    settings: dict[str, Any],
+    checkpoint: models.Checkpoint,
+    device: torch.device,
+    begun: Path | None,
+    wanted: tuple[str, ...],
+) -> Compared:
+    """What samples are measured in and compared with; ``features=auto`` becomes what it comes to.
+
+    None for a pipeline of text where no reference is given: there is nothing to compare distributions with, and errors
+    need nothing.
+
+    Raises:
+        ValueError: there is no such space or reference, or figures that need one are asked for by name.
+    """
+    if checkpoint.points:
+        return measured.of_points(settings, checkpoint)
+    if checkpoint.pipeline is not None and measured.lacking(settings):
+        if settings["metrics"]:
+            raise ValueError(
+                f"metrics={settings['metrics']} compare with images, and none come with a {checkpoint.pipeline}: "
+                "give reference=… with some, or converged, the model's own samples"
+            )
+        return None
+    before, place = record.recorded(begun) if begun else None, measured.place(settings)
+    measured.settle(settings, checkpoint.image_shape(device), models.home(place), before)
+    if settings["reference"] == CONVERGED:
+        return measured.space(settings, checkpoint, device)
+    return replace(measured.measure(settings, checkpoint, device), names=wanted)
+
+
+def _sources(measure: Compared) -> dict[str, str]:
     """What rows are measured in and compared with."""
+    if measure is None:
+        return {}
     if isinstance(measure, PointMeasure):
         return {"features": measure.where, "reference": "exact"}
     if isinstance(measure, Measure):
@@ -326,10 +399,34 @@ def _sources(measure: Measure | PointMeasure | Space) -> dict[str, str]:
     return {"features": measure.name, "reference": CONVERGED}
 
 
-def _made(measure: Measure | PointMeasure | Space, recorded: dict[str, Any]) -> str:
+def _made(measure: Compared, recorded: dict[str, Any]) -> str:
     """What became of the images of the reference, where no setting says so; empty for nothing."""
     asked = any(key.startswith("reference_") and key != "reference_nfe" for key in recorded)
     return measure.reference.resized if isinstance(measure, Measure) and not asked else ""
+
+
+def _clip_folder(settings: dict[str, Any]) -> Path | None:
+    """The folder of the CLIP that scores images by their prompts; None where there are no prompts, or there is no CLIP.
+
+    Raises:
+        ValueError: another than the usual is asked for, and is not there, or there are no prompts.
+    """
+    source = settings["clip"]
+    if source is None or not prompts.given(settings):
+        if source not in (None, clip_score.DEFAULT):
+            raise ValueError(f"clip={source} scores images by their prompts: give prompt=, or leave clip out")
+        return None
+    found = clip_score.find(str(source))
+    if found is None and source != clip_score.DEFAULT:
+        raise ValueError(f"there is no CLIP {str(source)!r}: it is neither a folder nor in the cache of the hub")
+    if found is None:
+        say(f"note: no CLIP score: {source} is not in the cache of the hub; clip=FOLDER names one of transformers")
+    return found
+
+
+def _clip(folder: Path, device: torch.device) -> tuple[torch.nn.Module, Any]:
+    network, words = models.clip(folder)
+    return network.to(device), words
 
 
 def _weak(entries: list[Any]) -> list[str]:
@@ -339,9 +436,13 @@ def _weak(entries: list[Any]) -> list[str]:
 
 
 def _guides(entries: list[Any], checkpoint: models.Checkpoint, device: torch.device) -> dict[str, Guide]:
-    """What guides a model, by its name with its options; a number is the scale of classifier-free guidance."""
+    """What guides a model, by its name with its options; a number is the scale of classifier-free guidance.
+
+    Of a pipeline, null is its own scale.
+    """
     found: dict[str, Guide] = {}
     for entry in entries:
+        entry = getattr(checkpoint.model, "scale", None) if entry is None else entry
         for group in _groups(entry):
             name, options = group["name"] or "", {key: value for key, value in group.items() if key != "name"}
             told = f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})" if options else name
@@ -379,6 +480,7 @@ def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
     figures = [f"FID {row.metrics['fid'].value:8.2f}"] if "fid" in row.metrics else []
     if "sliced_wasserstein" in row.metrics and not figures:
         figures = [f"distance {row.metrics['sliced_wasserstein'].value:.4f}"]
+    figures += [f"CLIP {row.metrics['clip_score'].value:.2f}"] if "clip_score" in row.metrics else []
     figures += [f"error {row.metrics['error'].value:.4f}"] if "error" in row.metrics else []
     minutes, seconds = divmod(round(left), 60)
     say(

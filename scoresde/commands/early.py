@@ -13,7 +13,7 @@ from solvers.registry import ENTRY_POINTS
 
 # The least that settings which are whole numbers may be, in all commands that have them and in some.
 LEAST = {"n": 1, "nfe": 1, "steps": 1, "seed": 0, "batch_size": 1, "shard": 1, "trajectory": 0, "reference_nfe": 10}
-LEAST |= {"threads": 1, "epochs": 1, "every": 1, "fid": 0, "held_out": 0, "accumulate": 1}
+LEAST |= {"threads": 1, "epochs": 1, "every": 1, "fid": 0, "held_out": 0, "accumulate": 1, "height": 1, "width": 1}
 WORDS = {("epochs", "auto")}  # that stand for a number
 OWN = {"bench": {"n": 2}, "tune": {"n": 16}}
 FOREIGN, CONVERGED, DIGITS = "diffusers:", "converged", "digits"  # of models and references that are no paths

@@ -10,6 +10,9 @@ import torch
 from scoresde import guidance, models
 from scoresde.models import Checkpoint
 from scoresde.score import ScoreModel, networks
+from scoresde.score import models as inside
+
+CLASSIFIER_FREE = guidance.ClassifierFree.name
 
 
 def guided(
@@ -30,6 +33,11 @@ def guided(
     chosen, folder = _without_weak(group)
     if chosen["name"] is None:
         return model
+    if (pipeline := _pipeline(model)) is not None:
+        found = pipeline.called(**_call(group))
+        seen = found.on(model.process)
+        seen.guidance, seen.scales = found.guidance, found.scales
+        return seen
     recipe = guidance.get(**chosen)
     if not checkpoint.classes and _by_class(recipe):
         raise ValueError(f"guidance {recipe.name!r} is by class, and this model has no classes: take guidance=none")
@@ -48,6 +56,32 @@ def check(group: Mapping[str, Any]) -> None:
         guidance.get(**chosen)
     if folder is not None and models.foreign(folder) is None:
         models.find(folder)
+
+
+def _pipeline(model: ScoreModel) -> Any:
+    """A pipeline of diffusers, which guides by itself; None for any other model."""
+    return next((inner for inner in inside(model) if hasattr(inner, "called")), None)
+
+
+def _call(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A guidance as a pipeline has it.
+
+    Raises:
+        ValueError: it has none such.
+    """
+    options, rescale = dict(group), 0.0
+    if options["name"] == guidance.Rescale.name and options.get("view") is None:
+        rescale, options = float(options.get("factor", 0.7)), {"name": CLASSIFIER_FREE, **options.get("of", {})}
+    if options.pop("name") != CLASSIFIER_FREE:
+        raise ValueError(
+            f"a pipeline guides by itself, as guidance={CLASSIFIER_FREE} or {guidance.Rescale.name}, not as "
+            f"{group['name']}"
+        )
+    if options.pop("unconditional", None) is not None:
+        raise ValueError("guidance.unconditional is a label, and a pipeline has prompts: give negative_prompt=")
+    if options.pop("batched", True) is not True:
+        raise ValueError("guidance.batched=false is not for pipelines, which guide in one call")
+    return {**options, "rescale": rescale}
 
 
 def _no_label(group: Mapping[str, Any], checkpoint: Checkpoint, recipe: guidance.Guidance) -> int:

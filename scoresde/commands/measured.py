@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from scoresde import models
-from scoresde.commands import values
+from scoresde.commands import pictures, prompts, values
 from scoresde.commands.early import needs_reference
 from scoresde.data import DataWarning, Resizing
 from scoresde.exact import GaussianMixture
@@ -23,7 +23,8 @@ from scoresde.metrics.points import DRAWS
 from scoresde.metrics.spaces.pixels import LARGEST
 from scoresde.models import Checkpoint
 
-SAID = ("shape", "variant")  # of a checkpoint
+SHAPE = ("shape", "variant")  # of a checkpoint
+SAID = (*SHAPE, *prompts.SAID, *pictures.SAID)
 OWN: dict[str, Any] = {"name": "model", "path": None}
 # What features=auto may come to, as it is recorded.
 AUTOMATIC: tuple[dict[str, Any], ...] = (OWN, {"name": "efficientnet_lite"}, {"name": "pixels", "shape": None})
@@ -146,18 +147,21 @@ def place(settings: Mapping[str, Any]) -> models.Place:
 
 
 def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """The model that ``conf/model`` chose, with ``shape`` and ``variant`` where a checkpoint of diffusers needs them.
+    """The model that ``conf/model`` chose, with what a checkpoint of diffusers needs beside.
+
+    That is ``shape`` and ``variant``, and prompts with the size of images for a pipeline of text.
 
     Raises:
-        ValueError: there is none, or it is conditioned on what no command can give.
+        ValueError: there is none, or it is conditioned on what no command can give, or on what was not given.
     """
-    options = {key: settings[key] for key in SAID if settings[key] is not None}
     where = place(settings)
     if models.exact(where) is not None:
-        if given := [f"{key}={settings[key]}" for key in options]:
+        if given := [f"{key}={settings[key]}" for key in (*SHAPE, *prompts.SAID) if settings[key] is not None]:
             raise ValueError(f"{given[0]} is for checkpoints of diffusers, and {settings['model']['name']} is exact")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype is of a network, and {settings['model']['name']} has none: float32 or float64")
+        return models.load(where, device=device, dtype=dtype)
+    options = {key: settings[key] for key in SHAPE if settings[key] is not None} | prompts.options(settings)
     checkpoint = models.load(where, device=device, dtype=dtype, **options)
     if needed := getattr(checkpoint.model.net, "needed", ()):
         raise ValueError(
@@ -167,11 +171,17 @@ def loaded(settings: Mapping[str, Any], device: torch.device, dtype: torch.dtype
     return checkpoint
 
 
+def lacking(settings: Mapping[str, Any]) -> bool:
+    """Whether nothing says what samples are compared with, nor in what, so that it would have to come with a model."""
+    features = settings["features"]
+    return settings["reference"] is None and features["name"] in ("model", spaces.AUTO) and not features.get("path")
+
+
 def drop(settings: dict[str, Any]) -> None:
     """Take settings of :func:`loaded` away that say nothing, so that runs of before there were such are the same."""
     for key in SAID:
-        if settings[key] is None:
-            del settings[key]
+        if settings.get(key) is None:
+            settings.pop(key, None)
 
 
 def own(settings: Mapping[str, Any]) -> bool:

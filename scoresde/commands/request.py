@@ -18,11 +18,12 @@ import scoresde
 import solvers
 from scoresde import models
 from scoresde import process as processes
-from scoresde.commands import fitting, precision, values
+from scoresde.commands import fitting, pictures, precision, prompts, values
 from scoresde.commands.app import TIMES
 from scoresde.commands.guided import check, guided, recorded
 from scoresde.commands.measured import drop, loaded, measure, place, settle
 from scoresde.data import to_pixels
+from scoresde.edits import Edit
 from scoresde.files.text import say
 from scoresde.metrics import class_labels
 from scoresde.models import Checkpoint
@@ -53,7 +54,10 @@ RECORDED = (
     "label",
     "format",
     "keep",
+    *prompts.SAID,
+    *pictures.SAID,
 )  # as they are asked for
+COLUMNS = 10  # prompts side by side in a picture
 PASSING = ("out", "threads")  # what may differ when a run goes on
 Times = Grid | tuple[float, ...] | None  # a grid, times as they are given, or what the solver recommends
 
@@ -128,6 +132,7 @@ class Request:
         labels: class of each image, −1 for none.
         traced: images, the first, of which a trajectory is kept.
         columns: classes side by side in the picture, by their names; none for no such order.
+        edit: the image that samples begin with, None for noise alone.
     """
 
     settings: dict[str, Any]
@@ -141,6 +146,7 @@ class Request:
     shards: Shards
     scoring: Scoring | None
     traced: int
+    edit: Edit | None = None
 
     @property
     def things(self) -> str:
@@ -167,12 +173,16 @@ class Request:
         if config.threads is not None:
             torch.set_num_threads(values.whole(config, "threads"))
         asked = Asked.of(config, settings)
+        pictures.check(settings, (asked.solver,))
+        inputs = {**prompts.inputs(settings), **pictures.inputs(settings)}
         settings["dtype"] = name
         if known("state", settings["state"], (FULL, NETWORK)) == FULL:
             del settings["state"]  # as in runs of before there was a choice
         _foresee(config, settings, out)
         checkpoint = loaded(settings, device, PRECISIONS[name])
+        edit = pictures.edit(settings, checkpoint, device)
         sampler, solver, grid = asked.sampler(config, settings, checkpoint, device, begun)
+        sampler = sampler if edit is None else edit.taken(sampler)
         if checkpoint.points and values.flag(config, "metrics"):
             raise ValueError(
                 f"metrics=true is for images, and {config.model.name} is of points: scoresde bench measures them"
@@ -184,8 +194,8 @@ class Request:
         for key in [key for key in settings if key.partition("_")[0] in ("features", "reference")]:
             del settings[key]  # what came of them is recorded
         settings["metrics"] = False if scoring is None else scoring.about
-        if scoring is not None:
-            settings[record.INPUTS] = scoring.inputs
+        if found := {**inputs, **({} if scoring is None else scoring.inputs)}:
+            settings[record.INPUTS] = found
         values.flag(config, "keep")
         if not (traced := values.whole(config, "trajectory", least=0)):
             del settings["trajectory"]  # as in runs of before there was a choice
@@ -209,9 +219,11 @@ class Request:
         if traced and solver.adaptive:
             raise ValueError(f"{solver.name} chooses its own steps, and so has no trajectory: give trajectory=0")
         labels = labels_of(config.label, shards.total, checkpoint)
-        names = checkpoint.class_names or list(map(str, range(checkpoint.classes)))
-        columns = names if config.label == "cycle" else ()
-        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring, traced)
+        numbers = list(map(str, range(checkpoint.classes)))
+        texts = checkpoint.pipeline is not None  # which are no words to stand over columns
+        names = numbers if texts else checkpoint.class_names or numbers
+        columns = names if config.label == "cycle" and not (texts and len(names) > COLUMNS) else ()
+        return cls(settings, sampler, checkpoint, solver, grid, labels, columns, device, shards, scoring, traced, edit)
 
     @staticmethod
     def dtype(config: DictConfig, out: Path) -> str:
@@ -228,7 +240,8 @@ class Request:
         begun = values.begun_in(config, out)
         device, size = values.device(config), _batch_size(config, settings, begun)
         settings["shard"], settings["batch_size"] = values.whole(config, "shard"), size
-        Asked.of(config, settings)  # what solver and grid have to say comes before any network
+        asked = Asked.of(config, settings)  # what solver, grid and pictures have to say comes before any network
+        pictures.check(settings, (asked.solver,))
         _foresee(config, {key: value for key, value in settings.items() if key != "shard"}, out)
         checkpoint = loaded(settings, device)
         return precision.chosen(begun, "dtype", checkpoint, size, device)
@@ -263,16 +276,18 @@ class Request:
 
     def _sample(self, seeds: list[int], labels: NDArray[np.int64], **options: Any) -> scoresde.Result:
         wide = self.settings["dtype"] == "float64"
-        return self.sampler.sample(
-            shape=(len(seeds), *self.checkpoint.shape),
-            seeds=seeds,
-            cond=self.cond(labels),
-            batch_size=self.settings["batch_size"],
-            dtype=self.settings.get("state") or (torch.float64 if wide else torch.float32),
-            device=self.device,
-            decode=self.checkpoint.decode,
+        given: dict[str, Any] = {
+            "seeds": seeds,
+            "cond": self.cond(labels),
+            "batch_size": self.settings["batch_size"],
+            "dtype": self.settings.get("state") or (torch.float64 if wide else torch.float32),
+            "device": self.device,
+            "decode": self.checkpoint.decode,
             **options,
-        )
+        }
+        if self.edit is not None:
+            return self.edit.sample(self.sampler, **given)
+        return self.sampler.sample(shape=(len(seeds), *self.checkpoint.shape), **given)
 
     @staticmethod
     def cond(labels: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -324,7 +339,9 @@ def _batch_size(config: DictConfig, settings: dict[str, Any], out: Path | None) 
 
 
 def labels_of(label: Any, n: int, checkpoint: Checkpoint) -> NDArray[np.int64]:
-    """The class of each image, shape (n,); −1 for no label."""
+    """The class of each image, or the number of its prompt, shape (n,); −1 for no label."""
+    if checkpoint.pipeline is not None:
+        return np.arange(n) % checkpoint.classes
     classes, counts = checkpoint.classes, checkpoint.card.get("training", {}).get("class_counts")
     if label is None or (label == "cycle" and classes == 0):
         return np.full(n, -1)

@@ -1,7 +1,7 @@
 """Images for training and reference statistics, from wherever the user has them."""
 
 from scoresde.data.errors import DataError, DataWarning
-from scoresde.data.images import SKLEARN, Images, Stream, load, to_pixels, to_state
+from scoresde.data.images import SKLEARN, Images, Stream, load, picture, to_pixels, to_state
 from scoresde.data.mapped import load_mapped
 from scoresde.data.resizing import Resizing
 from scoresde.data.sources import SUFFIXES, located, numbered
@@ -20,6 +20,7 @@ __all__ = [
     "load_mapped",
     "located",
     "numbered",
+    "picture",
     "to_pixels",
     "to_state",
 ]

@@ -36,7 +36,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from scoresde.data.errors import DataError, DataWarning
-from scoresde.data.resizing import Resizing
+from scoresde.data.resizing import FILTER, Resizing
 from scoresde.data.sources import SUFFIXES, is_dropping, is_table, located, parts, walk
 from scoresde.data.tables import Columns, Table
 from scoresde.files import RATIO, SMALL, check_unpacked, digest, digest_of, regular
@@ -189,6 +189,35 @@ def load(
     assert shape is not None
     found = torch.frombuffer(pixels, dtype=torch.uint8).view(count, *shape)
     return Images(found, stream.labels, stream.names)
+
+
+def picture(path: str | Path, height: int, width: int, channels: int) -> Tensor:
+    """One picture in a file, as a viewer shows it, resized by Lanczos's filter; uint8 (channels, height, width).
+
+    Args:
+        path: of the file.
+        height, width: in pixels.
+        channels: 1 makes it grey, 3 colour.
+
+    Raises:
+        DataError: no such file, or none of a picture that :func:`load` would read.
+    """
+    place = Path(path).expanduser()
+    where = repr(str(path))
+    try:
+        _check_size(place.name, place.parent, regular(place).stat().st_size)
+        found, _ = _pixels(where, place.read_bytes(), None, Resizing(channels=channels))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"there is no picture {where}") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where} is not a readable image: it is none of {', '.join(DECODERS)}") from error
+    except Exception as error:  # damaged files make Pillow's many decoders raise almost anything
+        said = line(error)
+        raise DataError(said if said.startswith(where) else f"{where} is not a readable image: {said}") from error
+    image = Image.fromarray(found).resize((width, height), FILTER)
+    return torch.from_numpy(np.array(image)).view(height, width, channels).permute(2, 0, 1)
 
 
 class Stream:

@@ -1,7 +1,8 @@
 """How good samples are: figures in named feature spaces, with intervals, and the floors they are read against."""
 
 from scoresde.files.bundled import DEFAULT as BUNDLED
-from scoresde.metrics import real_images, spaces
+from scoresde.metrics import clip_score, real_images, spaces
+from scoresde.metrics.clip_score import ClipScore
 from scoresde.metrics.collector import Collector, Figures
 from scoresde.metrics.fid import FID, Score
 from scoresde.metrics.figures.error import rms_error
@@ -25,6 +26,7 @@ from scoresde.metrics.statistics import Statistics, load_moments
 __all__ = [
     "BUNDLED",
     "FID",
+    "ClipScore",
     "Collector",
     "Estimate",
     "FeatureNetwork",
@@ -42,6 +44,7 @@ __all__ = [
     "Space",
     "Statistics",
     "class_labels",
+    "clip_score",
     "floors",
     "frechet_distance",
     "frechet_error",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from scoresde.files.bundled import CONFIG, WEIGHTS, CheckpointError, bundled
 from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.integrations.diffusers.repository import clip
 from scoresde.models.folders import save
-from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, foreign, home, load
+from scoresde.models.sources import DIFFUSERS, Place, beside, exact, find, fingerprint, foreign, home, load, of_text
 from scoresde.networks import NETWORKS, build
 from scoresde.networks.checkpoint import Checkpoint, check_levels
 
@@ -21,6 +22,7 @@ __all__ = [
     "build",
     "bundled",
     "check_levels",
+    "clip",
     "exact",
     "find",
     "fingerprint",
@@ -28,5 +30,6 @@ __all__ = [
     "from_diffusers",
     "home",
     "load",
+    "of_text",
     "save",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from scoresde.files import digest, digest_of
 from scoresde.files.bundled import CONFIG, WEIGHTS, bundled
 from scoresde.files.bundled import find as folder_of
 from scoresde.integrations.diffusers.loading import from_diffusers
+from scoresde.integrations.diffusers.repository import quiet
 from scoresde.models.folders import read
 from scoresde.networks.checkpoint import Checkpoint
 from scoresde.networks.described import CheckpointError, read_json
@@ -31,6 +33,10 @@ def load(
     dtype: torch.dtype = torch.float32,
     shape: Sequence[int] | None = None,
     variant: str | None = None,
+    prompts: str | Sequence[str] | None = None,
+    negative: str | Sequence[str] | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Checkpoint:
     """Read a bundled model by its name, a model folder, or a checkpoint of diffusers; or make an exact model.
 
@@ -42,19 +48,31 @@ def load(
         device: where the network goes.
         dtype: precision of the network; weights stored in bfloat16 are converted.
         shape, variant: of a checkpoint of diffusers, see :func:`scoresde.models.from_diffusers`.
+        prompts, negative, height, width: of a pipeline of text, see
+            :func:`scoresde.integrations.diffusers.from_pipeline`: the model has a class for each prompt.
 
     Raises:
-        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file.
-        ValueError, TypeError: an exact model's option that it does not have, or out of range; a density of a plugin
-            that is no mixture.
+        CheckpointError: nothing there, or a foreign, truncated, corrupt or mismatched file; prompts for a model that
+            takes none.
+        ValueError, TypeError: prompts or sizes that the pipeline does not take; an exact model's option that it does
+            not have, or out of range; a density of a plugin that is no mixture.
     """
-    if (density := exact(name_or_folder)) is not None:
+    density, source = exact(name_or_folder), foreign(name_or_folder)
+    if prompts is not None:
+        if source is None:
+            if density is None:
+                find(name_or_folder)
+            name = str(name_or_folder) if density is None else density["name"]
+            raise CheckpointError(f"{name!r} is no pipeline of diffusers, and so takes no prompt")
+        options = {"negative": negative, "height": height, "width": width, "variant": variant}
+        found = _prompted().from_pipeline(source, prompts, device=device, dtype=dtype, **options)
+    elif density is not None:
         model = DENSITIES.get(process=VP(), **density)
         if not isinstance(model, GaussianMixture):
             name, kind = density["name"], type(model).__name__
             raise TypeError(f"the density {name!r} must give a scoresde.exact.GaussianMixture, got {kind}")
         return Checkpoint(model, tuple(model.shape), 0, density)
-    if (source := foreign(name_or_folder)) is not None:
+    elif source is not None:
         states = None if shape is None else tuple(shape)
         found = from_diffusers(source, device=device, dtype=dtype, shape=states, variant=variant)  # type: ignore[arg-type]
     else:
@@ -70,6 +88,25 @@ def exact(place: Place) -> dict[str, Any] | None:
     return {"name": place} if place in DENSITIES and place not in bundled() else None
 
 
+def of_text(name_or_folder: Place) -> str | None:
+    """The class of a pipeline that takes prompts; None for every other model."""
+    source = foreign(name_or_folder)
+    return None if source is None else _prompted().of_text(source)
+
+
+def _prompted() -> Any:
+    """Pipelines of diffusers, which is loaded for them alone.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        with quiet():
+            return importlib.import_module("scoresde.integrations.diffusers.prompted")
+    except ModuleNotFoundError as error:
+        raise ImportError(f"checkpoints of diffusers need it: install scoresde[diffusers] ({error})") from error
+
+
 def fingerprint(name_or_folder: Place) -> str:
     """SHA-256 over the files of a model, which tells a retrained model from the one that was there before.
 
@@ -83,7 +120,9 @@ def fingerprint(name_or_folder: Place) -> str:
         folder = find(name_or_folder)
         paths = [folder / CONFIG, folder / WEIGHTS]
     elif (folder := Path(source).expanduser()).is_dir():
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin"))
+        texts = of_text(name_or_folder) is not None  # whose tokenizers are in these files too
+        suffixes = (".json", ".safetensors", ".bin", *((".txt", ".model") if texts else ()))
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
     else:
         from huggingface_hub import model_info
 

@@ -56,6 +56,11 @@ class Checkpoint:
         """Whether it is a model of points, vectors of a few numbers, and not of images."""
         return len(self.shape) == 1
 
+    @property
+    def pipeline(self) -> str | None:
+        """The class of a pipeline of text, whose prompts the classes are; None for another model."""
+        return self.card.get("pipeline")
+
     def image_shape(self, device: torch.device) -> tuple[int, int, int]:
         """Shape (channels, height, width) of an image: of a state, or of what ``decode`` makes of one, on a device.
 

@@ -200,11 +200,13 @@ class _Page:
             about["Of"] = f"{told}."
         if self.outcome.points:
             about["Distance"] = words.fid(self.outcome)
-        else:
+        elif words.spaces(self.outcome):
             about["FID and floors"] = (
                 f"{words.fid(self.outcome)} FID depends on the feature space and falls as samples get more: compare it "
                 "with these floors, not with figures from elsewhere."
             )
+        else:
+            about["Distance"] = words.fid(self.outcome)
         if "error" in self.metrics:
             about["Error"] = words.error(self.outcome)
         about["Intervals"] = words.INTERVALS

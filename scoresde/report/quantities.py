@@ -69,6 +69,9 @@ METRICS = {
     "own_fd": Metric(
         "FD to own samples", "Fréchet distance of features to as many of the converged samples of other seeds"
     ),
+    "clip_score": Metric(
+        "CLIP score", "100 times the cosine of an image and its prompt in CLIP, at least 0; larger is better", log=False
+    ),
     "own_class": Metric("own class", "share of samples classified as the class asked for", log=False, percent=True),
 }
 

@@ -84,8 +84,10 @@ def samples(rows: Sequence[Row]) -> str:
 
 
 def spaces(outcome: Outcome) -> str:
-    """The feature space, or all of them."""
-    return ", ".join(dict.fromkeys(row.feature_space for row in (*outcome.rows, outcome.converged)))
+    """The feature space, or all of them; "" for none."""
+    return ", ".join(
+        dict.fromkeys(row.feature_space for row in (*outcome.rows, outcome.converged) if row.feature_space)
+    )
 
 
 def fid(outcome: Outcome) -> str:
@@ -117,6 +119,8 @@ def _fid(outcome: Outcome) -> str:
     floors, metrics = outcome.floors, outcome.converged.metrics
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
+    if not spaces(outcome):
+        return f"No distance of distributions was measured; {samples(outcome.rows)}."
     start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
     if outcome.own:
         return (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.agreement import tiny_pipelines
 from scoresde.commands.main import main
@@ -45,6 +46,23 @@ def test_the_code_of_a_page_runs(
         if said := re.findall(r"# prints (.*)", block):
             assert [line for line in shown.splitlines() if line] == said, block
     assert blocks and out.strip()
+
+
+def test_the_commands_for_a_pipeline_run_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, unplotted: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    tiny_pipelines.stable_diffusion().save_pretrained("stable-diffusion")
+    Path("prompts.txt").write_text("a red cat\ntwo dogs\n")
+    for name in ("sketch.png", "mask.png"):
+        Image.linear_gradient("L").save(name)
+    text = (DOCS / "diffusers.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert len(lines) == 6
+    for number, line in enumerate(lines):
+        assert main([*shlex.split(line)[1:], f"out={number}"]) == 0, capsys.readouterr().err
+    assert len(list(tmp_path.glob("*/images/*.png"))) == 5 * 4 and Path("5", "report.html").is_file()
 
 
 def test_the_first_commands_run_as_they_are_written(

@@ -2,7 +2,8 @@
 
 pipe.scheduler = scoresde.integrations.diffusers.Scheduler.from_config(pipe.scheduler.config, solver="dpmpp_3m")
 
-``Scheduler`` and ``tune`` need diffusers, and are loaded when they are asked for; conventions are read without it.
+``Scheduler``, ``from_pipeline`` and ``tune`` need diffusers, and are loaded when they are asked for; conventions are
+read without it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from scoresde.integrations.diffusers.loading import from_diffusers
 
 if TYPE_CHECKING:
     from scoresde.integrations.diffusers.pipelines import tune
+    from scoresde.integrations.diffusers.prompted import from_pipeline
     from scoresde.integrations.diffusers.scheduler import Scheduler
 
-_HOMES = {"Scheduler": "scheduler", "tune": "pipelines"}
+_HOMES = {"Scheduler": "scheduler", "from_pipeline": "prompted", "tune": "pipelines"}
 
-__all__ = ["Scheduler", "SchedulerConfigError", "from_diffusers", "read", "tune"]
+__all__ = ["Scheduler", "SchedulerConfigError", "from_diffusers", "from_pipeline", "read", "tune"]
 
 
 def __getattr__(name: str) -> Any:

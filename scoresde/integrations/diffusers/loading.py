@@ -68,15 +68,11 @@ def from_diffusers(
     if scheduler is not None:
         parts.scheduler = told(scheduler)
     net = DENOISERS[known_network(class_of(parts.network), parts.name)](parts.network)
-    trained = _conventions(parts)
-    latents = None if parts.vae is None else Latents(parts.vae)
     states = _shape(parts.name, net, shape)
+    trained, latents = checked(parts, states)
     for network in (parts.network, parts.vae):
         if device is not None and network is not None:
             network.to(device)
-    _check(parts.name, net, trained, latents, states)
-    if parts.read:
-        _rehearse(parts, states)
     card = {"source": parts.name, "network": net.kind, "scheduler": parts.scheduler, "prediction": trained.prediction}
     return Checkpoint(
         model=score_model(net, trained),
@@ -87,6 +83,21 @@ def from_diffusers(
         encode=None if latents is None else latents.encode,
         grid=shifted(trained, parts.scheduler, states, net.patch),
     )
+
+
+def checked(parts: Parts, states: Shape) -> tuple[Trained, Latents | None]:
+    """The conventions of a checkpoint and its autoencoder, if all that its parts say of each other fits.
+
+    Raises:
+        CheckpointError: it does not (named).
+    """
+    net = DENOISERS[known_network(class_of(parts.network), parts.name)](parts.network)
+    trained = _conventions(parts)
+    latents = None if parts.vae is None else Latents(parts.vae)
+    _check(parts.name, net, trained, latents, states)
+    if parts.read:
+        _rehearse(parts, states)
+    return trained, latents
 
 
 def score_model(net: Denoiser, trained: Trained) -> ScoreModel:

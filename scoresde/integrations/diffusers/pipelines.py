@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 import solvers
 from scoresde import conditions, tuning
 from scoresde.conditions import SCALE
 from scoresde.files import digest_of
+from scoresde.integrations.diffusers.asking import Asking, Done, PipelineNetwork
 from scoresde.integrations.diffusers.conventions import Trained, read
-from scoresde.integrations.diffusers.denoisers import unwrapped
 from scoresde.integrations.diffusers.scheduler import Scheduler, StepOutput
-from scoresde.integrations.schedule import Schedule
 from scoresde.score import ScoreModel, precision_of
 from scoresde.tuned import TunedSolver
 from scoresde.tuning.procedure import SEEDS, Say
@@ -82,7 +80,7 @@ def tune(
     _check(pipe, rows, call)
     own = list(seeds)
     trained, count = read(pipe.scheduler.config), len(next(iter(rows.values())))
-    asking = _Asking.from_config(pipe.scheduler.config, solver="euler")
+    asking = Asking.from_config(pipe.scheduler.config, solver="euler")
     cond, options = {"row": torch.arange(len(own)) % count}, dict(call)
     two = {"row": torch.tensor([0, count - 1])}
     if isinstance(call.get(SCALE), Sequence):
@@ -92,7 +90,7 @@ def tune(
         cond[SCALE] = torch.linspace(ends[0], ends[1], SCALES)[order % SCALES]
         two[SCALE] = torch.tensor(ends, dtype=torch.float32)
     with _driven(pipe, asking):
-        network = _Network(pipe, asking, rows, options)
+        network = PipelineNetwork(pipe, asking, rows, options)
         model = _model(network, trained, _told(pipe, rows, call))
         device, shape = pipe._execution_device, network.shape(trained, two)
         _compare(pipe, network, Trajectories.of(model, range(2), shape, cond=two, dtype=dtype, device=device))
@@ -139,7 +137,7 @@ def _told(pipe: Any, rows: Mapping[str, Any], call: Mapping[str, Any]) -> str:
     return f"{type(pipe).__name__}({numbers}) of {count} conditions {digest[:12]}"
 
 
-def _model(network: _Network, trained: Trained, guidance: str) -> ScoreModel:
+def _model(network: PipelineNetwork, trained: Trained, guidance: str) -> ScoreModel:
     scaled = trained.output_scales is not None
     model = ScoreModel(
         network,
@@ -153,44 +151,6 @@ def _model(network: _Network, trained: Trained, guidance: str) -> ScoreModel:
     return model
 
 
-class _Done(Exception):  # noqa: N818  (how a run is left, and nothing that went wrong)
-    """Nothing more of the pipeline is wanted."""
-
-
-class _Asking(Scheduler):
-    """A scheduler with one evaluation, at a time that is asked for, whose output it keeps."""
-
-    asked: float
-    sample: Tensor
-    output: Tensor
-
-    @property
-    def init_noise_sigma(self) -> float:
-        """1: the latents that are given are the state."""
-        return 1.0
-
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: str | torch.device | None = None,
-        timesteps: Sequence[float] | None = None,
-        sigmas: Sequence[float] | None = None,
-        mu: float | None = None,
-        original_inference_steps: int | None = None,
-        strength: float = 1.0,
-    ) -> None:
-        """The one evaluation, whatever is given."""
-        process = self._trained.process
-        t = min(max(float(self._trained.process_time(self.asked)), process.t_min), process.t_max)
-        plan = self._solver.plan(process, [t, process.t_clean], self._trained.prediction)
-        self._take(Schedule(self._trained, self._solver, plan), device)
-
-    def step(self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, *others: Any, **named: Any) -> Any:
-        """Keep the output, and leave the pipeline."""
-        self.output, self.sample = model_output, sample
-        raise _Done
-
-
 class _Playing(Scheduler):
     """A scheduler that keeps the last state, and leaves the pipeline then."""
 
@@ -202,62 +162,8 @@ class _Playing(Scheduler):
         assert isinstance(found, tuple)
         self.last = found[0]
         if self._run is None:
-            raise _Done
+            raise Done
         return StepOutput(*found) if return_dict else found
-
-
-class _Network(nn.Module):
-    """What the pipeline hands its scheduler for latents and a time, as a network of those and of what belongs to a row.
-
-    Its parameters are those of the pipeline's denoisers.
-    """
-
-    def __init__(self, pipe: Any, asking: _Asking, rows: Mapping[str, Any], options: Mapping[str, Any]):
-        super().__init__()
-        inner = (part for part in pipe.components.values() if isinstance(part, nn.Module))
-        # Autoencoders of diffusers decode, text encoders and checkers are none of its models.
-        own = [part for part in inner if isinstance(unwrapped(part), ModelMixin) and not hasattr(part, "decode")]
-        self.parts = nn.ModuleList(own)
-        self.pipe, self.asking, self.rows, self.options = pipe, asking, rows, options
-
-    def forward(self, x: Tensor, t: Tensor, row: Tensor, guidance_scale: Tensor | None = None) -> Tensor:
-        if guidance_scale is None:
-            return self._asked(x, t, row, {})
-        out = torch.empty_like(x)
-        for scale in guidance_scale.unique().tolist():  # a pipeline takes one
-            those = guidance_scale == scale
-            out[those] = self._asked(x[those], t, row[those], {SCALE: scale})
-        return out
-
-    def _asked(self, x: Tensor, t: Tensor, row: Tensor, more: Mapping[str, Any]) -> Tensor:
-        self.asking.asked = float(t[0])
-        self.run(row, latents=x, num_inference_steps=1, **more)
-        if self.asking.sample.shape != x.shape:
-            raise ValueError(
-                f"{type(self.pipe).__name__} was given latents of {tuple(x.shape)}, and steps states of "
-                f"{tuple(self.asking.sample.shape)}: it is no model of its latents"
-            )
-        return self.asking.output[:, : x.shape[1]].to(x.dtype)  # a variance that was learned is left aside
-
-    def run(self, row: Tensor, **more: Any) -> None:
-        """The pipeline with the conditions of some rows, until its scheduler has what it wants."""
-        index = row.tolist()
-        own = {
-            key: value[index] if isinstance(value, Tensor) else [value[place] for place in index]
-            for key, value in self.rows.items()
-        }
-        try:
-            self.pipe(**own, **self.options, **more)
-        except _Done:
-            return
-        raise ValueError(f"{type(self.pipe).__name__} ended without a step of its scheduler")
-
-    def shape(self, trained: Trained, cond: Mapping[str, Tensor]) -> tuple[int, ...]:
-        """That of one state, as the pipeline makes it by itself for the first row of a condition."""
-        self.asking.asked = float(trained.time_input(trained.process.t_max))
-        more = {SCALE: float(cond[SCALE][0])} if SCALE in cond else {}
-        self.run(cond["row"][:1], num_inference_steps=1, **more)
-        return tuple(self.asking.sample.shape[1:])
 
 
 @contextmanager
@@ -273,7 +179,7 @@ def _driven(pipe: Any, scheduler: Scheduler) -> Iterator[None]:
         pipe.set_progress_bar_config(**bar)
 
 
-def _compare(pipe: Any, network: _Network, starts: Trajectories) -> None:
+def _compare(pipe: Any, network: PipelineNetwork, starts: Trajectories) -> None:
     """Refuse a pipeline whose states go elsewhere than those of the model, which was asked at single states.
 
     Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import logging
 import math
 import re
 import tarfile
@@ -11,8 +13,8 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,6 @@ from solvers.errors import nearest
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
-PARTS = WEIGHTS + r"(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)"
-# Files of weights, whole or in parts, or their index; with their variant.
-VARIANT = re.compile(PARTS + "|" + WEIGHTS + r"\.(?:safetensors|bin)\.index(?:\.(\w+))?\.json")
 HELD = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
 FREE = 10_000  # values of a setting that need no weights, such as a number of timesteps
 LARGEST_AREA = 2**20  # of states, which need no weights, but positions of each
@@ -43,6 +42,41 @@ NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.in
 # Errors of huggingface_hub without a way to the hub; it is there where they are.
 OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError")
 NETWORKS, AUTOENCODERS = ("unet", "transformer"), ("vae", "vqvae")
+ENCODERS, TOKENIZERS = (tuple(f"{part}{of}" for of in ("", "_2", "_3")) for part in ("text_encoder", "tokenizer"))
+ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+TOKENIZER_CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
+ELSEWHERE = ("auto_map", "attn_implementation", "_attn_implementation")  # settings that name code in other places
+ADAPTER = "adapter_config.json"  # beside a text encoder: leads to weights in other places
+
+
+@dataclass(frozen=True)
+class Library:
+    """Whose class a part is of, and what its files of weights are called.
+
+    Attributes:
+        name: of its module.
+        safetensors, pickles: names of files without their suffix.
+    """
+
+    name: str
+    safetensors: str
+    pickles: str
+
+    @property
+    def stems(self) -> tuple[tuple[str, str], ...]:
+        """Suffixes, with the names before them."""
+        return (".safetensors", self.safetensors), (".bin", self.pickles)
+
+    def variant_of(self, name: str) -> str | None:
+        """The variant of a file of weights, whole or in parts, or of their index; "" for none, None for other files."""
+        stem = f"(?:{self.safetensors}|{self.pickles})"
+        parts = stem + r"(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)"
+        found = re.fullmatch(parts + "|" + stem + r"\.(?:safetensors|bin)\.index(?:\.(\w+))?\.json", name)
+        return None if found is None else found[1] or found[2] or ""
+
+
+DIFFUSERS = Library("diffusers", WEIGHTS, WEIGHTS)
+TRANSFORMERS = Library("transformers", "model", "pytorch_model")
 
 
 @dataclass
@@ -76,6 +110,89 @@ def parts_of(source: Any, dtype: torch.dtype | None, revision: str | None, varia
     return _read(str(source), dtype or torch.float32, revision, variant)
 
 
+@dataclass
+class Pipeline(Parts):
+    """Those of a pipeline, with its text encoders and tokenizers, by their names in it.
+
+    Attributes:
+        texts: None for one that the pipeline does without.
+    """
+
+    texts: dict[str, Any] = field(default_factory=dict)
+
+
+class Source:
+    """The folder or hub repository of a pipeline, of which nothing but its index is read yet.
+
+    Raises:
+        CheckpointError: there is none, or it is no pipeline.
+        ImportError: diffusers is not installed.
+    """
+
+    def __init__(self, source: str, revision: str | None = None, variant: str | None = None):
+        self.files = _files(source, revision, variant)
+        self.name = repr(source)
+        index = self.files.config(INDEX)
+        if index is None:
+            raise CheckpointError(f"{source!r} is no pipeline of diffusers: it has no {INDEX}")
+        self.kind = str(index.get("_class_name"))
+        self.parts = _named(index)
+
+    @property
+    def made(self) -> Any:
+        """The pipeline's class, which must be known to be one of diffusers."""
+        with quiet():
+            return getattr(self.files.diffusers, self.kind)
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The configuration of a part; empty where there is none."""
+        return self.files.config("config.json", part) or {} if part in self.parts else {}
+
+    def pipeline(self, dtype: torch.dtype) -> Pipeline:
+        """All parts but those that make no image: checkers and encoders of images.
+
+        Raises:
+            CheckpointError: they are not there, damaged, or of classes that are not known.
+        """
+        chosen = _one(self.name, self.parts, NETWORKS)
+        kind = {key: str(value[1]) for key, value in self.parts.items()}
+        for key in (*ENCODERS, *TOKENIZERS):  # all classes before any weights
+            classes = ENCODER_CLASSES if key in ENCODERS else TOKENIZER_CLASSES
+            if key in kind and kind[key] not in classes:
+                raise CheckpointError(
+                    f"the {key} of {self.name} is {kind[key]!r:.60}, and those known are {', '.join(classes)}"
+                )
+        texts: dict[str, Any] = dict.fromkeys((*ENCODERS, *TOKENIZERS))
+        texts |= {key: self.files.tokenizer(kind[key], key) for key in TOKENIZERS if key in kind}
+        texts |= {key: self.files.load(kind[key], key, dtype, TRANSFORMERS) for key in ENCODERS if key in kind}
+        vae = next((key for key in AUTOENCODERS if key in kind), None)
+        return Pipeline(
+            name=self.name,
+            network=self.files.load(known_network(kind[chosen], self.name, LEGACY), chosen, dtype),
+            scheduler=self.files.config("scheduler_config.json", "scheduler") or {},
+            vae=None if vae is None else self.files.load(known(kind[vae]), vae, _precision(self.config(vae), dtype)),
+            read=True,
+            texts=texts,
+        )
+
+
+def clip(folder: Path) -> tuple[nn.Module, Any]:
+    """A CLIP of transformers and its tokenizer, from a folder.
+
+    Raises:
+        CheckpointError: it is damaged, or something else.
+        ImportError: diffusers or transformers is not installed.
+    """
+    files = _Files(str(folder), None, None)
+    return files.load("CLIPModel", None, torch.float32, TRANSFORMERS), files.tokenizer("CLIPTokenizer", None)
+
+
+def _named(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts that an index has, each with its library and class."""
+    pairs = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and len(value) == 2}
+    return {key: value for key, value in pairs.items() if value[1] is not None}
+
+
 def told(scheduler: Any) -> dict[str, Any]:
     """The configuration of a scheduler with its class, which only saved ones have in it; or a configuration itself."""
     if isinstance(scheduler, Mapping):
@@ -89,7 +206,7 @@ def _cast(network: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 def _read(source: str, dtype: torch.dtype, revision: str | None, variant: str | None) -> Parts:
     """The parts of a folder or hub repository that are needed, and no others."""
-    files = _Files(str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source, revision, variant)
+    files = _files(source, revision, variant)
     index = files.config(INDEX)
     if index is None:
         config = files.config("config.json")
@@ -97,8 +214,7 @@ def _read(source: str, dtype: torch.dtype, revision: str | None, variant: str | 
             raise CheckpointError(f"{source!r} is no checkpoint of diffusers: it has neither {INDEX} nor config.json")
         network = files.load(known_network(str(config.get("_class_name")), repr(source), LEGACY), None, dtype)
         return Parts(repr(source), network, files.config("scheduler_config.json", "scheduler") or {}, read=True)
-    pairs = {key: value for key, value in index.items() if isinstance(value, (list, tuple)) and len(value) == 2}
-    parts = {key: value for key, value in pairs.items() if value[1] is not None}
+    parts = _named(index)
     chosen = _one(repr(source), parts, NETWORKS)
     network = files.load(known_network(str(parts[chosen][1]), repr(source), LEGACY), chosen, dtype)
     vae = None
@@ -114,6 +230,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _files(source: str, revision: str | None, variant: str | None) -> _Files:
+    folder = Path(source).expanduser()
+    return _Files(str(folder) if folder.is_dir() else source, revision, variant)
 
 
 class _Files:
@@ -155,23 +276,65 @@ class _Files:
             return dict(found)
         return None
 
-    def load(self, kind: str, folder: str | None, dtype: torch.dtype | None) -> nn.Module:
+    def module(self, library: Library) -> Any:
+        """The module that a part's class is in.
+
+        Raises:
+            ImportError: it is not installed.
+        """
+        if library is DIFFUSERS:
+            return self.diffusers
+        try:
+            return importlib.import_module(library.name)
+        except ImportError as error:
+            raise ImportError("text encoders of pipelines need transformers: install scoresde[diffusers]") from error
+
+    def tokenizer(self, kind: str, folder: str | None) -> Any:
+        """The tokenizer of that class.
+
+        Raises:
+            CheckpointError: it is not there, or damaged.
+        """
+        made = getattr(self.module(TRANSFORMERS), kind)
+        where, options = self.source, {"subfolder": folder or "", **self.options}
+        if self.local is not None:
+            where, options = str(self.local / (folder or "")), {"local_files_only": True}
+            if not Path(where).is_dir():
+                raise CheckpointError(f"{self.source!r} has no {folder}, which its {INDEX} names")
+        try:
+            return made.from_pretrained(where, trust_remote_code=False, **options)
+        except ImportError:
+            raise
+        except Exception as error:  # of damaged files anything may come
+            raise CheckpointError(
+                f"{folder or 'the tokenizer'} of {self.source!r}: {_line(error) or type(error).__name__}"
+            ) from error
+
+    def load(self, kind: str, folder: str | None, dtype: torch.dtype | None, library: Library = DIFFUSERS) -> nn.Module:
         """The network of that class, with its weights."""
-        version = tuple(int(part) for part in self.diffusers.__version__.split(".")[:2])
-        options: dict[str, Any] = {"dtype" if version >= (0, 42) else "torch_dtype": dtype}
-        options["low_cpu_mem_usage"] = importlib.util.find_spec("accelerate") is not None
+        module = self.module(library)
+        version = tuple(int(part) for part in module.__version__.split(".")[:2])
+        renamed = {"diffusers": (0, 42), "transformers": (4, 56)}
+        options: dict[str, Any] = {"dtype" if version >= renamed[library.name] else "torch_dtype": dtype}
+        if library is DIFFUSERS:
+            options["low_cpu_mem_usage"] = importlib.util.find_spec("accelerate") is not None
         if self.local is not None:
             place = self.local / folder if folder is not None and (self.local / folder).is_dir() else self.local
             # What was looked at is read, and nothing else: diffusers would take files of the folder above before these.
-            in_pickles, variant = self._check(kind, place)
+            in_pickles, variant = self._check(kind, place, library)
             options |= {"use_safetensors": not in_pickles, "variant": variant}
-            return self._load(kind, str(place), None, options)
+            if library is TRANSFORMERS:
+                config = _json(place / "config.json") if (place / "config.json").is_file() else {}
+                options |= {"config": _configured(getattr(module, kind), config), "local_files_only": True}
+            return self._load(kind, str(place), None, options, library)
+        if library is TRANSFORMERS:
+            options["config"] = _configured(getattr(module, kind), self.config("config.json", folder) or {})
         # Old repositories have their files beside each other, and some half precision alone.
         tries = [(folder, self.variant), (None, self.variant), *([] if self.variant else [(folder, "fp16")])]
         failure: CheckpointError | None = None
         for where, variant in dict.fromkeys(tries):
             try:
-                return self._load(kind, self.source, where, {**options, "variant": variant})
+                return self._load(kind, self.source, where, {**options, "variant": variant}, library)
             except CheckpointError as error:
                 if not isinstance(error.__cause__, OSError):
                     raise
@@ -179,11 +342,14 @@ class _Files:
         assert failure is not None
         raise failure
 
-    def _load(self, kind: str, place: str, folder: str | None, options: dict[str, Any]) -> nn.Module:
+    def _load(self, kind: str, place: str, folder: str | None, options: dict[str, Any], library: Library) -> nn.Module:
+        inner = {} if folder is None else {"subfolder": folder}
+        module = self.module(library)
         try:
-            network, found = getattr(self.diffusers, kind).from_pretrained(
-                place, subfolder=folder, output_loading_info=True, **options, **self.options
-            )
+            with _without_bars(module) if library is TRANSFORMERS else nullcontext():
+                network, found = getattr(module, kind).from_pretrained(
+                    place, output_loading_info=True, **inner, **options, **self.options
+                )
         except ImportError:
             raise
         except Exception as error:  # of damaged files anything may come
@@ -207,7 +373,7 @@ class _Files:
         check_finite(weights, self.source)
         return network.eval().requires_grad_(False)
 
-    def _check(self, kind: str, place: Path) -> tuple[bool, str | None]:
+    def _check(self, kind: str, place: Path, library: Library) -> tuple[bool, str | None]:
         """Refuse a configuration that asks for more than the weights beside it can explain, before it is followed.
 
         Returns:
@@ -217,8 +383,10 @@ class _Files:
             CheckpointError: names the setting.
         """
         config = _json(place / "config.json") if (place / "config.json").is_file() else {}
-        variant = _variant(place, self.variant)
-        shapes, in_pickles = _weights(place, variant)
+        if library is TRANSFORMERS and (place / ADAPTER).exists():
+            raise CheckpointError(f"{str(place)!r} holds {ADAPTER}: text encoders are read whole, without adapters")
+        variant = _variant(place, self.variant, library)
+        shapes, in_pickles = _weights(place, variant, library)
         held, where = sum(map(math.prod, shapes.values())), f"{str(place / 'config.json')!r}"
         if config.get("quantization_config") is not None:
             raise CheckpointError(f"{where} has a quantization_config: only weights that are numbers are read")
@@ -227,7 +395,8 @@ class _Files:
         try:
             with _parts_for(len(shapes)), torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of layers without values
-                planned = getattr(self.diffusers, kind).from_config({**config})
+                made = getattr(self.module(library), kind)
+                planned = made.from_config({**config}) if library is DIFFUSERS else made(_configured(made, config))
         except Exception as error:  # whatever odd settings lead to
             raise CheckpointError(
                 f"{where} does not describe a model: {_line(error) or type(error).__name__}"
@@ -236,6 +405,35 @@ class _Files:
         if asked > 2 * held + 16 * LARGEST_AREA:
             raise CheckpointError(f"{where} describes a network of {asked:,} values, and the weights are {held:,}")
         return in_pickles, variant
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings in logs, of which transformers writes some for whatever is imported beside what was asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _without_bars(transformers: Any) -> Iterator[None]:
+    """No progress bar of transformers, which shows one at every file."""
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _configured(kind: Any, config: Mapping[str, Any]) -> Any:
+    """The configuration of a class of transformers, without settings that lead to code elsewhere."""
+    return kind.config_class.from_dict({key: value for key, value in config.items() if key not in ELSEWHERE})
 
 
 def _check_setting(where: str, name: str, value: Any, tensors: int, held: int) -> None:
@@ -299,36 +497,36 @@ def _parts_for(tensors: int) -> Iterator[None]:
 # what lies in a folder
 
 
-def _variant(place: Path, wanted: str | None) -> str | None:
+def _variant(place: Path, wanted: str | None, library: Library) -> str | None:
     """The variant of the weights in a folder that is to be read: the wanted one, or the only one there is.
 
     Raises:
         CheckpointError: it is not there, or there are several; names those that are.
     """
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    found = {match[1] or match[2] or "" for name in names if (match := VARIANT.fullmatch(name))}
+    found = {variant for name in names if (variant := library.variant_of(name)) is not None}
     if wanted is None and ("" in found or not found):
         return None
     if wanted in found:
         return wanted
     if wanted is None and len(found) == 1:
         return found.pop()
-    there = ", ".join(sorted(name for name in names if VARIANT.fullmatch(name))) or "none"
+    there = ", ".join(sorted(name for name in names if library.variant_of(name) is not None)) or "none"
     which = "several variants" if wanted is None else f"no weights of the variant {wanted!r}"
     known = ", ".join(repr(name or None) for name in sorted(found))
     raise CheckpointError(f"{str(place)!r} holds {which}: it has {there}; give variant={known}")
 
 
-def _weights(place: Path, variant: str | None) -> tuple[dict[str, Shape], bool]:
+def _weights(place: Path, variant: str | None, library: Library) -> tuple[dict[str, Shape], bool]:
     """Names and shapes of the tensors that diffusers reads from a folder, and whether they are pickled.
 
     Raises:
         CheckpointError: there are none, or a file of them is damaged.
     """
     of = "" if variant is None else f".{variant}"
-    for suffix, shapes_of in ((".safetensors", stored), (".bin", pickled)):
-        index = place / f"{WEIGHTS}{suffix}.index{of}.json"
-        paths = [place / f"{WEIGHTS}{of}{suffix}"]
+    for (suffix, stem), shapes_of in zip(library.stems, (stored, pickled), strict=True):
+        index = place / f"{stem}{suffix}.index{of}.json"
+        paths = [place / f"{stem}{of}{suffix}"]
         if index.is_file():
             parts = _json(index).get("weight_map")
             if not isinstance(parts, dict) or not parts:
@@ -341,7 +539,8 @@ def _weights(place: Path, variant: str | None) -> tuple[dict[str, Shape], bool]:
             return {name: shape for path in paths for name, shape in shapes_of(path).items()}, suffix == ".bin"
     others = sorted(path.name for path in place.iterdir() if path.suffix in HELD) if place.is_dir() else []
     has = f"; it has {', '.join(others[:8])}" if others else ""
-    raise CheckpointError(f"{str(place)!r} holds neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin{has}")
+    neither = " nor ".join(f"{stem}{suffix}" for suffix, stem in library.stems)
+    raise CheckpointError(f"{str(place)!r} holds neither {neither}{has}")
 
 
 def pickled(path: Path) -> dict[str, Shape]:
@@ -433,9 +632,10 @@ def _check_files(folder: Path) -> None:
     Raises:
         CheckpointError: names it.
     """
-    for place in (folder, *(folder / name for name in (*NETWORKS, *AUTOENCODERS, "scheduler"))):
+    parts = (*NETWORKS, *AUTOENCODERS, *ENCODERS, *TOKENIZERS, "scheduler")
+    for place in (folder, *(folder / name for name in parts)):
         for path in place.iterdir() if place.is_dir() else ():
-            if path.suffix not in (".json", ".safetensors", ".bin") or not path.exists():
+            if path.suffix not in (".json", ".safetensors", ".bin", ".txt", ".model") or not path.exists():
                 continue
             try:
                 regular(path)

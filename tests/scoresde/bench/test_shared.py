@@ -14,10 +14,12 @@ import pytest
 import torch
 
 import solvers
-from scoresde.bench import Bench, Case, Failure, Row
+from scoresde import models
+from scoresde.bench import Bench, Case, Failure, Row, Settings
 from scoresde.bench.run import shares
 from scoresde.bench.store import Store
 from scoresde.commands.main import main
+from scoresde.edits import Edit
 
 SMALL = ["bench", "model=folder", "model.path=model", "features=pixels", "reference=photos.npz", "n=6", "batch_size=6"]
 SMALL += ["reference_nfe=10", "dtype=float32", "threads=1", "device=cpu"]
@@ -65,6 +67,20 @@ def test_two_processes_of_torchrun_give_the_rows_and_the_table_of_one(model: str
     assert without[0] == without[1]
     for path in Path("one").glob("converged/*.npz"):
         assert path.read_bytes() == Path("two/converged", path.name).read_bytes()
+
+
+def test_what_rows_that_begin_with_an_image_are_measured_from_is_shared_out_too(model: str) -> None:
+    settings, edit = Settings(n=2, batch_size=2, reference=10), Edit(torch.zeros(1, 1, 8, 8), 0.5)
+    bench = Bench(models.load(model), None, None, settings, "out", device=torch.device("cpu"), edit=edit)
+    chosen, made = cases(3, 6), list[set[Path]]()
+    for rank in range(2):
+        bench.converge(chosen, rank, 2)
+        made.append(set(Path("out", "converged").iterdir()))
+    assert [len(files) for files in made] == [1, 2]  # each row begins at its own time
+    outcome = bench.run(chosen)
+    assert set(Path("out", "converged").iterdir()) == made[1]
+    assert [set(row.metrics) for row in outcome.rows] == [{"error"}] * 2
+    assert (outcome.converged.feature_space, outcome.own, outcome.features) == ("", False, 0)
 
 
 def test_each_case_is_one_process_s_and_all_have_as_much_to_do() -> None:
