@@ -151,7 +151,7 @@ def lcm() -> Any:
 # --- transformers
 
 
-def pixart() -> Any:
+def pixart(words: Any = None, text: Any = None, vae: Any = None) -> Any:
     transformer = lib.PixArtTransformer2DModel(
         num_attention_heads=2,
         attention_head_dim=8,
@@ -164,7 +164,7 @@ def pixart() -> Any:
         use_additional_conditions=False,
     )
     scheduler = lib.DPMSolverMultistepScheduler(beta_schedule="linear")
-    return lib.PixArtAlphaPipeline(None, None, autoencoder(), transformer, scheduler)
+    return lib.PixArtAlphaPipeline(words, text, vae or autoencoder(), transformer, scheduler)
 
 
 def masked() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from benchmarks.agreement import tiny_pipelines
+from benchmarks.agreement import families, tiny_pipelines
 from benchmarks.agreement.tiny_pipelines import LENGTH, SIZE, lib, tokenizer
 
 WIDTH = 16
@@ -129,19 +129,7 @@ def flux() -> Any:
 
 
 def pixart() -> Any:
-    transformer = lib.PixArtTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=1,
-        cross_attention_dim=16,
-        caption_channels=WIDTH,
-        sample_size=SIZE,
-        use_additional_conditions=False,
-    )
-    scheduler = lib.DPMSolverMultistepScheduler(beta_schedule="linear")
-    return lib.PixArtAlphaPipeline(letters(), t5(), deeper(), transformer, scheduler)
+    return families.pixart(letters(), t5(), deeper())
 
 
 def latent_consistency() -> Any:

@@ -96,6 +96,12 @@ class Trained:
         """c_out of ``output_scales``."""
         return 1.0 if self.output_scales is None else self.output_scales(t)[1]
 
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """How :class:`scoresde.ScoreModel` is told of ``output_scales``."""
+        scaled = self.output_scales is not None
+        return {"output_scale": self.c_out if scaled else None, "skip": self.c_skip if scaled else None}
+
 
 def read(config: Mapping[str, Any]) -> Trained:
     """The conventions of the network that a scheduler of this configuration drives.

@@ -102,15 +102,13 @@ def checked(parts: Parts, states: Shape) -> tuple[Trained, Latents | None]:
 
 def score_model(net: Denoiser, trained: Trained) -> ScoreModel:
     """A network in the conventions of its scheduler."""
-    scaled = trained.output_scales is not None
     return ScoreModel(
         net,
         trained.process,
         trained.prediction,
         time_input=trained.time_input,
         input_scale=trained.input_scale,
-        output_scale=trained.c_out if scaled else None,
-        skip=trained.c_skip if scaled else None,
+        **trained.outputs,
     )
 
 

@@ -138,14 +138,12 @@ def _told(pipe: Any, rows: Mapping[str, Any], call: Mapping[str, Any]) -> str:
 
 
 def _model(network: PipelineNetwork, trained: Trained, guidance: str) -> ScoreModel:
-    scaled = trained.output_scales is not None
     model = ScoreModel(
         network,
         trained.process,
         trained.prediction,
         time_input=trained.time_input,
-        output_scale=trained.c_out if scaled else None,
-        skip=trained.c_skip if scaled else None,
+        **trained.outputs,
     )
     model.guidance = guidance
     return model

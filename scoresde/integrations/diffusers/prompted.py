@@ -331,14 +331,12 @@ class PipelineModel(ScoreModel):
         low: float = 0.0,
         high: float = math.inf,
     ):
-        scaled = trained.output_scales is not None
         super().__init__(
             network,
             trained.process,
             trained.prediction,
             time_input=trained.time_input,
-            output_scale=trained.c_out if scaled else None,
-            skip=trained.c_skip if scaled else None,
+            **trained.outputs,
         )
         known, kind = inspect.signature(network.pipe.__call__).parameters, type(network.pipe).__name__
         scale = float(known[SCALE].default) if scale is None else scale
