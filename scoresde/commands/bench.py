@@ -95,7 +95,7 @@ class Prepared:
             edit=self.edit,
             labels=self.labels,
             scores=self.scores,
-            report=_report,
+            report=partial(_report, grids=self.settings["grids"] != [None]),
             within=partial(_within, self.things, shown=ranks.rank == 0),
             part=ranks.rank,
         )
@@ -472,8 +472,10 @@ def _within(things: str, what: str, count: int, shown: bool) -> Iterator[Callabl
         yield progress.advance
 
 
-def _report(row: Row | Failure, done: int, total: int, left: float) -> None:
-    varied = " ".join(item for item in (row.solver, row.guidance, row.dtype, row.compile) if item)
+def _report(row: Row | Failure, done: int, total: int, left: float, grids: bool) -> None:
+    """A line, with the grid where grids were asked for."""
+    on = f"on {row.grid}" if grids else ""
+    varied = " ".join(item for item in (row.solver, on, row.guidance, row.dtype, row.compile) if item)
     if isinstance(row, Failure):
         say(f"{done:>4}/{total}  {varied:<36} at {row.budget:g} failed: {row.failed}")
         return

@@ -66,9 +66,9 @@ def runs(outcome: Outcome) -> str:
 
 
 def few(outcome: Outcome) -> str:
-    """A warning where samples are fewer than features; "" where they are not."""
+    """A warning where samples are fewer than features; "" where they are not, or nothing was measured of features."""
     least = min(row.samples for row in outcome.rows)
-    if not least < outcome.features:
+    if not least < outcome.features or not in_space(outcome):
         return ""
     return (
         f"{least:,} samples are fewer than the {outcome.features:,} numbers of the feature space: their covariance has "
@@ -88,6 +88,12 @@ def spaces(outcome: Outcome) -> str:
     return ", ".join(
         dict.fromkeys(row.feature_space for row in (*outcome.rows, outcome.converged) if row.feature_space)
     )
+
+
+def in_space(outcome: Outcome) -> list[str]:
+    """Which distances were measured in the feature space."""
+    found = {name for row in (*outcome.rows, outcome.converged) for name in row.metrics}
+    return [name for name in ("fid", "kid", "precision", "recall", "sliced_wasserstein") if name in found]
 
 
 def fid(outcome: Outcome) -> str:
@@ -119,8 +125,11 @@ def _fid(outcome: Outcome) -> str:
     floors, metrics = outcome.floors, outcome.converged.metrics
     seeds = [text(metrics["fid"])] if "fid" in metrics else []
     seeds += [f"{metrics['own_class'].value:.1%} of their class"] if "own_class" in metrics else []
-    if not spaces(outcome):
+    if not (measured := in_space(outcome)):
         return f"No distance of distributions was measured; {samples(outcome.rows)}."
+    if "fid" not in measured:
+        told = ", ".join(described(name).label for name in measured)
+        return f"{told} in {spaces(outcome)}, {samples(outcome.rows)}."
     start = f"FID in {spaces(outcome)}, {samples(outcome.rows)}; smaller is better."
     if outcome.own:
         return (

@@ -130,7 +130,7 @@ def test_an_interrupted_run_does_only_what_is_missing_and_lists_may_grow(tmp_pat
     assert {row["nfe"]: row["metrics"] for row in rows(tmp_path / "out")} == whole
 
 
-def test_precisions_and_grids_are_varied_on_one_load_of_the_model(tmp_path):
+def test_precisions_and_grids_are_varied_on_one_load_of_the_model(tmp_path, capsys):
     lists = ["solvers=[ddim]", "nfe=[4]", "grids=[null,{name: karras, rho: [5,7]}]", "dtype=[float32,bfloat16]"]
     with mock.patch("scoresde.models.load", wraps=scoresde.models.load) as load:
         assert main(["bench", "n=4", "reference_nfe=10", *lists, f"out={tmp_path}"]) == 0
@@ -138,6 +138,8 @@ def test_precisions_and_grids_are_varied_on_one_load_of_the_model(tmp_path):
     found = {(row["grid"], row["dtype"]) for row in rows(tmp_path)}
     assert len(found) == 6
     assert any("karras" in grid and "5" in grid for grid, _ in found)
+    told = [line for line in capsys.readouterr().out.splitlines() if " ddim on " in line]
+    assert len(told) == 6 and all(any(f"ddim on {grid} {dtype}" in line for line in told) for grid, dtype in found)
 
 
 def test_a_compiled_network_gives_the_samples_of_the_network_as_it_is(tmp_path):
@@ -304,6 +306,8 @@ def test_only_the_figures_that_are_asked_for_are_measured(tmp_path, reference):
     (row,) = rows(tmp_path / "out")
     assert sorted(row["metrics"]) == ["error", "kid", "own_class"]
     assert (tmp_path / "out" / "report.html").is_file()
+    words = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert words.startswith("KID in scoresde-mnist-64") and "FID" not in words
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_loaded(tmp_path, capsys):
@@ -327,6 +331,7 @@ def test_solvers_are_timed_by_repeats_in_batches_of_any_size_and_once(tmp_path, 
         middle, low, high = each["seconds"]
         assert 0 < low <= middle <= high and each["runs"] >= 3 and "torch" in each["versions"]
     assert {"timings.csv", "speed.png", "speed.svg"} <= {path.name for path in folder.iterdir()}
+    assert "No distance of distributions was measured" in (folder / "table.md").read_text(encoding="utf-8")
     before = (folder / "timings.jsonl").read_bytes()
     assert main([*asked, "timing=1"]) == 0  # what is there is not timed again, and other sizes stay
     assert (folder / "timings.jsonl").read_bytes() == before
