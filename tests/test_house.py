@@ -243,12 +243,6 @@ def test_an_installed_wheel_runs_from_any_folder_and_adds_nothing_else_at_top_le
     scoresde("sample", "n=2", "nfe=3", "batch_size=2", "out=images")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
     assert (tmp_path / "images" / "samples.npz").is_file()
-    page = (ROOT / "docs" / "researcher.md").read_text(encoding="utf-8")
-    (tmp_path / "second_look.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
-    own = ["plugins=[second_look.py]", "model=ring", "n=20"]
-    scoresde("sample", *own, "solver=second_look", "nfe=5", "trajectories=true", "out=ring")
-    scoresde("bench", *own, "solvers=[ddim,second_look]", "nfe=[4]", "reference_nfe=10", "out=compared")
-    assert (tmp_path / "ring" / "trajectories.png").is_file() and (tmp_path / "compared" / "report.html").is_file()
 
 
 def test_the_lowest_versions_tested_are_the_lowest_allowed() -> None:

@@ -268,7 +268,8 @@ def _begun(prepared: Prepared, out: Path, lock: Lock, anew: bool, ranks: Ranks) 
     store = Store(out)  # which takes in what processes of before have left
     shared = f"; {ranks.size} processes" if ranks.size > 1 else ""
     there = sum(row.key in store for row in rows)
-    say(f"{len(rows)} rows of {prepared.chosen.n} {prepared.things}, {there} of them in {out} already{shared}")
+    count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
+    say(f"{count} of {prepared.chosen.n} {prepared.things}, {there} of them in {out} already{shared}")
     if ranks.size > 1:
         lock.share()
 
@@ -366,8 +367,8 @@ def _compared(
 ) -> Compared:
     """What samples are measured in and compared with; ``features=auto`` becomes what it comes to.
 
-    None for a pipeline of text where no reference is given: there is nothing to compare distributions with, and errors
-    need nothing.
+    None where no reference is given for a pipeline of text, or for a model that brings none and of which no figures are
+    asked for: there is nothing to compare distributions with, and errors need nothing.
 
     Raises:
         ValueError: there is no such space or reference, or figures that need one are asked for by name.
@@ -382,7 +383,10 @@ def _compared(
             )
         return None
     before, place = record.recorded(begun) if begun else None, measured.place(settings)
-    measured.settle(settings, checkpoint.image_shape(device), models.home(place), before)
+    home = models.home(place)
+    if settings["metrics"] == [] and measured.lacking(settings) and (home is None or not (home / "features").is_dir()):
+        return None
+    measured.settle(settings, checkpoint.image_shape(device), home, before)
     if settings["reference"] == CONVERGED:
         return measured.space(settings, checkpoint, device)
     return replace(measured.measure(settings, checkpoint, device), names=wanted)

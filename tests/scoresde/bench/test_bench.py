@@ -310,6 +310,15 @@ def test_only_the_figures_that_are_asked_for_are_measured(tmp_path, reference):
     assert words.startswith("KID in scoresde-mnist-64") and "FID" not in words
 
 
+def test_a_model_without_features_or_reference_has_errors_where_no_figures_are_asked_for(model, tmp_path, capsys):
+    asked = [f"model={model}", "n=4", "reference_nfe=10", "solvers=[ddim]", "nfe=[4]", f"out={tmp_path / 'out'}"]
+    assert main(["bench", *asked]) == 1
+    assert "needs a reference" in capsys.readouterr().err
+    assert main(["bench", *asked, "metrics=[]"]) == 0
+    (row,) = rows(tmp_path / "out")
+    assert list(row["metrics"]) == ["error"] and row["feature_space"] == ""
+
+
 def test_an_unknown_figure_is_refused_before_anything_is_loaded(tmp_path, capsys):
     with mock.patch.object(bench_command.measured, "loaded", side_effect=AssertionError("loaded")):
         assert main(["bench", *SMALL, "metrics=[fidd]", f"out={tmp_path / 'out'}"]) == 1
