@@ -100,6 +100,8 @@ def test_every_command_of_a_page_is_one(
 ) -> None:
     """Choices and settings are there, and what is refused by itself is refused so; walked they are in ``make slow``."""
     monkeypatch.chdir(tmp_path)
+    Path("stable-diffusion").mkdir()
+    Path("stable-diffusion", "model_index.json").write_text("{}")
     Path("second_look.py").write_text(next(block for kind, block in blocks("researcher.md") if kind == "python"))
     lines = [line for kind, block in blocks(road.page) if kind == "sh" for line in block.splitlines()]
     for line in lines:
