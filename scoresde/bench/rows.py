@@ -196,7 +196,7 @@ class Outcome:
         converged, reference_error, floors: as in :class:`Limits`, of the first model.
         images: uint8 pixels (rows + models, shown, channels, height, width) of the first seeds, the converged solution
             of each model last; of a model of points float32 (rows + models, shown, dim).
-        labels: classes of those images; empty for a model without.
+        labels: classes of those images, by name where they have some; empty for a model without.
         config: what was asked for, as plain values.
         environment: versions and hardware, in words.
         failures: what was asked for and has no row.
@@ -211,7 +211,7 @@ class Outcome:
     reference_error: float
     floors: Floors | None
     images: Tensor
-    labels: list[int]
+    labels: list[int | str]
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)

@@ -267,7 +267,10 @@ class Bench:
                 seconds=math.nan,
                 **self._about,
             )
-        labels = [] if self.labels is None else self.labels[: self.shown].tolist()
+        classes: list[int] = [] if self.labels is None else self.labels[: self.shown].tolist()
+        texts = self.checkpoint.pipeline is not None  # whose prompts are too long to stand over pictures
+        names = () if texts else self.checkpoint.class_names
+        labels = [names[each] if each < len(names) else each for each in classes]
         measure, limits = self._figures(guidance, dtype), Limits(converged, error, self.floors)
         features = measure.reference.moments.mean.size if isinstance(measure, Measure) else 0
         keys = [case.key for case in cases]

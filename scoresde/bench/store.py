@@ -164,7 +164,7 @@ class Store:
         keys: Sequence[str],
         stale: Sequence[str],
         limits: Limits,
-        labels: Sequence[int],
+        labels: Sequence[int | str],
         own: bool,
         features: int,
         pixels: Tensor,
@@ -175,7 +175,7 @@ class Store:
             keys: of the rows in the order asked for.
             stale: of rows that others have replaced.
             limits: the converged solution and the floors.
-            labels: classes of the pictures.
+            labels: classes of the pictures, or their names.
             own, features: as in :class:`Outcome`.
             pixels: as in :meth:`add`, of the converged solution.
         """
@@ -228,7 +228,10 @@ class Store:
                 raise ValueError(f"it is of format {content['format']!r:.40}")
             limits, stale = _limits(content), set(content["stale"])
             order, own = [str(key) for key in content["rows"]], bool(content["own"])
-            labels, features = [int(label) for label in content["labels"]], int(content["features"])
+            labels, features = (
+                [label if isinstance(label, str) else int(label) for label in content["labels"]],
+                int(content["features"]),
+            )
         except FileNotFoundError as error:
             raise ValueError(
                 f"{str(self.folder)!r} holds no {OUTCOME}: the same scoresde bench command makes it, and keeps the rows"

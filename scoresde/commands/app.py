@@ -29,7 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from scoresde.commands import early
 from scoresde.commands.interrupts import behind, quick_to_stop
-from scoresde.files.text import lines, plain
+from scoresde.files.text import lines, plain, speaks
 from scoresde.runs import torchrun
 from solvers.errors import nearest
 from solvers.registry import ENTRY_POINTS
@@ -182,7 +182,7 @@ def _said(error: Exception) -> str:
 
 def _complain(message: str, status: int) -> int:
     # Of several processes with one command line, one says what is wrong with it.
-    if status != 2 or os.environ.get("RANK", "0") == "0":
+    if status != 2 or speaks():
         with suppress(OSError, ValueError):  # stderr may be closed
             print(f"scoresde: {plain(message)}", file=sys.stderr)
     return status
@@ -242,7 +242,8 @@ def launch(command: str, arguments: Sequence[str]) -> None:
 def _note(others: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:
     """Say a warning of ours in a line of its own; others are for whoever wrote what they warn of."""
     if category.__module__.startswith("scoresde."):
-        print(f"scoresde: note: {lines(message)}", file=sys.stderr, flush=True)
+        if speaks():
+            print(f"scoresde: note: {lines(message)}", file=sys.stderr, flush=True)
     else:
         others(message, category, *rest)
 

@@ -29,7 +29,7 @@ from scoresde.edits import Edit
 from scoresde.files.text import plain, say
 from scoresde.metrics import ClipScore, Floors, Measure, PointMeasure, Space, clip_score, floors
 from scoresde.metrics.measure import NAMES
-from scoresde.runs import record
+from scoresde.runs import record, trackers
 from scoresde.runs.locks import Lock
 from scoresde.runs.progress import Progress
 from scoresde.runs.ranks import LostError, Ranks, current
@@ -56,6 +56,7 @@ class Prepared:
         wanted: names of the figures.
         edit, labels, scores: as :class:`Bench` has them.
         batches: sizes that are timed.
+        shown: programs that are shown the figures at the end.
         found: what was measured of model and machine, and is the same in all processes that share the rows.
     """
 
@@ -69,6 +70,7 @@ class Prepared:
     labels: torch.Tensor | None
     scores: dict[str, ClipScore]
     batches: list[int]
+    shown: list[str]
     guides: dict[str, Guide]
     rows: list[Case]
     device: torch.device
@@ -157,7 +159,8 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
     )
     if settings["metrics"] is None:
         del common["metrics"]  # as before there was such a choice
-    del common["timing"]  # what is timed besides is no other benchmark
+    del common["timing"], common["log"]  # what is timed or shown besides is no other benchmark
+    shown = trackers.named(settings["log"])
     sizes = settings["timing"] if isinstance(settings["timing"], list) else [settings["timing"]]
     batches = [whole_number("timing", each) for each in sizes if each is not None]
     chosen = Settings(
@@ -247,6 +250,7 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks, found: dict[str, Any]
         labels,
         {} if score is None else {"clip_score": score},
         batches,
+        shown,
         guides,
         rows,
         device,
@@ -319,6 +323,10 @@ def _told(prepared: Prepared, bench: Bench, out: Path) -> Outcome:
     written = report.write(found, out)
     say(f"\n{report.tables.markdown(found)}\n\n{out}: {', '.join((*written, record.CONFIG, record.VERSIONS))}")
     say(f"open {out / 'report.html'} in a browser")
+    for name in prepared.shown:
+        with trackers.LOGS[name](out, None, prepared.common) as log:
+            for nfe, values_there in report.tables.by_budget(found).items():
+                log.write(nfe, values_there)
     return found
 
 

@@ -16,6 +16,12 @@ LEAST = {"n": 1, "nfe": 1, "steps": 1, "seed": 0, "batch_size": 1, "shard": 1, "
 LEAST |= {"threads": 1, "epochs": 1, "every": 1, "fid": 0, "held_out": 0, "accumulate": 1, "height": 1, "width": 1}
 WORDS = {("epochs", "auto")}  # that stand for a number
 OWN = {"bench": {"n": 2}, "tune": {"n": 16}}
+# What is said of files that are not there.
+FILES = {
+    "prompts": "there is no file {!r} for prompts; a prompt itself is given by prompt=",
+    "image": "there is no picture {!r}",
+    "mask": "there is no picture {!r}",
+}
 FOREIGN, CONVERGED, DIGITS = "diffusers:", "converged", "digits"  # of models and references that are no paths
 
 
@@ -35,6 +41,11 @@ def check(command: str, config: Any, folder: Path) -> None:
         for value in given if isinstance(given, list) or type(given).__name__ == "ListConfig" else [given]:
             if value is not None and (key, value) not in WORDS:
                 whole_number(key, value, least)
+    alone = {"prompts": config.get("prompt") is None, "image": True, "mask": config.get("image") is not None}
+    for key, words in FILES.items():
+        # What contradicts itself is said as that, later.
+        if alone[key] and (path := config.get(key)) is not None and not Path(str(path)).expanduser().exists():
+            raise ValueError(words.format(str(path)))
     if command == "bench" and not config.plugins and not entry_points(group=ENTRY_POINTS):
         for key, group in (("solvers", "solver"), ("grids", "grid"), ("guidances", "guidance")):
             names = [path.stem for path in (folder / group).glob("*.yaml")]

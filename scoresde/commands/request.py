@@ -130,7 +130,7 @@ class Request:
         settings: the configuration as it is recorded.
         sampler: of the checkpoint's model, on the process asked for and guided.
         labels: class of each image, −1 for none.
-        traced: images, the first, of which a trajectory is kept.
+        traced: samples, the first, of which a trajectory is kept.
         columns: classes side by side in the picture, by their names; none for no such order.
         edit: the image that samples begin with, None for noise alone.
     """
@@ -199,14 +199,6 @@ class Request:
         values.flag(config, "keep")
         if not (traced := values.whole(config, "trajectory", least=0)):
             del settings["trajectory"]  # as in runs of before there was a choice
-        if traced and checkpoint.points:
-            raise ValueError(
-                f"trajectory={traced} is for images, and {config.model.name} is of points: trajectories=true"
-            )
-        if not values.flag(config, "trajectories"):
-            del settings["trajectories"]  # as in runs of before there was a choice
-        elif checkpoint.decode is not None or (not checkpoint.points and checkpoint.shape[0] not in (1, 3)):
-            raise ValueError("trajectories=true is for models whose states are points, or images of 1 or 3 channels")
         if checkpoint.points and config.format != "npz":
             raise ValueError(f"format={config.format} is for images, and {config.model.name} is of points: npz")
         if config.format != "npz" and checkpoint.decode is None and checkpoint.shape[0] not in (1, 3):
@@ -214,7 +206,7 @@ class Request:
         shards = Shards.of(out, settings)
         if traced > len(shards.parts[0]):
             raise ValueError(
-                f"trajectory must be at most the {len(shards.parts[0])} images made at first, got {traced}"
+                f"trajectory must be at most the {len(shards.parts[0])} samples made at first, got {traced}"
             )
         if traced and solver.adaptive:
             raise ValueError(f"{solver.name} chooses its own steps, and so has no trajectory: give trajectory=0")
@@ -251,28 +243,38 @@ class Request:
         seeds: list[int],
         labels: NDArray[np.int64],
         progress: Callable[[float], object],
-        trajectory: bool = False,
     ) -> scoresde.Result:
-        """Samples of these seeds and labels, and where asked for their states on the way."""
-        return self._sample(seeds, labels, progress=progress, trajectory=trajectory)
+        """Samples of these seeds and labels."""
+        return self._sample(seeds, labels, progress=progress)
 
-    def trajectory(self, seeds: list[int], labels: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.float64]]:
-        """The denoised images E[x0 | x_t] along the way to these samples, and the samples at the end.
+    def walked(self, seeds: list[int], labels: NDArray[np.int64]) -> scoresde.Result:
+        """The same with their states on the way, which is gone once more."""
+        return self._sample(seeds, labels, trajectory=True)
 
-        The way is gone once more, and each state of it is denoised by one further evaluation.
+    @property
+    def visible(self) -> bool:
+        """Whether states are points, or images of 1 or 3 channels."""
+        checkpoint = self.checkpoint
+        return checkpoint.points or (checkpoint.decode is None and checkpoint.shape[0] in (1, 3))
+
+    def denoised(self, ways: scoresde.Result, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """What there is to keep of :meth:`walked`: ``points``, or ``images`` E[x0 | x_t] with the samples at the end.
+
+        Each state of images is denoised by one further evaluation.
 
         Returns:
-            uint8 pixels (times, n, channels, height, width), and the times.
+            float32 states (times, n, dim), or uint8 pixels (times, n, channels, height, width).
         """
-        result, model = self._sample(seeds, labels, trajectory=True), self.sampler.model
-        assert result.trajectory is not None
-        decode = self.checkpoint.decode or (lambda states: states)
+        assert ways.trajectory is not None
+        if self.checkpoint.points:
+            return {"points": ways.trajectory.to("cpu", torch.float32).numpy()}
+        decode, model = self.checkpoint.decode or (lambda states: states), self.sampler.model
         frames = []
         with torch.no_grad():
-            for state, t in zip(result.trajectory[:-1], result.trajectory_times, strict=False):
+            for state, t in zip(ways.trajectory[:-1], ways.trajectory_times, strict=False):
                 cond = {name: value.to(self.device) for name, value in self.cond(labels).items()}
                 frames.append(to_pixels(decode(model.denoised(state.to(self.device), t, **cond))).cpu())
-        return torch.stack([*frames, to_pixels(result.samples).cpu()]), np.array(result.trajectory_times)
+        return {"images": torch.stack([*frames, to_pixels(ways.samples).cpu()]).numpy()}
 
     def _sample(self, seeds: list[int], labels: NDArray[np.int64], **options: Any) -> scoresde.Result:
         wide = self.settings["dtype"] == "float64"

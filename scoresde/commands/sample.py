@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -97,7 +98,7 @@ class Run:
 
     def _files(self, before: dict[str, Any]) -> list[str]:
         """What a run of a recorded configuration has written."""
-        more = {METRICS: before["metrics"] is not False, TRAJECTORY: bool(before.get("trajectory"))}
+        more = {METRICS: before["metrics"] is not False, TRAJECTORY: (way := bool(before.get("trajectory"))), WAYS: way}
         return [*Shards.of(self.out, before).files(), GRID, *(name for name, made in more.items() if made)]
 
     def _finished(self) -> bool:
@@ -173,17 +174,20 @@ class Run:
             _draw(self.out / GRID, samples, request.columns)
             if len(self.shards.parts) == 1 and self.shards.total <= SHOWN:
                 pictures += self.shards.single_pictures(shard, samples)
-        if shard.place == 0 and "trajectories" in request.settings:
-            count = trajectories.PATHS if request.checkpoint.points else trajectories.STRIPS
-            ways = request.sample(shard.seeds[:count].tolist(), labels[:count], lambda done: None, trajectory=True)
-            pictures.append(self.out / WAYS)
-            trajectories.draw(ways, request.sampler.model, self.out / WAYS, cond=request.cond(labels[:count]))
         if shard.place == 0 and request.traced:
-            few = slice(request.traced)
-            images, times = request.trajectory(shard.seeds[few].tolist(), labels[few])
-            pictures.append(self.out / TRAJECTORY)
-            save_npz(pictures[-1], images=images.numpy(), times=times, seeds=shard.seeds[few].astype(np.uint64))
+            pictures += self._trajectory(shard.seeds[: request.traced], labels[: request.traced])
         self.shards.write(shard, samples, labels, result.evaluations, features, pictures)
+
+    def _trajectory(self, seeds: NDArray[np.int64], labels: NDArray[np.int64]) -> list[Path]:
+        """The ways of the first samples from noise, in numbers and, where states can be seen, as a picture."""
+        request = self.request
+        ways = request.walked(seeds.tolist(), labels)
+        found, made = request.denoised(ways, labels), [self.out / TRAJECTORY]
+        save_npz(made[0], **found, times=np.array(ways.trajectory_times), seeds=seeds.astype(np.uint64))
+        if request.visible:
+            made.append(self.out / WAYS)
+            trajectories.draw(ways, request.sampler.model, made[1], cond=request.cond(labels))
+        return made
 
     def _report(self, made: int, seconds: float) -> None:
         request, ranks = self.request, self.ranks

@@ -31,14 +31,12 @@ from scoresde.files.text import say
 from scoresde.metrics import Score
 from scoresde.models import Checkpoint
 from scoresde.process import Process
-from scoresde.runs import record
+from scoresde.runs import record, trackers
 from scoresde.runs.hardware import describe
 from scoresde.runs.ranks import Ranks, current
 from scoresde.training import OBJECTIVES, Settings, Trainer, augmentation, logs
-from scoresde.training.logs import LOGS, Log
 from scoresde.training.objectives import DEFAULT
 from scoresde.training.trainer import CHECKPOINT, EMA
-from solvers.errors import known
 
 MODEL = "model"
 RESULTS = (f"{MODEL}/{models.CONFIG}", f"{MODEL}/{models.WEIGHTS}", "loss.png", "samples.png")
@@ -131,7 +129,7 @@ def _prepared(config: DictConfig, out: Path, ranks: Ranks) -> Prepared:
     weights = values.dtype(config, "weights", ("float32", "bfloat16"))
     if config.threads is not None:
         torch.set_num_threads(values.whole(config, "threads"))
-    shown = _logs(config)
+    shown = trackers.named(config.log)
     trainer, resizing = _trainer(config, settings, out, ranks)
     settings[record.INPUTS] = {"data": trainer.content}
     first = ranks.rank == 0  # which alone measures
@@ -168,20 +166,6 @@ def _begun(prepared: Prepared, epochs: int, out: Path, stack: ExitStack, anew: b
     if unwritable is not None:
         raise unwritable
     return before
-
-
-def _logs(config: DictConfig) -> list[str]:
-    """The programs that are to be shown the losses.
-
-    Raises:
-        ValueError: an unknown one (the nearest is given).
-        ImportError: one that is not installed.
-    """
-    given = config.log if isinstance(config.log, ListConfig) else [config.log]
-    names = [known("log", name, LOGS) for name in given if name is not None]
-    for name in names:
-        logs.check(name)
-    return names
 
 
 def _settle(settings: dict[str, Any], chosen: Settings) -> None:
@@ -223,7 +207,7 @@ def _train(prepared: Prepared, out: Path, anew: bool) -> None:
     resumed = ranks.agree(trainer.resume)
     try:
         with ExitStack() as stack:
-            open_logs: list[Log] = []
+            open_logs: list[trackers.Log] = []
             ranks.first(lambda: open_logs.extend(_opened(prepared, resumed, out, stack)))
             trainer.run(
                 lambda trainer: _show(trainer, _report(trainer), open_logs),
@@ -240,7 +224,7 @@ def _train(prepared: Prepared, out: Path, anew: bool) -> None:
         _finish(prepared, out)
 
 
-def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> list[Log]:
+def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> list[trackers.Log]:
     """Tell what is trained, record it, and open what the losses are shown in."""
     trainer, ranks = prepared.trainer, prepared.trainer.ranks
     shared = f", {ranks.size} processes" if ranks.size > 1 else ""
@@ -268,7 +252,7 @@ def _opened(prepared: Prepared, resumed: bool, out: Path, stack: ExitStack) -> l
             "batch_size make more"
         )
     record.write(out, prepared.settings, trainer.device)
-    return [stack.enter_context(LOGS[name](out, trainer.step, prepared.settings)) for name in prepared.shown]
+    return [stack.enter_context(trackers.LOGS[name](out, trainer.step, prepared.settings)) for name in prepared.shown]
 
 
 def _finish(prepared: Prepared, out: Path) -> None:
@@ -486,7 +470,7 @@ def _report(trainer: Trainer) -> Sequence[Mapping[str, float]]:
     return levels
 
 
-def _show(trainer: Trainer, levels: Sequence[Mapping[str, float]], open_logs: Sequence[Log]) -> None:
+def _show(trainer: Trainer, levels: Sequence[Mapping[str, float]], open_logs: Sequence[trackers.Log]) -> None:
     for log in open_logs:
         last = logs.row(trainer, trainer.losses[-1])
         held_out = {f"held_out_loss/{level['sigma']:.2g}": level["loss"] for level in levels}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 # Control characters, format characters that turn the direction of what follows, line separators, and halves of pairs.
@@ -71,6 +72,12 @@ def label(text: object) -> str:
     return plain(text).replace("$", r"\$")
 
 
+def speaks() -> bool:
+    """Whether what is the same for all processes of ``torchrun`` is said by this one, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: object) -> None:
-    """Print text that names things."""
-    print(lines(text), flush=True)
+    """Print text that names things; of several processes the first does."""
+    if speaks():
+        print(lines(text), flush=True)

@@ -17,7 +17,9 @@ COLORS = (
     "#56b4e9",
     "#000000",
     "#882255",
-)  # Okabe & Ito, less yellow
+    "#999933",
+    "#8c5a3c",
+)  # Okabe & Ito, less yellow; the last from Tol's palette, and brown
 MARKERS = "osD^vPX*ph<"  # a number without common factor with that of the colors, so that pairs repeat late
 DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (1, 3))
 CONDITIONS = ("grid", "guidance", "dtype", "compile", "model", "folder")

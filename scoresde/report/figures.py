@@ -302,6 +302,11 @@ def _legend(figure: Figure, total: int) -> None:
     ).get_title().set_fontsize(8.5)
 
 
+def _short(name: str) -> str:
+    """A class over an image."""
+    return name if len(name) <= 8 else f"{name[:7]}…"
+
+
 def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]]) -> None:
     strips = [outcome.images[index].permute(2, 0, 3, 1).flatten(1, 2) for _, index in rows]  # (h, images · w, c)
     height, width = strips[0].shape[0], strips[0].shape[1] // outcome.images.shape[1]
@@ -311,7 +316,7 @@ def _panel(axes: Axes, name: str, outcome: Outcome, rows: list[tuple[str, int]])
     axes.set_anchor("N")
     axes.set_yticks([height * (line + 0.5) for line in range(len(rows))], [label for label, _ in rows], fontsize=7)
     places = [width * (column + 0.5) for column in range(len(outcome.labels))]
-    axes.set_xticks(places, [str(label) for label in outcome.labels], fontsize=7)
+    axes.set_xticks(places, [_short(str(label)) for label in outcome.labels], fontsize=7)
     axes.xaxis.set_ticks_position("top")
     axes.tick_params(length=0)
 

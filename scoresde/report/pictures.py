@@ -31,7 +31,7 @@ def panels(outcome: Outcome, curves: list[Curve]) -> list[Element]:
     for number, curve in enumerate(curves):
         lines = []
         if outcome.labels:
-            labels = [tag("span", str(label)) for label in outcome.labels]
+            labels = [tag("span", str(label), title=str(label)) for label in outcome.labels]
             lines.append(tag("tr", tag("th", "class", scope="row"), tag("td", tag("div", *labels, class_="labels"))))
         for index in curve.rows:
             nfe = count(outcome.rows[index].nfe)

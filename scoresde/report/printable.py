@@ -20,6 +20,7 @@ def printable(outcome: Outcome, how: Callable[[object], str] = plain) -> Outcome
         converged=_row(outcome.converged, how),
         config=nested(outcome.config, how),
         environment=nested(outcome.environment, how),
+        labels=nested(outcome.labels, how),
         failures=[_row(failure, how) for failure in outcome.failures],
         timings=[_row(timing, how) for timing in outcome.timings],
     )

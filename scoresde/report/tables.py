@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 from dataclasses import fields
 
 from scoresde.bench.rows import Estimate, Outcome, Row, Timing
@@ -89,6 +91,22 @@ def timings(outcome: Outcome) -> str:
         told = [csv_cell(getattr(each, name)) for name in names]
         writer.writerow([*told, *each.seconds, each.batch / each.seconds[0]])
     return file.getvalue()
+
+
+def by_budget(outcome: Outcome) -> dict[int, dict[str, float]]:
+    """Finite values of all rows by NFE, in whole numbers and rising, for programs that show curves over steps.
+
+    Their names are ``fid/ddim eta 0.5``: the metric, or ``seconds`` of a thousand samples, and the curve, without signs
+    that such programs refuse.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for curve in curves(outcome.rows):
+        name = re.sub(r"[^\w.-]+", " ", curve.label).strip()
+        for row in (outcome.rows[index] for index in curve.rows):
+            values = {key: estimate.value for key, estimate in row.metrics.items()} | {"seconds": per_thousand(row)}
+            finite = {f"{key}/{name}": value for key, value in values.items() if math.isfinite(value)}
+            found.setdefault(round(row.nfe), {}).update(finite)
+    return dict(sorted(found.items()))
 
 
 def latex(outcome: Outcome, metric: str = "fid") -> str:

@@ -103,6 +103,8 @@ def animate(folder: Path, out: Path) -> int:
             "--force, keeps that of the first 8 images"
         )
     with Npz(folder / TRAJECTORY) as arrays:
+        if "points" in arrays:
+            raise ValueError(f"{str(folder)!r} holds the ways of points, which trajectories.png shows: no GIF of them")
         frames = [_frame(images[0]) for images in arrays.rows("images", 1)]
     times = [FRAME] * (len(frames) - 1) + [LAST]
     with replacing(out) as path:

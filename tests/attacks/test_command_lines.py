@@ -226,6 +226,11 @@ def test_what_is_wrong_by_itself_is_said_before_torch_is_there() -> None:
         f"{command} nfe=[5,x]": "nfe must be a whole number of at least 1, got 'x'" for command in ("bench", "tune")
     }
     said |= {f"{command} model.path=nowhere": "no model 'nowhere'" for command in ("sample", "bench", "tune", "plan")}
+    said |= {f"{command} prompts=none.txt": "there is no file 'none.txt' for prompts" for command in ("sample", "tune")}
+    said |= {
+        f"bench {typed}=none.png": "there is no picture 'none.png'"
+        for typed in ("image", f"image={sys.executable} mask")
+    }
     said |= {
         "bench solvers=[ddim,hein]": "unknown solver 'hein'; did you mean 'heun'",
         "bench grids=[null,{name:karas}]": "unknown grid 'karas'; did you mean 'karras'",

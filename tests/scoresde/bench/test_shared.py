@@ -20,6 +20,7 @@ from scoresde.bench.run import shares
 from scoresde.bench.store import Store
 from scoresde.commands.main import main
 from scoresde.edits import Edit
+from scoresde.files.text import say
 
 SMALL = ["bench", "model=folder", "model.path=model", "features=pixels", "reference=photos.npz", "n=6", "batch_size=6"]
 SMALL += ["reference_nfe=10", "dtype=float32", "threads=1", "device=cpu"]
@@ -141,3 +142,15 @@ def test_a_row_is_numbered_by_its_place_among_all(monkeypatch: pytest.MonkeyPatc
     for rank in (0, 1):
         bench.work(cases(4, 2, 1, 3), 6, rank, 2)
     assert sorted(told, key=lambda each: each[1]) == [(4, 3, 6), (2, 4, 6), (1, 5, 6), (3, 6, 6)]
+
+
+@pytest.mark.parametrize("rank", [None, "0", "1"])
+def test_notes_are_said_by_the_first_process(
+    rank: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    say("note: once")
+    assert capsys.readouterr().out == ("" if rank == "1" else "note: once\n")

@@ -43,12 +43,19 @@ def test_points_are_what_the_library_samples_and_lie_on_their_density(tmp_path: 
 
 
 @pytest.mark.parametrize("dim", [1, 3])
-def test_points_of_any_dimension_have_a_picture_and_their_ways_another(dim: int, tmp_path: Path) -> None:
-    words = ["model=mixture", f"model.dim={dim}", "n=9", "nfe=3", "trajectories=true", f"out={tmp_path}"]
+def test_points_of_any_dimension_have_a_picture_and_their_ways_another(
+    dim: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=mixture", f"model.dim={dim}", "n=9", "nfe=3", "trajectory=5", f"out={tmp_path}"]
     assert main(["sample", *words]) == 0
     assert np.load(tmp_path / "samples.npz")["samples"].shape == (9, dim)
     for name in ("samples.png", "trajectories.png"):
         assert np.asarray(Image.open(tmp_path / name).convert("RGB")).std() > 5
+    with np.load(tmp_path / "trajectory.npz") as found:
+        assert (found["points"].shape, found["seeds"].tolist()) == ((4, 5, dim), [0, 1, 2, 3, 4])
+        assert np.array_equal(found["points"][-1], np.load(tmp_path / "samples.npz")["samples"][:5])
+    assert main(["convert", "images", str(tmp_path), f"out={tmp_path / 'way.gif'}"]) == 1
+    assert "the ways of points" in capsys.readouterr().err
     (tmp_path / "trajectories.png").unlink()  # what is missing is made again
     assert main(["sample", *words]) == 0 and (tmp_path / "trajectories.png").is_file()
 
@@ -66,7 +73,7 @@ def test_points_of_any_dimension_have_a_picture_and_their_ways_another(dim: int,
         (["sample", "model=ring", "shape=[1,2,2]"], "is for checkpoints of diffusers, and ring is exact"),
         (["sample", "model=ring", "prompt=a cat"], "prompt=a cat is for checkpoints of diffusers, and ring is exact"),
         (["bench", "model=ring", "label=3"], "label must be null: no classes here, got 3"),
-        (["sample", "model=ring", "trajectories=maybe"], "trajectories must be true or false, got 'maybe'"),
+        (["sample", "model=ring", "n=5", "trajectory=6"], "trajectory must be at most the 5 samples made at first"),
         (["bench", "model=ring", "reference=photos"], "reference=photos is for images: points of ring are compared"),
         (["bench", "model=ring", "features=pixels"], "features=pixels is for images"),
         (["bench", "model=ring", "compile=[default]"], "compile=default is of a network, and ring has none"),

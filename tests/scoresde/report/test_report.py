@@ -9,6 +9,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from scoresde import report
 from scoresde.bench.rows import Estimate, Outcome, Row, Timing
 from scoresde.metrics import Floors, Score
 from scoresde.report import choice, figures, quantities, tables, words
-from scoresde.report.curves import curves
+from scoresde.report.curves import COLORS, curves
 
 SPACE = "scoresde-mnist-64 (dbea77d7)"
 NFE = (5, 7, 10, 15, 25, 50)
@@ -139,6 +140,9 @@ def test_curves_are_told_apart_by_what_varies_and_drawn_apart_by_color_and_marke
     assert labels[:9] == [*SOLVERS, "rk_adaptive"]
     assert labels[9:] == ["heun · float32", "ddim · max-autotune", "ddim · classifier-free, 2"]
     assert len({(curve.color, curve.marker) for curve in made}) == len(made)
+    assert len({curve.color for curve in made[:9]}) == 9
+    style = (Path(report.__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
+    assert set(re.findall(r"\.(c\d+) \{", style)) == {f"c{index}" for index in range(len(COLORS))}
     assert sorted(index for curve in made for index in curve.rows) == list(range(len(outcome.rows)))
 
 

@@ -149,6 +149,7 @@ def test_a_trajectory_is_kept_where_it_is_asked_for_and_becomes_a_gif(model: str
     plain, found = shards.load("plain"), shards.load("run")
     assert plain.samples is not None and found.samples is not None
     assert (plain.samples == found.samples).all()  # they are the same images, seen on their way
+    assert np.asarray(Image.open("run/trajectories.png").convert("L")).std() > 5
     with Npz("run/trajectory.npz") as arrays:
         images, times, seeds = (arrays[name] for name in ("images", "times", "seeds"))
     assert (images.shape, images.dtype, seeds.tolist()) == ((5, 3, 1, 8, 8), np.uint8, [0, 1, 2])
@@ -173,7 +174,7 @@ def test_a_trajectory_is_kept_where_it_is_asked_for_and_becomes_a_gif(model: str
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("trajectory=7", "trajectory must be at most the 6 images made at first, got 7"),
+        ("trajectory=7", "trajectory must be at most the 6 samples made at first, got 7"),
         ("trajectory=-1", "trajectory must be a whole number of at least 0, got -1"),
         ("solver=pf_ode", "pf_ode chooses its own steps, and so has no trajectory"),
     ],

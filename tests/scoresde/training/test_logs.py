@@ -15,11 +15,13 @@ import pytest
 import torch
 
 from scoresde.commands import train
+from scoresde.commands.main import main
 from scoresde.data import load
 from scoresde.networks.unet import UNet
 from scoresde.process import VP
+from scoresde.runs.trackers import LOGS
 from scoresde.training import Settings, Trainer, logs
-from scoresde.training.logs import COLUMNS, LOGS
+from scoresde.training.logs import COLUMNS
 
 TINY = ("data=npz", "data.path=few.npz", "network.channels=[8,16]", "network.depth=1", "batch_size=16", "every=2")
 Run = Callable[..., tuple[int, str, str]]
@@ -189,6 +191,23 @@ def test_a_program_that_is_not_installed_is_refused_in_one_line(
 def test_settings_that_make_no_sense_are_refused_before_anything_is_written(run: Run, typed: str, message: str) -> None:
     status, _, err = run(typed, "out=run")
     assert status == 1 and err == f"scoresde: error: {message}\n" and not Path("run").exists()
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_benchmark_is_shown_whole_each_time_with_nfe_as_steps(
+    name: str, command: Run, model: str, seen: Seen
+) -> None:
+    asked = ["bench", f"model={model}", "n=2", "reference_nfe=10", "metrics=[]", f"log=[{name}]", "out=run"]
+    assert main([*asked, "solvers=[ddim]", "nfe=[2]"]) == 0
+    seen.shown.clear()
+    assert main([*asked, "solvers=[{name: ddim, eta: 0.5},heun]", "nfe=[3]"]) == 0
+    assert sorted(seen.shown) == [2, 3]
+    assert seen.shown[2].keys() == {"error/ddim", "seconds/ddim"}
+    assert seen.shown[3].keys() == {"seconds/ddim eta 0.5", "error/heun", "seconds/heun"}
+    if name == "tensorboard":
+        assert [began["purge_step"] for began in seen.began] == [0, 0]  # all of before
+    else:
+        assert [began.get("id") or began.get("run_id") for began in seen.began] == [None, None]  # another run
 
 
 def test_a_name_of_a_run_that_is_none_is_refused(tmp_path: Path, seen: Seen) -> None:
