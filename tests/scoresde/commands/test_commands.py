@@ -138,16 +138,26 @@ def test_every_example_in_a_help_text_is_understood(run: Run, command: str, monk
             assert started, example
 
 
-@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
-def test_threads_wait_without_spinning_unless_the_user_wants_it(chosen: str | None) -> None:
+@pytest.mark.parametrize(
+    ("running", "chosen", "policy"),
+    [(1, None, "torch's"), (1 + 4096, None, "PASSIVE"), (1 + 4096, "ACTIVE", "ACTIVE"), (None, None, "torch's")],
+)
+def test_threads_wait_without_spinning_beside_other_work_unless_the_user_wants_it(
+    running: int | None, chosen: str | None, policy: str, tmp_path: Path
+) -> None:
+    load = tmp_path / "loadavg"
+    if running is not None:
+        load.write_text(f"0.10 0.20 0.30 {running}/5000 123\n", encoding="ascii")
     told = (
-        "import os, sys; from scoresde.commands.main import main; assert 'torch' not in sys.modules; "
-        "main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+        "import os, sys, pathlib; from scoresde.commands import main; assert 'torch' not in sys.modules; "
+        "main.LOAD = pathlib.Path(sys.argv[1]); main.main(['--version']); "
+        "print(os.environ.get('OMP_WAIT_POLICY', \"torch's\"))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
-    found = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.split()[-1] == (chosen or "PASSIVE")
+    command = [sys.executable, "-c", told, str(load)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split()[-1] == policy
 
 
 def test_the_version_is_the_library_s(run: Run) -> None:
