@@ -51,7 +51,7 @@ class TensorBoard(Log):
 
     def __init__(self, folder: Path, step: int | None, settings: Mapping[str, Any]):
         tensorboard = importlib.import_module(self.module)
-        purged = {None: 0, 0: None}.get(step, (step or 0) + 1)
+        purged = 0 if step is None else step + 1 if step else None  # from which step on nothing of before is shown
         self._writer = tensorboard.SummaryWriter(str(folder / EVENTS), purge_step=purged)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
